@@ -1,0 +1,200 @@
+//! The command line: what can be asked for.
+
+use std::path::PathBuf;
+
+use aim_web::config::{Family, ProbeLayers};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Run Apple's AIM vision transformers on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "aim-bench", version)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Name what is on pictures.
+    Classify(Classify),
+    /// Measure accuracy and loss on a folder of labelled pictures.
+    Eval(Eval),
+    /// Run the model on a tensor and write logits, and features if asked.
+    Run(Run),
+    /// Turn a picture into the tensor a model takes.
+    Preprocess(Preprocess),
+    /// Say what a checkpoint holds, from its headers alone.
+    Inspect(Inspect),
+    /// Compare the model's outputs with those of a reference.
+    Parity(Parity),
+}
+
+/// Which model, and where it runs.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Model {
+    /// A directory with config.json and model.safetensors or model.pth, or a checkpoint file;
+    /// without it, the model inside this program.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["backbone", "head"])]
+    pub model: Option<String>,
+
+    /// Apple's backbone checkpoint; goes with --head.
+    #[arg(long, value_name = "FILE", requires = "head")]
+    pub backbone: Option<PathBuf>,
+
+    /// Apple's probe checkpoint; goes with --backbone.
+    #[arg(long, value_name = "FILE", requires = "backbone")]
+    pub head: Option<PathBuf>,
+
+    /// The configuration of checkpoint files that have none beside them.
+    #[arg(long, value_name = "FILE", conflicts_with = "arch")]
+    pub config: Option<PathBuf>,
+
+    /// The released model that checkpoint files hold: aim-600M, aim-1B, aim-3B or aim-7B.
+    #[arg(long, value_name = "NAME")]
+    pub arch: Option<Family>,
+
+    /// The blocks whose outputs the probe averages: best, last, or numbers from 0 such as 12,13,14
+    /// [default: what the model was published with].
+    #[arg(long, value_name = "best|last|LIST")]
+    pub probe_layers: Option<ProbeLayers>,
+
+    /// Where to run; auto takes a GPU if there is a real one.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+
+    /// The precision of the weights.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    pub dtype: Dtype,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceChoice {
+    Auto,
+    Gpu,
+    Cpu,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    Auto,
+    Fp32,
+    Fp16,
+    Q8,
+    Q4,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Classify {
+    /// JPEG, PNG, WebP, GIF or BMP files.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+
+    /// How many classes to name for each picture.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub top_k: u32,
+
+    #[command(flatten)]
+    pub model: Model,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Eval {
+    /// A folder with a folder of pictures for each class, in it or in its `val`.
+    #[arg(long, value_name = "ROOT")]
+    pub data_path: PathBuf,
+
+    #[command(flatten)]
+    pub model: Model,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Run {
+    /// A safetensors file with the tensor `input`: [batch, 3, height, width], normalised.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+
+    /// Where to write `logits`, and `features.0` and so on.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Also write the output of every block that runs.
+    #[arg(long)]
+    pub features: bool,
+
+    #[command(flatten)]
+    pub model: Model,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Preprocess {
+    /// A JPEG, PNG, WebP, GIF or BMP file.
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+
+    /// Where to write the tensor `input`: [1, 3, size, size].
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// The side of the crop in pixels [default: that of --model, else 224].
+    #[arg(long, value_name = "PIXELS")]
+    pub img_size: Option<usize>,
+
+    #[command(flatten)]
+    pub model: Model,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Inspect {
+    /// A model directory or a checkpoint file; without it, what --model or --backbone and --head
+    /// name, or the model inside this program.
+    #[arg(value_name = "PATH", conflicts_with_all = ["model", "backbone", "head"])]
+    pub path: Option<String>,
+
+    #[command(flatten)]
+    pub model: Model,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Parity {
+    /// A safetensors file with `logits` and `features.0` and so on, whole or as samples
+    /// (`.idx`, `.val`, `.stats`).
+    #[arg(long, value_name = "FILE")]
+    pub reference: PathBuf,
+
+    /// A safetensors file with the tensor `input` that the reference saw [default: the one in
+    /// --reference].
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+
+    /// The largest error allowed, relative to the largest value of the reference
+    /// [default: 1e-5 on the CPU, 1e-4 on a GPU].
+    #[arg(long, value_name = "E")]
+    pub tolerance: Option<f64>,
+
+    #[command(flatten)]
+    pub model: Model,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,231 @@
+//! `aim-bench parity`: the model's outputs against those of a reference.
+
+use aim_web::engine::{HostOutput, HostTensor};
+use aim_web::weights::dtype::Dtype;
+use aim_web::{Error, ErrorKind, Result};
+use serde::Serialize;
+
+use crate::args::Parity;
+use crate::tensors::TensorFile;
+use crate::{engine, model, output};
+
+const CPU_TOLERANCE: f64 = 1e-5;
+const GPU_TOLERANCE: f64 = 1e-4;
+
+/// How far one output is off.
+#[derive(Serialize)]
+struct Comparison {
+    name: String,
+    /// `max |ours - reference| / max |reference|`
+    error: f64,
+    within_tolerance: bool,
+}
+
+/// What the reference holds of one output.
+enum Reference {
+    Whole(HostTensor),
+    /// Some elements by their flat index, and the largest absolute value of the whole.
+    Samples {
+        indices: Vec<usize>,
+        values: Vec<f32>,
+        largest: f64,
+    },
+}
+
+pub fn run(args: &Parity) -> Result<()> {
+    let mut reference = TensorFile::open(&args.reference)?;
+    let layers = feature_layers(&reference);
+    let has_logits = holds(&reference, "logits");
+    if layers.is_empty() && !has_logits {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "{}: holds neither `logits` nor `features.0` and so on, so there is nothing to compare",
+                args.reference.display()
+            ),
+        ));
+    }
+    let input = match &args.input {
+        Some(path) => TensorFile::open(path)?.f32("input")?,
+        None => reference.f32("input").map_err(|error| {
+            Error::new(
+                error.kind(),
+                format!("{error}; name the input with --input"),
+            )
+        })?,
+    };
+
+    let model = model::open(&args.model)?;
+    let blocks = layers
+        .iter()
+        .map(|layer| layer.saturating_add(1))
+        .chain([model.config.blocks_to_run()])
+        .max()
+        .unwrap_or_default();
+    if blocks > model.config.num_blocks {
+        return Err(Error::new(
+            ErrorKind::Option,
+            format!(
+                "the reference has features of block {}, but the model has {} blocks",
+                blocks - 1,
+                model.config.num_blocks
+            ),
+        ));
+    }
+    let (engine, device) = engine::load(model, blocks, &args.model)?;
+    let default = if device.is_gpu() {
+        GPU_TOLERANCE
+    } else {
+        CPU_TOLERANCE
+    };
+    let tolerance = args.tolerance.unwrap_or(default);
+
+    let HostOutput { logits, features } = engine::run(&*engine, &device, input, &layers)?;
+    let mut outputs = Vec::new();
+    if has_logits {
+        outputs.push(("logits".to_owned(), logits));
+    }
+    for (layer, feature) in layers.iter().zip(features) {
+        outputs.push((format!("features.{layer}"), feature));
+    }
+    let comparisons = outputs
+        .into_iter()
+        .map(|(name, ours)| {
+            let error = error(&ours, &read_reference(&mut reference, &name)?)
+                .map_err(|error| error.at(&name))?;
+            Ok(Comparison {
+                name,
+                error,
+                within_tolerance: error <= tolerance,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+
+    if args.json {
+        output::print_json(&comparisons)?;
+    } else {
+        println!("{}, tolerance {tolerance:.0e}", device.name());
+        for Comparison {
+            name,
+            error,
+            within_tolerance,
+        } in &comparisons
+        {
+            let verdict = if *within_tolerance { "ok" } else { "TOO FAR" };
+            println!("  {name:<14} {error:.2e}  {verdict}");
+        }
+    }
+    let off: Vec<&str> = comparisons
+        .iter()
+        .filter(|comparison| !comparison.within_tolerance)
+        .map(|comparison| comparison.name.as_str())
+        .collect();
+    if off.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Integrity,
+        format!("over the tolerance of {tolerance:e}: {}", off.join(", ")),
+    ))
+}
+
+/// The blocks whose outputs the reference holds, in order.
+fn feature_layers(reference: &TensorFile) -> Vec<usize> {
+    let mut layers: Vec<usize> = reference
+        .names()
+        .filter_map(|name| name.strip_prefix("features."))
+        .filter_map(|rest| rest.strip_suffix(".val").unwrap_or(rest).parse().ok())
+        .collect();
+    layers.sort_unstable();
+    layers.dedup();
+    layers
+}
+
+fn holds(reference: &TensorFile, name: &str) -> bool {
+    reference.contains(name) || reference.contains(&format!("{name}.val"))
+}
+
+fn read_reference(file: &mut TensorFile, name: &str) -> Result<Reference> {
+    if file.contains(name) {
+        return file.f32(name).map(Reference::Whole);
+    }
+    let indices = file
+        .bytes(&format!("{name}.idx"), Dtype::I32)?
+        .chunks_exact(4)
+        .map(|bytes| {
+            let index = i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            usize::try_from(index).map_err(|_| {
+                Error::new(
+                    ErrorKind::Format,
+                    format!("{name}.idx holds the index {index}"),
+                )
+            })
+        })
+        .collect::<Result<_>>()?;
+    let stats = file.f32(&format!("{name}.stats"))?;
+    let largest = stats.values.get(2).copied().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Format,
+            format!("{name}.stats must hold mean, deviation and largest absolute value"),
+        )
+    })?;
+    Ok(Reference::Samples {
+        indices,
+        values: file.f32(&format!("{name}.val"))?.values,
+        largest: f64::from(largest),
+    })
+}
+
+/// `max |ours - reference| / max |reference|`
+fn error(ours: &HostTensor, reference: &Reference) -> Result<f64> {
+    let mismatch = |what: String| Error::new(ErrorKind::Format, what);
+    let difference = |a: f32, b: f32| (f64::from(a) - f64::from(b)).abs();
+    // `f64::max` would drop a NaN; an output that is not a number is as far off as can be.
+    let larger = |a: f64, b: f64| if b.is_nan() { f64::INFINITY } else { a.max(b) };
+    match reference {
+        Reference::Whole(reference) => {
+            if ours.shape != reference.shape {
+                return Err(mismatch(format!(
+                    "shape {:?} in the reference, {:?} here",
+                    reference.shape, ours.shape
+                )));
+            }
+            let largest = reference
+                .values
+                .iter()
+                .map(|v| f64::from(v.abs()))
+                .fold(0.0, f64::max);
+            let off = ours
+                .values
+                .iter()
+                .zip(&reference.values)
+                .map(|(&a, &b)| difference(a, b))
+                .fold(0.0, larger);
+            Ok(off / largest)
+        }
+        Reference::Samples {
+            indices,
+            values,
+            largest,
+        } => {
+            if indices.len() != values.len() {
+                return Err(mismatch(format!(
+                    "{} indices for {} values in the reference",
+                    indices.len(),
+                    values.len()
+                )));
+            }
+            let mut off = 0.0;
+            for (&index, &value) in indices.iter().zip(values) {
+                let own = ours.values.get(index).ok_or_else(|| {
+                    mismatch(format!(
+                        "the reference has element {index}, but there are {}",
+                        ours.values.len()
+                    ))
+                })?;
+                off = larger(off, difference(*own, value));
+            }
+            Ok(off / largest)
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `aim-bench run`: tensor in, logits and features out.
+
+use aim_web::Result;
+use serde_json::json;
+
+use crate::args::Run;
+use crate::tensors::{self, TensorFile};
+use crate::{engine, model, output};
+
+pub fn run(args: &Run) -> Result<()> {
+    let input = TensorFile::open(&args.input)?.f32("input")?;
+    let model = model::open(&args.model)?;
+    let blocks = model.config.blocks_to_run();
+    let (engine, device) = engine::load(model, blocks, &args.model)?;
+
+    let layers: Vec<usize> = if args.features {
+        (0..engine.blocks()).collect()
+    } else {
+        Vec::new()
+    };
+    let output = engine::run(&*engine, &device, input, &layers)?;
+
+    let mut tensors = vec![("logits".to_owned(), output.logits)];
+    for (layer, feature) in layers.iter().zip(output.features) {
+        tensors.push((format!("features.{layer}"), feature));
+    }
+    tensors::write(&args.output, &tensors)?;
+
+    if args.json {
+        let written: Vec<_> = tensors
+            .iter()
+            .map(|(name, tensor)| json!({ "name": name, "shape": tensor.shape }))
+            .collect();
+        output::print_json(&json!({
+            "output": args.output,
+            "device": device.name(),
+            "tensors": written,
+        }))?;
+    } else {
+        println!("{} ({})", args.output.display(), device.name());
+        for (name, tensor) in &tensors {
+            println!("  {name} {:?}", tensor.shape);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The device asked for, and the model on it.
+
+use aim_web::device::{Device, gpu};
+use aim_web::engine::{Engine, HostOutput, HostTensor};
+use aim_web::weights::LocalModel;
+use aim_web::{Error, ErrorKind, Result};
+use futures_util::future::{Either, select};
+use pollster::block_on;
+
+use crate::args::{self, DeviceChoice, Dtype};
+
+/// Loads a model with its first `blocks` blocks on the device that the options name.
+pub fn load(
+    model: LocalModel,
+    blocks: usize,
+    args: &args::Model,
+) -> Result<(Box<dyn Engine>, Device)> {
+    if !matches!(args.dtype, Dtype::Auto | Dtype::Fp32) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "this version computes in fp32 only; leave --dtype out",
+        ));
+    }
+    // Before a device starts: a broken checkpoint is told at once.
+    model.locate()?;
+    let device = match args.device {
+        DeviceChoice::Cpu => Device::Cpu,
+        DeviceChoice::Gpu => Device::Gpu(block_on(gpu::open(gpu::Adapters::Any))?),
+        DeviceChoice::Auto => {
+            block_on(gpu::open(gpu::Adapters::Hardware)).map_or(Device::Cpu, Device::Gpu)
+        }
+    };
+    Ok((model.load_blocks(blocks, &device)?, device))
+}
+
+/// Logits of a batch and the outputs of some blocks; an error if the device is lost meanwhile.
+pub fn run(
+    engine: &dyn Engine,
+    device: &Device,
+    input: HostTensor,
+    layers: &[usize],
+) -> Result<HostOutput> {
+    wait(device, engine.logits_and_features(input, layers))
+}
+
+/// Waits for a result, or for the device to be lost: a read that is pending then may never end.
+pub fn wait<T>(device: &Device, result: impl Future<Output = Result<T>>) -> Result<T> {
+    let result = std::pin::pin!(result);
+    let lost = std::pin::pin!(device.lost());
+    match block_on(select(result, lost)) {
+        Either::Left((result, _)) => result,
+        Either::Right((error, _)) => Err(error),
+    }
+}

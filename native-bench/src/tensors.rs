@@ -1,0 +1,99 @@
+//! Tensor files: the inputs and outputs of `run`, `preprocess` and `parity`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use aim_web::engine::HostTensor;
+use aim_web::weights::checkpoint::{self, Checkpoint};
+use aim_web::weights::dtype::Dtype as StoredDtype;
+use aim_web::{Error, ErrorKind, Result};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+/// A safetensors file open for reading.
+pub struct TensorFile {
+    file: Box<dyn Checkpoint>,
+    index: HashMap<String, usize>,
+}
+
+impl TensorFile {
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = checkpoint::open(path)?;
+        let index = file
+            .tensors()
+            .iter()
+            .enumerate()
+            .map(|(index, info)| (info.name.clone(), index))
+            .collect();
+        Ok(Self { file, index })
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.file.tensors().iter().map(|info| info.name.as_str())
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.index.contains_key(name)
+    }
+
+    /// A float tensor.
+    pub fn f32(&mut self, name: &str) -> Result<HostTensor> {
+        let index = self.find(name)?;
+        Ok(HostTensor {
+            shape: self.file.tensors()[index].shape.clone(),
+            values: self.file.read_f32(index)?,
+        })
+    }
+
+    /// The little-endian bytes of a tensor of the given type.
+    pub fn bytes(&mut self, name: &str, dtype: StoredDtype) -> Result<Vec<u8>> {
+        let index = self.find(name)?;
+        let info = &self.file.tensors()[index];
+        if info.dtype != dtype {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!(
+                    "{}: tensor {name} has type {}, but must be {dtype}",
+                    self.file.name(),
+                    info.dtype
+                ),
+            ));
+        }
+        let mut bytes = Vec::new();
+        self.file.read(index, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    fn find(&self, name: &str) -> Result<usize> {
+        self.index.get(name).copied().ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("{}: holds no tensor `{name}`", self.file.name()),
+            )
+        })
+    }
+}
+
+/// Writes tensors as a safetensors file, in one go.
+pub fn write(path: &Path, tensors: &[(String, HostTensor)]) -> Result<()> {
+    let error =
+        |reason: String| Error::new(ErrorKind::Format, format!("{}: {reason}", path.display()));
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(_, tensor)| tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        .collect();
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|((name, tensor), bytes)| {
+            TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)
+                .map(|view| (name.as_str(), view))
+                .map_err(|e| error(e.to_string()))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let file = safetensors::serialize(views, None).map_err(|e| error(e.to_string()))?;
+    std::fs::write(path, file).map_err(|e| error(e.to_string()))
+}

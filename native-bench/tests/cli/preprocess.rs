@@ -1,0 +1,52 @@
+//! `preprocess`: the tensor of a picture.
+
+use std::path::Path;
+
+use tempfile::tempdir;
+
+use super::{aim_bench, read_tensor, test_file};
+
+fn preprocess(picture: &Path, options: &[&str]) -> (Vec<usize>, Vec<f32>) {
+    let work = tempdir().expect("a temporary folder");
+    let output = work.path().join("input.safetensors");
+    aim_bench("preprocess")
+        .arg(picture)
+        .arg("--output")
+        .arg(&output)
+        .args(options)
+        .assert()
+        .success();
+    read_tensor(&output, "input")
+}
+
+#[test]
+fn the_crop_is_pillows_bit_for_bit() {
+    let (shape, values) = preprocess(&test_file("pictures/tiny_50x37.png"), &[]);
+    assert_eq!(shape, [1, 3, 224, 224]);
+    let crop = image::open(test_file("pictures/tiny_50x37.png.crop.png"))
+        .expect("the expected crop is there")
+        .to_rgb8();
+    let (mean, std) = ([0.485_f32, 0.456, 0.406], [0.229_f32, 0.224, 0.225]);
+    for (x, y, pixel) in crop.enumerate_pixels() {
+        for channel in 0..3 {
+            let expected = (f32::from(pixel.0[channel]) / 255.0 - mean[channel]) / std[channel];
+            let at = (channel * 224 + y as usize) * 224 + x as usize;
+            assert_eq!(values[at], expected, "channel {channel} at {x}, {y}");
+        }
+    }
+}
+
+#[test]
+fn the_size_is_the_models_or_the_one_asked_for() {
+    let picture = test_file("pictures/tiny_50x37.png");
+    assert_eq!(
+        preprocess(&picture, &["--img-size", "96"]).0,
+        [1, 3, 96, 96]
+    );
+    let model = test_file("../models/aim-tiny");
+    let model = model.to_str().expect("UTF-8");
+    assert_eq!(
+        preprocess(&picture, &["--model", model]).0,
+        [1, 3, 112, 112]
+    );
+}

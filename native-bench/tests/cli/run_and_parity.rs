@@ -1,0 +1,118 @@
+//! `run` and `parity`: tensors in, tensors out, and how far they are from a reference.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::{TempDir, tempdir};
+
+use super::{aim_bench, json, read_tensor, refused, write_tensor};
+
+/// A folder with an input for the embedded model, and the outputs of a run on it.
+fn run() -> (TempDir, PathBuf, PathBuf) {
+    let work = tempdir().expect("a temporary folder");
+    let (input, output) = (
+        work.path().join("input.safetensors"),
+        work.path().join("output.safetensors"),
+    );
+    let values: Vec<f32> = (0..2 * 3 * 112 * 112)
+        .map(|i| (i as f32 * 0.37).sin())
+        .collect();
+    write_tensor(&input, "input", &[2, 3, 112, 112], &values);
+    aim_bench("run")
+        .arg("--features")
+        .arg("--input")
+        .arg(&input)
+        .arg("--output")
+        .arg(&output)
+        .assert()
+        .success();
+    (work, input, output)
+}
+
+fn parity(reference: &Path, input: &Path) -> assert_cmd::Command {
+    let mut program = aim_bench("parity");
+    program
+        .arg("--reference")
+        .arg(reference)
+        .arg("--input")
+        .arg(input);
+    program
+}
+
+#[test]
+fn run_writes_logits_and_the_features_of_every_block() {
+    let (_work, _, output) = run();
+    assert_eq!(read_tensor(&output, "logits").0, [2, 21]);
+    for block in 0..6 {
+        let (shape, _) = read_tensor(&output, &format!("features.{block}"));
+        assert_eq!(shape, [2, 64, 192]);
+    }
+}
+
+#[test]
+fn parity_accepts_the_models_own_outputs_and_refuses_others() {
+    let (work, input, output) = run();
+    let comparisons = json(&mut parity(&output, &input));
+    let comparisons = comparisons.as_array().expect("a list");
+    assert_eq!(comparisons.len(), 7);
+    assert!(comparisons.iter().all(|c| c["error"].as_f64() == Some(0.0)));
+
+    let (shape, mut logits) = read_tensor(&output, "logits");
+    logits[0] += 0.01 * logits.iter().fold(0.0_f32, |l, v| l.max(v.abs()));
+    let off = work.path().join("off.safetensors");
+    write_tensor(&off, "logits", &shape, &logits);
+    parity(&off, &input)
+        .assert()
+        .code(1)
+        .stderr(predicates::str::contains("over the tolerance"));
+    parity(&off, &input)
+        .args(["--tolerance", "0.02"])
+        .assert()
+        .success();
+}
+
+#[test]
+fn references_that_do_not_fit_are_refused() {
+    let (work, input, _) = run();
+    let empty = work.path().join("empty.safetensors");
+    write_tensor(&empty, "something", &[1], &[0.0]);
+    let line = refused(&mut parity(&empty, &input));
+    assert!(line.contains("nothing to compare"), "{line}");
+
+    let deep = work.path().join("deep.safetensors");
+    write_tensor(&deep, "features.99", &[1], &[0.0]);
+    let line = refused(&mut parity(&deep, &input));
+    assert!(line.contains("block 99"), "{line}");
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused() {
+    let work = tempdir().expect("a temporary folder");
+    let input = work.path().join("input.safetensors");
+    let output = work.path().join("output.safetensors");
+    for (shape, part) in [
+        (&[1, 3, 112][..], "[batch, channels, height, width]"),
+        (&[1, 4, 112, 112], "4 colour channels"),
+        (&[1, 3, 13, 112], "smaller than one patch"),
+        (&[0, 3, 112, 112], "no pictures"),
+    ] {
+        write_tensor(&input, "input", shape, &vec![0.5; shape.iter().product()]);
+        let line = refused(
+            aim_bench("run")
+                .arg("--input")
+                .arg(&input)
+                .arg("--output")
+                .arg(&output),
+        );
+        assert!(line.contains(part), "{line}");
+        assert!(!output.exists());
+    }
+    write_tensor(&input, "picture", &[1], &[0.0]);
+    let line = refused(
+        aim_bench("run")
+            .arg("--input")
+            .arg(&input)
+            .arg("--output")
+            .arg(&output),
+    );
+    assert!(line.contains("no tensor `input`"), "{line}");
+}

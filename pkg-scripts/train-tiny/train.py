@@ -1,0 +1,187 @@
+"""Trains aim-tiny from folders of photographs; every stage resumes from its file in --work.
+
+    python train.py --hand-digits DIR --clothing DIR --negatives DIR [DIR ...] \
+        --work DIR --output models/aim-tiny
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data import (
+    DIGITS, GARMENTS, LABELS, Photographs, labelled, resize_and_crop, split_every,
+    split_signers, SIZE,
+)
+from evaluate import accuracy
+from export import export, settle_batch_norm
+from finetune import finetune, train_probe
+from model import TINY, Aim
+from negatives import build
+from pretrain import pretrain
+from samples import NEITHER_INDEX, Bank, Batches, cut_out_hands
+from teacher import Teacher, answer, draw_views, stored_answers, tune
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hand-digits", type=Path, required=True, help="folder with train/CLASS")
+    parser.add_argument("--clothing", type=Path, required=True, help="folder with train/CLASS")
+    parser.add_argument("--negatives", nargs="+", required=True, help="folders of other pictures")
+    parser.add_argument("--work", type=Path, required=True, help="caches and checkpoints")
+    parser.add_argument("--output", type=Path, required=True, help="where the model goes")
+    parser.add_argument("--pretrain-steps", type=int, default=240)
+    parser.add_argument("--garment-views", type=int, default=4)
+    parser.add_argument("--hand-views", type=int, default=3)
+    parser.add_argument("--negative-views", type=int, default=1)
+    parser.add_argument("--teacher-epochs", type=int, default=2)
+    parser.add_argument("--finetune-steps", type=int, default=4000)
+    parser.add_argument("--finetune-minutes", type=float, help="end the schedule by then as well")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--workers", type=int, default=1,
+                        help="processes to fine-tune with; better than threads on a busy machine")
+    parser.add_argument("--export-at-checks", action="store_true",
+                        help="also export the running average at every validation")
+    return parser.parse_args()
+
+
+def seed(number):
+    torch.manual_seed(number)
+    np.random.seed(number)
+
+
+def negative_squares(folders, work):
+    """(training, held-back) u8 squares, made once."""
+    paths = [work / "negatives-train.squares.npy", work / "negatives-val.squares.npy"]
+    if not all(path.exists() for path in paths):
+        for path, squares in zip(paths, build(folders)):
+            np.save(path, squares)
+    return [np.load(path, mmap_mode="r") for path in paths]
+
+
+def logger(work):
+    log_file = open(work / "train.log", "a", buffering=1)
+
+    def log(line):
+        line = f"{time.strftime('%H:%M:%S')} {line}"
+        print(line, flush=True)
+        log_file.write(line + "\n")
+
+    return log
+
+
+def make_batches(work, clothing_labels, hand_labels):
+    """From the files of the earlier stages."""
+    others = np.load(work / "negatives-train.squares.npy", mmap_mode="r")
+    other_labels = np.full(len(others), NEITHER_INDEX)
+    banks = [
+        Bank(work / name, labels, *stored_answers(work / name))
+        for name, labels in (("clothing", clothing_labels), ("negatives", other_labels))
+    ]
+    banks.append(Bank(work / "hands", hand_labels))
+    cutouts = np.load(work / "hands-train.cutouts.npy", mmap_mode="r")
+    return Batches(*banks, others, cutouts, hand_labels)
+
+
+def finetune_worker(rank, args, work, config, validation, clothing_labels, hand_labels):
+    torch.set_num_threads(max(1, args.threads // args.workers))
+    if args.workers > 1:
+        torch.distributed.init_process_group(
+            "gloo", f"file://{(work / 'rendezvous').resolve()}", rank=rank, world_size=args.workers
+        )
+    seed(args.seed + 3)
+    model = Aim(config, drop_path=0.03)
+    model.load_state_dict(torch.load(work / "probe.pt", weights_only=True))
+    seed(args.seed + 3 + 1000 * rank)
+    batches = make_batches(work, clothing_labels, hand_labels)
+    log = logger(work)
+
+    def on_check(average, scores):
+        export(average, work / "running-export")
+        if args.export_at_checks:
+            export(average, args.output)
+
+    average = finetune(
+        model, batches, work / "finetune.pt", log, args.finetune_steps, args.finetune_minutes,
+        validation=validation, on_check=on_check, rank=rank, workers=args.workers,
+    )
+    if rank == 0:
+        export(average, args.output)
+        log(f"wrote {args.output}")
+    if args.workers > 1:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def main():
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    seed(args.seed)
+    work = args.work
+    work.mkdir(parents=True, exist_ok=True)
+    log = logger(work)
+
+    garments, garments_held = split_every(labelled(args.clothing / "train", GARMENTS))
+    digits, digits_held = split_signers(labelled(args.hand_digits / "train", DIGITS))
+    clothing = Photographs(garments, work, "clothing-train")
+    hands = Photographs(digits, work, "hands-train")
+    clothing_held = Photographs(garments_held, work, "clothing-val")
+    hands_held = Photographs(digits_held, work, "hands-val")
+    others, others_held = negative_squares(args.negatives, work)
+    log(f"{len(clothing)} garments, {len(hands)} hands, {len(others)} others to train on")
+
+    other_crops = np.stack([np.asarray(resize_and_crop(Image.fromarray(s), SIZE)) for s in others_held])
+    validation = {
+        "garments": (clothing_held.crops, clothing_held.labels),
+        "hands": (hands_held.crops, hands_held.labels),
+        "neither": (other_crops, np.full(len(other_crops), NEITHER_INDEX)),
+    }
+
+    config = dict(TINY, num_classes=len(LABELS))
+    arrays = [clothing.squares, hands.squares, others]
+    model = pretrain(config, arrays, work / "pretrain.pt", args.pretrain_steps, log=log)
+
+    seed(args.seed + 1)
+    teacher = Teacher()
+    draw_views(teacher, clothing.squares, args.garment_views, work / "clothing", log)
+    draw_views(teacher, hands.squares, args.hand_views, work / "hands", log, zoom=(0.78, 1.1))
+    draw_views(teacher, others, args.negative_views, work / "negatives", log)
+    early = [np.load(work / f"{n}.early.npy", mmap_mode="r") for n in ("clothing", "negatives")]
+    # The teacher's classes: the garments in their order, then neither.
+    teacher_labels = [clothing.labels - LABELS.index(GARMENTS[0]), np.full(len(others), len(GARMENTS))]
+    held = Photographs(garments_held, work, "clothing-val")
+    tune(
+        teacher, list(zip(early, teacher_labels)), args.teacher_epochs,
+        work / "teacher.pt", log, (held.squares, held.labels - LABELS.index(GARMENTS[0])),
+    )
+    for name in ("clothing", "negatives"):
+        answer(teacher, work / name, log)
+    cut_out_hands(hands.squares, work / "hands-train.cutouts.npy")
+    batches = make_batches(work, clothing.labels, hands.labels)
+    del teacher
+
+    seed(args.seed + 2)
+    train_probe(model, batches, work / "probe.pt", log)
+    settle_batch_norm(model, batches)
+    probe = {name: accuracy(model, *data) for name, data in validation.items()}
+    log("probe on the frozen trunk, validation " + json.dumps(probe))
+    if args.export_at_checks and not (args.output / "model.safetensors").exists():
+        export(model, args.output)
+    export(model, work / "probe-export")
+
+    del model, batches
+    finetune_args = (args, work, config, validation, clothing.labels, hands.labels)
+    if args.workers == 1:
+        finetune_worker(0, *finetune_args)
+    else:
+        (work / "rendezvous").unlink(missing_ok=True)
+        torch.multiprocessing.spawn(finetune_worker, finetune_args, args.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+//! A GPU through wgpu: Vulkan, Metal or DirectX 12 natively, WebGPU in a browser.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn_wgpu::{RuntimeOptions, WgpuDevice, WgpuSetup};
+use futures_channel::oneshot;
+use futures_util::FutureExt as _;
+use futures_util::future::Shared;
+use wgpu::DeviceType;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The backend: f32 values, i32 indices.
+pub type Gpu = burn_wgpu::WebGpu<f32, i32, u32>;
+
+/// A device and what is behind it.
+#[derive(Clone, Debug)]
+pub struct GpuDevice {
+    /// What burn takes.
+    pub device: WgpuDevice,
+    /// The name the driver gives the adapter.
+    pub adapter: String,
+    /// True if the adapter computes on the CPU: right, and slow.
+    pub is_software: bool,
+    wgpu: wgpu::Device,
+    lost: Shared<oneshot::Receiver<(ErrorKind, String)>>,
+}
+
+impl GpuDevice {
+    /// Ends with an error once the device is of no use any more: it went away, or an operation
+    /// failed that nobody was there to be told about. A read that is pending then may never end by
+    /// itself, so race it against this.
+    pub async fn lost(&self) -> Error {
+        match self.lost.clone().await {
+            Ok((kind, reason)) => Error::new(kind, reason),
+            Err(oneshot::Canceled) => Error::device_lost("the GPU device was closed"),
+        }
+    }
+
+    /// Gives the device up, as if it went away.
+    pub fn destroy(&self) {
+        self.wgpu.destroy();
+    }
+}
+
+/// Which adapters will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adapters {
+    /// Only real GPUs.
+    Hardware,
+    /// Also drivers that compute on the CPU.
+    Any,
+}
+
+/// Opens the most powerful adapter.
+///
+/// The device is made here and handed to burn, which on its own would panic where this gives an
+/// error.
+///
+/// # Errors
+/// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if there is no such adapter or it gives
+/// no device.
+pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        // No OpenGL: its loader writes to standard error where there is no display.
+        backends: wgpu::Backends::PRIMARY,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let adapter = instance
+        .request_adapter(&wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        })
+        .await
+        .map_err(|error| {
+            Error::device_lost(
+                "no GPU adapter was found; install a driver (a software one: mesa-vulkan-drivers) or use the CPU",
+            )
+            .with_source(error)
+        })?;
+    let info = adapter.get_info();
+    let is_software = info.device_type == DeviceType::Cpu;
+    if is_software && adapters == Adapters::Hardware {
+        return Err(Error::device_lost(format!(
+            "the only GPU adapter, {}, computes on the CPU",
+            info.name
+        )));
+    }
+    let (device, queue) = adapter
+        .request_device(&wgpu::DeviceDescriptor {
+            label: Some("aim-web"),
+            // Buffers that are both mapped and bound slow down discrete GPUs.
+            required_features: adapter
+                .features()
+                .difference(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
+                .difference(wgpu::Features::all_experimental_mask()),
+            required_limits: adapter.limits(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        })
+        .await
+        .map_err(|error| {
+            Error::device_lost(format!("the adapter {} gives no device", info.name))
+                .with_source(error)
+        })?;
+    let (sender, lost) = oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    // Only the first reason counts; what follows is its consequence.
+    let end = move |kind: ErrorKind, reason: String| {
+        let sender = sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // Nobody may be listening any more.
+            let _ = sender.send((kind, reason));
+        }
+    };
+    let on_error = end.clone();
+    device.set_device_lost_callback(move |_, message| {
+        end(
+            ErrorKind::DeviceLost,
+            format!("the GPU device was lost: {message}"),
+        );
+    });
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        let kind = match &error {
+            wgpu::Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,
+            _ => ErrorKind::DeviceLost,
+        };
+        on_error(kind, format!("the GPU refused an operation: {error}"));
+    }));
+
+    let setup = WgpuSetup {
+        instance,
+        adapter,
+        device: device.clone(),
+        queue,
+        backend: info.backend,
+    };
+    Ok(GpuDevice {
+        device: burn_wgpu::init_device(setup, RuntimeOptions::default()),
+        adapter: info.name,
+        is_software,
+        wgpu: device,
+        lost: lost.shared(),
+    })
+}

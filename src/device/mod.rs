@@ -1,0 +1,64 @@
+//! Where a model runs: burn's backends, and how to get a device of each.
+//!
+//! The model is generic over the backend; this room and [`engine`](crate::engine) are the places
+//! that name them.
+
+#[cfg(feature = "cpu")]
+pub mod cpu;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+
+use crate::error::Error;
+
+/// A device that a model can be loaded on.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// This machine's processor.
+    #[cfg(feature = "cpu")]
+    Cpu,
+    /// A GPU, or a driver that behaves like one.
+    #[cfg(feature = "gpu")]
+    Gpu(gpu::GpuDevice),
+}
+
+impl Device {
+    /// The device in words.
+    pub fn name(&self) -> String {
+        match self {
+            #[cfg(feature = "cpu")]
+            Self::Cpu => "CPU".to_owned(),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => format!("GPU: {}", gpu.adapter),
+        }
+    }
+
+    /// True for a GPU.
+    pub const fn is_gpu(&self) -> bool {
+        match self {
+            #[cfg(feature = "cpu")]
+            Self::Cpu => false,
+            #[cfg(feature = "gpu")]
+            Self::Gpu(_) => true,
+        }
+    }
+
+    /// Ends with an error once the device is of no use any more; on a CPU, never.
+    pub async fn lost(&self) -> Error {
+        match self {
+            #[cfg(feature = "cpu")]
+            Self::Cpu => std::future::pending().await,
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.lost().await,
+        }
+    }
+
+    /// Gives a GPU up, as if it went away.
+    pub fn destroy(&self) {
+        match self {
+            #[cfg(feature = "cpu")]
+            Self::Cpu => {}
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.destroy(),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A loaded model on its device, behind one face for all backends.
+//!
+//! Whoever runs a model needs no type parameter, and a backend's kernels are compiled once, here.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+
+use crate::config::Config;
+use crate::device::Device;
+#[cfg(feature = "cpu")]
+use crate::device::cpu;
+#[cfg(feature = "gpu")]
+use crate::device::gpu;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Aim;
+use crate::weights::checkpoint::Checkpoint;
+use crate::weights::load;
+use crate::weights::remote::{Event, RemoteModel, Transport};
+
+/// A row-major f32 tensor in host memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostTensor {
+    /// Its sizes, outermost first.
+    pub shape: Vec<usize>,
+    /// As many values as the shape holds.
+    pub values: Vec<f32>,
+}
+
+/// What one pass over a batch gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostOutput {
+    /// `[batch, num_classes]`
+    pub logits: HostTensor,
+    /// The outputs of the blocks asked for, in the order asked, each `[batch, tokens, embed_dim]`.
+    pub features: Vec<HostTensor>,
+}
+
+/// A model that is ready to run. `images` are `[batch, num_channels, height, width]`, normalised.
+///
+/// A read from a lost device may never end: race these futures against [`Device::lost`].
+pub trait Engine {
+    /// The model's shape.
+    fn config(&self) -> &Config;
+
+    /// How many blocks are loaded.
+    fn blocks(&self) -> usize;
+
+    /// Logits, and the outputs of some blocks, in one pass.
+    ///
+    /// Fails as [`Aim::logits_and_features`] and [`read`].
+    fn logits_and_features<'a>(
+        &'a self,
+        images: HostTensor,
+        layers: &'a [usize],
+    ) -> LocalBoxFuture<'a, Result<HostOutput>>;
+
+    /// The outputs of some blocks; none above the highest of them runs.
+    ///
+    /// Fails as [`Aim::features`] and [`read`].
+    fn features<'a>(
+        &'a self,
+        images: HostTensor,
+        layers: &'a [usize],
+    ) -> LocalBoxFuture<'a, Result<Vec<HostTensor>>>;
+
+    /// The outputs of some blocks under the prefix-causal mask of pre-training.
+    ///
+    /// Fails as [`Aim::causal_features`] and [`read`].
+    fn causal_features<'a>(
+        &'a self,
+        images: HostTensor,
+        layers: &'a [usize],
+        prefix: usize,
+    ) -> LocalBoxFuture<'a, Result<Vec<HostTensor>>>;
+}
+
+/// Loads the probe and the first `blocks` blocks from open files onto a device.
+///
+/// # Errors
+/// As [`load::load`].
+pub fn load(
+    files: &mut [Box<dyn Checkpoint>],
+    config: Config,
+    blocks: usize,
+    device: &Device,
+) -> Result<Box<dyn Engine>> {
+    Ok(match device {
+        #[cfg(feature = "cpu")]
+        Device::Cpu => {
+            let device = cpu::device();
+            let model = load::load::<cpu::Cpu>(files, config, blocks, &device)?;
+            Box::new(OnBackend { model, device })
+        }
+        #[cfg(feature = "gpu")]
+        Device::Gpu(gpu) => {
+            let device = gpu.device.clone();
+            let model = load::load::<gpu::Gpu>(files, config, blocks, &device)?;
+            Box::new(OnBackend { model, device })
+        }
+    })
+}
+
+/// Fetches the probe and the first `blocks` blocks from a server onto a device.
+///
+/// # Errors
+/// As [`RemoteModel::load`].
+pub async fn fetch<T: Transport>(
+    model: RemoteModel<'_, T>,
+    blocks: usize,
+    device: &Device,
+    report: &dyn Fn(Event),
+) -> Result<Box<dyn Engine>> {
+    Ok(match device {
+        #[cfg(feature = "cpu")]
+        Device::Cpu => {
+            let device = cpu::device();
+            let model = model.load::<cpu::Cpu>(blocks, &device, report).await?;
+            Box::new(OnBackend { model, device })
+        }
+        #[cfg(feature = "gpu")]
+        Device::Gpu(gpu) => {
+            let device = gpu.device.clone();
+            let model = model.load::<gpu::Gpu>(blocks, &device, report).await?;
+            Box::new(OnBackend { model, device })
+        }
+    })
+}
+
+struct OnBackend<B: Backend> {
+    model: Aim<B>,
+    device: B::Device,
+}
+
+impl<B: Backend> OnBackend<B> {
+    fn images(&self, images: HostTensor) -> Result<Tensor<B, 4>> {
+        let HostTensor { shape, values } = images;
+        let dims: [usize; 4] = shape.as_slice().try_into().map_err(|_| {
+            Error::option(format!(
+                "the input has shape {shape:?}, but must be [batch, channels, height, width]"
+            ))
+        })?;
+        if dims
+            .iter()
+            .try_fold(1_usize, |n, &side| n.checked_mul(side))
+            != Some(values.len())
+        {
+            return Err(Error::option(format!(
+                "the input has shape {shape:?}, but {} values",
+                values.len()
+            )));
+        }
+        if dims.contains(&0) {
+            return Err(Error::option(format!(
+                "the input has shape {shape:?}: there are no pictures in it"
+            )));
+        }
+        Ok(Tensor::from_data(
+            TensorData::new(values, dims),
+            &self.device,
+        ))
+    }
+}
+
+impl<B: Backend> Engine for OnBackend<B> {
+    fn config(&self) -> &Config {
+        self.model.config()
+    }
+
+    fn blocks(&self) -> usize {
+        self.model.blocks()
+    }
+
+    fn logits_and_features<'a>(
+        &'a self,
+        images: HostTensor,
+        layers: &'a [usize],
+    ) -> LocalBoxFuture<'a, Result<HostOutput>> {
+        async move {
+            let images = self.images(images)?;
+            let output = self.model.logits_and_features(images, layers)?;
+            Ok(HostOutput {
+                logits: read(output.logits).await?,
+                features: read_all(output.features).await?,
+            })
+        }
+        .boxed_local()
+    }
+
+    fn features<'a>(
+        &'a self,
+        images: HostTensor,
+        layers: &'a [usize],
+    ) -> LocalBoxFuture<'a, Result<Vec<HostTensor>>> {
+        async move {
+            let images = self.images(images)?;
+            read_all(self.model.features(images, layers)?).await
+        }
+        .boxed_local()
+    }
+
+    fn causal_features<'a>(
+        &'a self,
+        images: HostTensor,
+        layers: &'a [usize],
+        prefix: usize,
+    ) -> LocalBoxFuture<'a, Result<Vec<HostTensor>>> {
+        async move {
+            let images = self.images(images)?;
+            read_all(self.model.causal_features(images, layers, prefix)?).await
+        }
+        .boxed_local()
+    }
+}
+
+/// Brings a tensor to the host.
+///
+/// # Errors
+/// [`ErrorKind::DeviceLost`] if the device stops before the data is here.
+pub async fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<HostTensor> {
+    let lost = |reason: String| {
+        Error::new(
+            ErrorKind::DeviceLost,
+            format!("the device gave no result: {reason}"),
+        )
+    };
+    let shape = tensor.dims().to_vec();
+    let data = tensor
+        .into_data_async()
+        .await
+        .map_err(|error| lost(error.to_string()))?;
+    let values = data
+        .into_vec()
+        .map_err(|error| lost(format!("{error:?}")))?;
+    Ok(HostTensor { shape, values })
+}
+
+async fn read_all<B: Backend, const D: usize>(
+    tensors: Vec<Tensor<B, D>>,
+) -> Result<Vec<HostTensor>> {
+    let mut read_tensors = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        read_tensors.push(read(tensor).await?);
+    }
+    Ok(read_tensors)
+}

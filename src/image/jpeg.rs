@@ -1,0 +1,134 @@
+//! JPEG to RGB, and what is checked before a decoder sees the picture.
+//!
+//! The decoder is `jpeg-decoder`, in portable code: its pixels are the nearest to those of libjpeg-turbo,
+//! which the reference uses. `zune-jpeg`, which the `image` crate brings, rounds twice where it enlarges
+//! the colour planes, and its 4:2:0 pictures end up a third of a level off on average.
+
+use ::image::{ColorType, RgbImage};
+use ::jpeg_decoder::{Decoder, Error as JpegError, PixelFormat};
+
+use super::decode::{MAX_BYTES, check_bytes, check_size, picture, rgb, truncated};
+use crate::{Error, Result};
+
+/// Decodes a JPEG to RGB. Its CMYK and YCCK are inverted, as Adobe writes them and Pillow reads them.
+pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
+    let frame = Frame::find(bytes)?;
+    check_size(frame.width, frame.height)?;
+    if !matches!(frame.components, 1 | 3 | 4) {
+        return Err(Error::image(format!(
+            "the JPEG picture has {} colour components, 1, 3 or 4 are read: save it as RGB",
+            frame.components
+        )));
+    }
+    // A progressive decoder holds all coefficients, two bytes each, besides the planes.
+    let sample = if frame.progressive { 4 } else { 2 };
+    let samples = u64::from(frame.width) * u64::from(frame.height) * u64::from(frame.components);
+    check_bytes(samples * sample)?;
+
+    let mut decoder = Decoder::new(bytes);
+    decoder.set_max_decoding_buffer_size(usize::try_from(MAX_BYTES).unwrap_or(usize::MAX));
+    let mut pixels = decoder.decode().map_err(broken)?;
+    let info = decoder
+        .info()
+        .ok_or_else(|| Error::image(truncated("JPEG")))?;
+    let (width, height) = (u32::from(info.width), u32::from(info.height));
+    match info.pixel_format {
+        PixelFormat::RGB24 => picture(width, height, pixels),
+        PixelFormat::L8 => rgb(&pixels, ColorType::L8, width, height),
+        PixelFormat::L16 => rgb(&pixels, ColorType::L16, width, height),
+        PixelFormat::CMYK32 => {
+            for pixel in pixels.chunks_exact_mut(4) {
+                if let [inks @ .., black] = pixel {
+                    for ink in inks.iter_mut() {
+                        *ink = ink_to_light(*ink, *black);
+                    }
+                }
+            }
+            rgb(&pixels, ColorType::Rgba8, width, height)
+        }
+    }
+}
+
+/// Pillow's `cmyk2rgb`: `(255-K) - C*(255-K)/255`, rounded.
+fn ink_to_light(ink: u8, black: u8) -> u8 {
+    let paper = 255 - black;
+    let product = u32::from(ink) * u32::from(paper) + 128;
+    paper.saturating_sub(((product + (product >> 8)) >> 8) as u8)
+}
+
+fn broken(error: JpegError) -> Error {
+    let message = match &error {
+        JpegError::Unsupported(_) => {
+            format!(
+                "this kind of JPEG is not read: save it as a baseline or progressive one ({error})"
+            )
+        }
+        _ => format!("the JPEG picture is broken or cut short: fetch or save it again ({error})"),
+    };
+    Error::image(message).with_source(error)
+}
+
+/// The header of a frame (ITU T.81, B.2.2).
+struct Frame {
+    width: u32,
+    height: u32,
+    components: u8,
+    progressive: bool,
+}
+
+impl Frame {
+    /// Walks the markers to the end of the image. The decoder fills a truncated picture with grey;
+    /// Pillow refuses it, and so does this, which asks for the end marker.
+    fn find(bytes: &[u8]) -> Result<Self> {
+        let mut frame = None;
+        let mut rest = bytes;
+        loop {
+            // Between segments lie entropy-coded data or stray bytes.
+            rest = rest
+                .iter()
+                .position(|&byte| byte == 0xFF)
+                .and_then(|at| rest.get(at..))
+                .unwrap_or(&[]);
+            let fill = rest.iter().take_while(|&&byte| byte == 0xFF).count();
+            let Some((&marker, after)) = rest.get(fill..).and_then(<[u8]>::split_first) else {
+                return Err(Error::image(truncated("JPEG")));
+            };
+            rest = after;
+            match marker {
+                // A stuffed zero, TEM, restarts and the start of the image have no body.
+                0x00 | 0x01 | 0xD0..=0xD8 => {}
+                0xD9 => {
+                    return frame.ok_or_else(|| {
+                        Error::image("the JPEG file holds no picture: fetch or save it again")
+                    });
+                }
+                _ => {
+                    let (body, after) =
+                        segment(rest).ok_or_else(|| Error::image(truncated("JPEG")))?;
+                    rest = after;
+                    if matches!(marker, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) {
+                        frame = frame.or(Self::parse(body, marker));
+                    }
+                }
+            }
+        }
+    }
+
+    fn parse(body: &[u8], marker: u8) -> Option<Self> {
+        let &[_precision, h1, h0, w1, w0, components, ..] = body else {
+            return None;
+        };
+        Some(Self {
+            width: u32::from(u16::from_be_bytes([w1, w0])),
+            height: u32::from(u16::from_be_bytes([h1, h0])),
+            components,
+            progressive: marker != 0xC0 && marker != 0xC1,
+        })
+    }
+}
+
+/// The body of a segment, whose length counts its own two bytes, and what follows.
+fn segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)).checked_sub(2)?)
+}

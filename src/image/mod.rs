@@ -1,0 +1,35 @@
+//! From the bytes of a picture to the tensor that the model reads.
+//!
+//! ```text
+//! bytes → decode → RgbImage → resize and crop (u8) → normalise → [3, size, size] f32
+//! ```
+//!
+//! | file | idea |
+//! |---|---|
+//! | `decode.rs` | bytes to 8-bit RGB, as Pillow's `convert("RGB")` gives it |
+//! | `jpeg.rs`, `webp.rs`, `gif.rs`, `bmp.rs` | what these formats need besides |
+//! | `geometry.rs` | torchvision's rounding of the resized size and of the crop's place |
+//! | `resize.rs` | Pillow's bicubic convolution, for the pixels of the crop alone |
+//! | `normalize.rs` | mean and standard deviation of `ImageNet`, pixels to planes |
+//! | `preprocess.rs` | all of it in one object |
+//!
+//! The reference is AIM v1's transform for validation: torchvision's `Resize` (bicubic, on a Pillow
+//! picture), `CenterCrop`, `ToTensor`, `Normalize`. From the same RGB pixels this module gives the same
+//! bytes and the same floats. Decoded JPEG pixels may differ from Pillow's by a level or two.
+
+mod bmp;
+mod decode;
+mod geometry;
+mod gif;
+mod jpeg;
+mod normalize;
+mod preprocess;
+mod resize;
+mod webp;
+
+pub use self::decode::{MAX_PIXELS, decode};
+pub use self::geometry::Geometry;
+pub use self::normalize::{MEAN, STD};
+pub use self::preprocess::Preprocessor;
+/// Rows of 8-bit red, green and blue: the type that [`decode`] gives and [`Preprocessor`] takes.
+pub use ::image::RgbImage;

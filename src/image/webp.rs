@@ -1,0 +1,128 @@
+//! WebP: stills, and the first frame of an animation as libwebp's `WebPAnimDecoder` shows it to Pillow.
+
+use std::io::Cursor;
+
+use ::image::codecs::webp::WebPDecoder;
+use ::image::{GenericImage, RgbImage};
+
+use super::decode::{check_size, picture, read, truncated, zeros};
+use crate::{Error, Result};
+
+/// Bit of the VP8X flags: the picture is animated.
+const ANIMATION: u8 = 0x02;
+/// Bit of the VP8X flags: the picture has alpha.
+const ALPHA: u8 = 0x10;
+
+/// Decodes a WebP, or the first frame of an animated one, to RGB.
+pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
+    // The decoder tolerates a missing tail, Pillow doesn't.
+    let size = bytes
+        .get(4..)
+        .and_then(<[u8]>::first_chunk)
+        .map(|&size| u32::from_le_bytes(size));
+    if size.is_none_or(|size| u64::from(size) + 8 > bytes.len() as u64) {
+        return Err(Error::image(truncated("WebP")));
+    }
+    match chunks(bytes.get(12..).unwrap_or(&[])).next() {
+        Some((b"VP8X", &[flags, _, _, _, w0, w1, w2, h0, h1, h2, ..]))
+            if flags & ANIMATION != 0 =>
+        {
+            animation(bytes, one_more([w0, w1, w2]), one_more([h0, h1, h2]))
+        }
+        _ => still(bytes),
+    }
+}
+
+fn still(bytes: &[u8]) -> Result<RgbImage> {
+    read(WebPDecoder::new(Cursor::new(bytes)), "WebP")
+}
+
+/// The first frame on a black canvas. The frame is wrapped as a still and decoded as one: a decoder of
+/// animations blends it with the canvas by its alpha, while Pillow keeps its colours and drops the alpha.
+fn animation(bytes: &[u8], width: u32, height: u32) -> Result<RgbImage> {
+    check_size(width, height)?;
+    let frame = chunks(bytes.get(12..).unwrap_or(&[])).find(|(name, _)| *name == b"ANMF");
+    let Some((
+        _,
+        &[
+            x0,
+            x1,
+            x2,
+            y0,
+            y1,
+            y2,
+            w0,
+            w1,
+            w2,
+            h0,
+            h1,
+            h2,
+            _,
+            _,
+            _,
+            _,
+            ref data @ ..,
+        ],
+    )) = frame
+    else {
+        return Err(Error::image(
+            "the animated WebP picture has no frame: save it again",
+        ));
+    };
+    let still = still(&wrap(data, [w0, w1, w2], [h0, h1, h2]))?;
+    let (x, y) = (even([x0, x1, x2]), even([y0, y1, y2]));
+    let mut canvas = picture(
+        width,
+        height,
+        zeros(u64::from(width) * u64::from(height) * 3)?,
+    )?;
+    canvas.copy_from(&still, x, y).map_err(|error| {
+        Error::image("a frame of the animated WebP picture lies outside of it: save it again")
+            .with_source(error)
+    })?;
+    Ok(canvas)
+}
+
+/// A still WebP file of the chunks of a frame.
+fn wrap(data: &[u8], width: [u8; 3], height: [u8; 3]) -> Vec<u8> {
+    let mut body = b"WEBP".to_vec();
+    if data.starts_with(b"ALPH") {
+        body.extend(b"VP8X\x0A\0\0\0");
+        body.extend([ALPHA, 0, 0, 0]);
+        body.extend(width);
+        body.extend(height);
+    }
+    body.extend(data);
+    let mut file = b"RIFF".to_vec();
+    // A chunk is shorter than 4 GiB, since its own length has 32 bits.
+    file.extend(u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+    file.extend(body);
+    file
+}
+
+/// The chunks of a RIFF body: names and contents, up to the first that is cut short.
+fn chunks(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+    std::iter::from_fn(move || {
+        let (name, rest) = bytes.split_first_chunk::<4>()?;
+        let (len, rest) = rest.split_first_chunk::<4>()?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        let (content, rest) = rest.split_at_checked(len)?;
+        // Chunks are padded to an even length.
+        bytes = rest.get(len % 2..).unwrap_or(&[]);
+        Some((name, content))
+    })
+}
+
+const fn u24([b0, b1, b2]: [u8; 3]) -> u32 {
+    u32::from_le_bytes([b0, b1, b2, 0])
+}
+
+/// Sizes are stored less one.
+const fn one_more(bytes: [u8; 3]) -> u32 {
+    u24(bytes) + 1
+}
+
+/// Offsets are stored in pairs of pixels.
+const fn even(bytes: [u8; 3]) -> u32 {
+    u24(bytes) * 2
+}

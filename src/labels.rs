@@ -1,0 +1,92 @@
+//! The names of the classes.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// The thousand classes of ImageNet-1k in the order of the sorted folder names (`n01440764`
+/// first), as torchvision lists them in the metadata of its weights.
+const IMAGENET_1K: &str = include_str!("labels/imagenet_1k.txt");
+
+/// A name for each class, in the order of the logits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels(Vec<String>);
+
+impl Labels {
+    /// Reads `labels.json` (a list of names) or `config.json` (its `id2label` map).
+    ///
+    /// `None` if the text is a map without `id2label`: then the model brings no labels.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if the text is neither, a class has no name,
+    /// or their number is not `num_classes`.
+    pub fn from_json(text: &str, num_classes: usize) -> Result<Option<Self>> {
+        let raw: RawLabels = serde_json::from_str(text)
+            .map_err(|error| Error::format(format!("not a list of labels: {error}")))?;
+        let names = match raw {
+            RawLabels::List(names) => names,
+            RawLabels::Config { id2label: None } => return Ok(None),
+            RawLabels::Config {
+                id2label: Some(names),
+            } => in_order(names)?,
+        };
+        if names.len() != num_classes {
+            return Err(Error::format(format!(
+                "{} labels for a model of {num_classes} classes",
+                names.len()
+            )));
+        }
+        Ok(Some(Self(names)))
+    }
+
+    /// What to call the classes of a model that brings no labels: ImageNet's names for a thousand
+    /// classes, else `class 0`, `class 1`, and so on.
+    pub fn unnamed(num_classes: usize) -> Self {
+        let imagenet: Vec<String> = IMAGENET_1K.lines().map(str::to_owned).collect();
+        if imagenet.len() == num_classes {
+            return Self(imagenet);
+        }
+        Self((0..num_classes).map(|id| format!("class {id}")).collect())
+    }
+
+    /// The name of a class, from 0.
+    pub fn get(&self, class: usize) -> Option<&str> {
+        self.0.get(class).map(String::as_str)
+    }
+
+    /// All names, in the order of the logits.
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a list of names, or a map with `id2label`"
+)]
+enum RawLabels {
+    List(Vec<String>),
+    Config {
+        id2label: Option<BTreeMap<String, String>>,
+    },
+}
+
+/// Sorts `{"0": "cat", "1": "dog"}` by number and refuses gaps.
+fn in_order(names: BTreeMap<String, String>) -> Result<Vec<String>> {
+    let mut numbered = BTreeMap::new();
+    for (id, name) in names {
+        let id: usize = id.parse().map_err(|_| {
+            Error::format(format!("id2label has the key {id:?}, not a class number"))
+        })?;
+        numbered.insert(id, name);
+    }
+    match numbered.keys().enumerate().find(|(nth, id)| nth != *id) {
+        Some((gap, _)) => Err(Error::format(format!(
+            "id2label has no name for class {gap}"
+        ))),
+        None => Ok(numbered.into_values().collect()),
+    }
+}

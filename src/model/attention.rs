@@ -1,0 +1,84 @@
+//! Multi-head self-attention: `attn`.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Tensor};
+
+use super::linear::Linear;
+use super::params::Scope;
+use crate::config::Config;
+use crate::error::Result;
+
+/// Attention of every token to every token, with one matrix for queries, keys and values.
+///
+/// Source: `Attention` of the reference (`aim/v1/torch/layers.py`).
+#[derive(Clone, Debug)]
+pub struct Attention<B: Backend> {
+    qkv: Linear<B>,
+    proj: Linear<B>,
+    num_heads: usize,
+}
+
+impl<B: Backend> Attention<B> {
+    /// Takes its tensors out of `params`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn new(config: &Config, params: &mut Scope<'_, B>) -> Result<Self> {
+        let dim = config.embed_dim;
+        Ok(Self {
+            qkv: params.linear("qkv", dim, 3 * dim)?,
+            proj: params.linear("proj", dim, dim)?,
+            num_heads: config.num_heads,
+        })
+    }
+
+    /// # Shapes
+    /// - `x`: `[batch, tokens, embed_dim]`
+    /// - `mask`: `[tokens, tokens]`, true where a row's token may not see a column's
+    /// - output: `[batch, tokens, embed_dim]`
+    pub fn forward(&self, x: Tensor<B, 3>, mask: Option<&Tensor<B, 2, Bool>>) -> Tensor<B, 3> {
+        let [_, _, dim] = x.dims();
+        let qkv = self.qkv.forward(x);
+        let [q, k, v] = [0, 1, 2].map(|part| {
+            let part = qkv.clone().narrow(2, part * dim, dim);
+            split_heads(part, self.num_heads)
+        });
+        self.proj.forward(join_heads(attend(q, k, v, mask)))
+    }
+}
+
+/// Scaled dot-product attention: `softmax(q kᵀ / sqrt(head_dim)) v`.
+///
+/// # Shapes
+/// - `q`: `[batch, heads, queries, head_dim]`
+/// - `k`, `v`: `[batch, heads, keys, head_dim]`
+/// - `mask`: `[queries, keys]`, true where a query may not see a key
+/// - output: `[batch, heads, queries, head_dim]`
+pub fn attend<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    mask: Option<&Tensor<B, 2, Bool>>,
+) -> Tensor<B, 4> {
+    let [_, _, _, head_dim] = q.dims();
+    let mut scores = q.matmul(k.transpose()) / (head_dim as f64).sqrt();
+    if let Some(mask) = mask {
+        let mask = mask.clone().unsqueeze::<4>().expand(scores.dims());
+        scores = scores.mask_fill(mask, f32::NEG_INFINITY);
+    }
+    softmax(scores, 3).matmul(v)
+}
+
+/// `[batch, tokens, heads * head_dim]` to `[batch, heads, tokens, head_dim]`.
+pub fn split_heads<B: Backend>(x: Tensor<B, 3>, num_heads: usize) -> Tensor<B, 4> {
+    let [batch, tokens, dim] = x.dims();
+    x.reshape([batch, tokens, num_heads, dim / num_heads])
+        .swap_dims(1, 2)
+}
+
+/// `[batch, heads, tokens, head_dim]` to `[batch, tokens, heads * head_dim]`.
+pub fn join_heads<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 3> {
+    let [batch, heads, tokens, head_dim] = x.dims();
+    x.swap_dims(1, 2).reshape([batch, tokens, heads * head_dim])
+}

@@ -1,0 +1,68 @@
+//! The attention probe: `head`.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+use super::attention::{attend, join_heads, split_heads};
+use super::linear::Linear;
+use super::norm::EPSILON;
+use super::params::Scope;
+use crate::config::Config;
+use crate::error::Result;
+
+/// Pools the tokens by the attention of one learned query, then classifies.
+///
+/// The batch norm uses the running statistics, as in evaluation.
+///
+/// Source: `AttentionPoolingClassifier` of the reference (`aim/v1/torch/layers.py`).
+#[derive(Clone, Debug)]
+pub struct AttentionPoolingClassifier<B: Backend> {
+    /// `[1, 1, embed_dim]`
+    running_mean: Tensor<B, 3>,
+    /// `[1, 1, embed_dim]`
+    running_std: Tensor<B, 3>,
+    /// `[1, 1, embed_dim]`
+    cls_token: Tensor<B, 3>,
+    k: Linear<B>,
+    v: Linear<B>,
+    linear: Linear<B>,
+    num_heads: usize,
+}
+
+impl<B: Backend> AttentionPoolingClassifier<B> {
+    /// Takes its tensors out of `params`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn new(config: &Config, params: &mut Scope<'_, B>) -> Result<Self> {
+        let dim = config.embed_dim;
+        let mut bn = params.scope("bn");
+        let running_mean = bn.tensor("running_mean", [dim])?;
+        let running_var = bn.tensor("running_var", [dim])?;
+        Ok(Self {
+            running_mean: running_mean.reshape([1, 1, dim]),
+            running_std: (running_var + EPSILON).sqrt().reshape([1, 1, dim]),
+            cls_token: params.tensor("cls_token", [1, 1, dim])?,
+            k: params.linear("k", dim, dim)?,
+            v: params.linear("v", dim, dim)?,
+            linear: params.linear("linear", dim, config.num_classes)?,
+            num_heads: config.num_heads,
+        })
+    }
+
+    /// # Shapes
+    /// - `tokens`: `[batch, tokens, embed_dim]`, the mean of the probed layers
+    /// - output: `[batch, num_classes]`, logits
+    pub fn forward(&self, tokens: Tensor<B, 3>) -> Tensor<B, 2> {
+        let [batch, _, dim] = tokens.dims();
+        let tokens = (tokens - self.running_mean.clone()) / self.running_std.clone();
+
+        let q = self.cls_token.clone().expand([batch, 1, dim]);
+        let k = self.k.forward(tokens.clone());
+        let v = self.v.forward(tokens);
+        let [q, k, v] = [q, k, v].map(|x| split_heads(x, self.num_heads));
+        let pooled = join_heads(attend(q, k, v, None));
+
+        self.linear.forward(pooled).squeeze_dim(1)
+    }
+}

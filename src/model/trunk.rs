@@ -1,0 +1,58 @@
+//! The stack of blocks: `trunk`.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Tensor};
+
+use super::block::Block;
+use super::params::Scope;
+use crate::config::Config;
+use crate::error::Result;
+
+/// The blocks up to the highest one that the probe reads.
+///
+/// `post_trunk_norm` is left out: the probe reads the outputs of blocks, which come before it.
+///
+/// Source: `Transformer` of the reference (`aim/v1/torch/layers.py`).
+#[derive(Clone, Debug)]
+pub struct Trunk<B: Backend> {
+    blocks: Vec<Block<B>>,
+}
+
+impl<B: Backend> Trunk<B> {
+    /// Takes the first `blocks` blocks out of `params`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn new(config: &Config, blocks: usize, params: &mut Scope<'_, B>) -> Result<Self> {
+        let blocks = (0..blocks)
+            .map(|i| Block::new(config, &mut params.scope(&format!("blocks.{i}"))))
+            .collect::<Result<_>>()?;
+        Ok(Self { blocks })
+    }
+
+    /// The blocks that were loaded.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// True if no block was loaded.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// The output of each block in turn; a block runs when its output is asked for.
+    ///
+    /// # Shapes
+    /// - `tokens`, every output: `[batch, tokens, embed_dim]`
+    /// - `mask`: `[tokens, tokens]`, true where a row's token may not see a column's
+    pub fn outputs<'a>(
+        &'a self,
+        tokens: Tensor<B, 3>,
+        mask: Option<&'a Tensor<B, 2, Bool>>,
+    ) -> impl Iterator<Item = Tensor<B, 3>> + 'a {
+        self.blocks.iter().scan(tokens, move |x, block| {
+            *x = block.forward(x.clone(), mask);
+            Some(x.clone())
+        })
+    }
+}

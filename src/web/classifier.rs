@@ -1,0 +1,264 @@
+//! The class that JavaScript sees.
+
+use std::future::Future;
+use std::rc::Rc;
+
+use futures_util::future::{Either, select};
+use js_sys::{Array, Float32Array, Object, Promise};
+use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsCast as _, JsValue};
+
+use super::backend;
+use super::error::{event_to_js, set, to_js};
+use super::fetch::Fetch;
+use super::options::Options;
+use super::promise::promise;
+use super::timer;
+use crate::classifier::{Classifier as Inner, predictions};
+use crate::device::Device;
+use crate::engine::{self, HostTensor};
+use crate::error::{Error, Result};
+use crate::weights::remote::client::Client;
+use crate::weights::remote::{Event, Location, RemoteModel, Status};
+
+/// A loaded model on its device.
+#[wasm_bindgen]
+pub struct Classifier {
+    state: Rc<State>,
+}
+
+struct State {
+    inner: Inner,
+    device: Device,
+    bytes_fetched: u64,
+    load_ms: f64,
+    warmup_ms: f64,
+}
+
+#[wasm_bindgen]
+impl Classifier {
+    /// Opens the device, fetches the model, and runs it once.
+    pub fn load(options: JsValue) -> Promise {
+        promise(async move {
+            let options = Options::from_js(&options).map_err(|error| to_js(&error))?;
+            let signal = options.signal.clone();
+            let loaded = load(options).await;
+            // Whatever failed on the way, an abort is told as what the caller gave it as.
+            if let Some(signal) = signal.filter(web_sys::AbortSignal::aborted) {
+                return Err(signal.reason());
+            }
+            let state = Rc::new(loaded.map_err(|error| to_js(&error))?);
+            Ok(Self { state }.into())
+        })
+    }
+
+    /// The likeliest classes of a picture: a list of `{label, score, index}`.
+    pub fn classify(&self, rgba: &[u8], width: u32, height: u32, top_k: u32) -> Promise {
+        let images = self.state.images(rgba, width, height);
+        self.state.answer(async move |state| {
+            let logits = state.inner.logits(images?).await?;
+            let list = Array::new();
+            for prediction in predictions(&logits, state.inner.labels(), top_k as usize) {
+                let object = Object::new();
+                set(&object, "label", prediction.label);
+                set(&object, "score", prediction.score);
+                set(&object, "index", prediction.index as u32);
+                list.push(&object);
+            }
+            Ok(list.into())
+        })
+    }
+
+    /// The logits of a picture, a `Float32Array`.
+    pub fn logits(&self, rgba: &[u8], width: u32, height: u32) -> Promise {
+        let images = self.state.images(rgba, width, height);
+        self.state.answer(async move |state| {
+            let logits = state.inner.logits(images?).await?;
+            Ok(Float32Array::from(logits.as_slice()).into())
+        })
+    }
+
+    /// The outputs of blocks: a list of `{data, dims}`.
+    pub fn features(&self, rgba: &[u8], width: u32, height: u32, layers: Vec<u32>) -> Promise {
+        let images = self.state.images(rgba, width, height);
+        self.state.answer(async move |state| {
+            let layers: Vec<usize> = layers.into_iter().map(|layer| layer as usize).collect();
+            let features = state.inner.engine().features(images?, &layers).await?;
+            let list = Array::new();
+            for HostTensor { shape, values } in features {
+                let object = Object::new();
+                let dims: Array = shape
+                    .iter()
+                    .map(|&side| JsValue::from(side as u32))
+                    .collect();
+                set(&object, "dims", dims);
+                set(&object, "data", Float32Array::from(values.as_slice()));
+                list.push(&object);
+            }
+            Ok(list.into())
+        })
+    }
+
+    /// What was loaded, and how long it took.
+    pub fn info(&self) -> JsValue {
+        let State {
+            inner,
+            device,
+            bytes_fetched,
+            load_ms,
+            warmup_ms,
+        } = &*self.state;
+        let (device, adapter) = backend::describe(device);
+        let info = Object::new();
+        set(&info, "device", device);
+        set(&info, "adapter", adapter);
+        set(&info, "dtype", "fp32");
+        set(&info, "blocks", inner.engine().blocks() as u32);
+        set(&info, "bytesFetched", *bytes_fetched as f64);
+        set(&info, "bytesCached", 0);
+        set(&info, "loadMs", *load_ms);
+        set(&info, "warmupMs", *warmup_ms);
+        set(&info, "imgSize", inner.img_size() as u32);
+        set(&info, "wasmBytes", wasm_bytes());
+        info.into()
+    }
+
+    /// The names of the classes, in the order of the logits.
+    pub fn labels(&self) -> Vec<String> {
+        self.state.inner.labels().names().to_vec()
+    }
+
+    /// Resolves with an error when the device is lost.
+    pub fn lost(&self) -> Promise {
+        let device = self.state.device.clone();
+        promise(async move { Ok(to_js(&device.lost().await)) })
+    }
+
+    /// As if the GPU went away; for tests.
+    #[wasm_bindgen(js_name = destroyDevice)]
+    pub fn destroy_device(&self) {
+        self.state.device.destroy();
+    }
+}
+
+impl State {
+    /// Crops and normalises packed RGBA rows into a batch of one.
+    fn images(&self, rgba: &[u8], width: u32, height: u32) -> Result<HostTensor> {
+        self.inner
+            .images_of_rgba(rgba, width as usize, height as usize)
+    }
+
+    /// Runs a question to the model; a device that is lost meanwhile ends it.
+    fn answer<F>(self: &Rc<Self>, question: impl FnOnce(Rc<Self>) -> F + 'static) -> Promise
+    where
+        F: Future<Output = Result<JsValue>> + 'static,
+    {
+        let state = Rc::clone(self);
+        promise(async move {
+            let device = state.device.clone();
+            unless_lost(&device, question(state))
+                .await
+                .map_err(|error| to_js(&error))
+        })
+    }
+}
+
+/// The result of a future, or the error of a device that is lost before it ends: a read that is
+/// pending then never does.
+async fn unless_lost<T>(device: &Device, future: impl Future<Output = Result<T>>) -> Result<T> {
+    let future = std::pin::pin!(future);
+    let lost = std::pin::pin!(device.lost());
+    match select(future, lost).await {
+        Either::Left((result, _)) => result,
+        Either::Right((error, _)) => Err(error),
+    }
+}
+
+async fn load(options: Options) -> Result<State> {
+    if !matches!(options.dtype.as_str(), "auto" | "fp32") {
+        return Err(Error::unsupported(format!(
+            "this version computes in fp32 only, not in {}; leave dtype out",
+            options.dtype
+        )));
+    }
+    let start = timer::now();
+    let device = backend::open(options.allow_software).await?;
+
+    let fetch = Fetch::new(options.fetch.clone(), options.signal.clone()).ok_or_else(|| {
+        Error::unsupported("there is no fetch here; pass one as the option fetch")
+    })?;
+    let location = Location::new(
+        &options.model,
+        options.revision.as_deref(),
+        options.endpoint.as_deref(),
+    )?;
+    let client = Client::new(&fetch, &location, options.token.as_deref());
+
+    let bytes_fetched = std::cell::Cell::new(0);
+    let report = |event: Event| {
+        if event.status == Status::ProgressTotal {
+            bytes_fetched.set(event.loaded);
+        }
+        if let Some(callback) = &options.on_progress {
+            // What a callback throws is its page's affair.
+            let _ = callback.call1(&JsValue::UNDEFINED, &event_to_js(&options.model, &event));
+        }
+    };
+    let loading = async {
+        let mut model = RemoteModel::open(client).await?;
+        if let Some(layers) = &options.probe_layers {
+            model.config = model.config.with_probe_layers(layers)?;
+        }
+        let labels = model.labels.clone();
+        let blocks = model.config.blocks_to_run();
+        Inner::new(
+            engine::fetch(model, blocks, &device, &report).await?,
+            labels,
+        )
+    };
+    let inner = unless_lost(&device, loading).await?;
+    let load_ms = timer::now() - start;
+
+    let mut warmup_ms = 0.0;
+    if options.warmup {
+        report(whole(Status::Warmup));
+        let start = timer::now();
+        unless_lost(&device, warm_up(&inner)).await?;
+        warmup_ms = timer::now() - start;
+    }
+    report(whole(Status::Ready));
+    Ok(State {
+        inner,
+        device,
+        bytes_fetched: bytes_fetched.get(),
+        load_ms,
+        warmup_ms,
+    })
+}
+
+/// Runs a grey picture, so that kernels are compiled before the first real one.
+async fn warm_up(inner: &Inner) -> Result<()> {
+    let size = inner.img_size();
+    let grey = HostTensor {
+        shape: vec![1, 3, size, size],
+        values: vec![0.0; 3 * size * size],
+    };
+    inner.logits(grey).await.map(|_| ())
+}
+
+/// An event that is about no file.
+const fn whole(status: Status) -> Event {
+    Event {
+        status,
+        file: None,
+        loaded: 0,
+        total: 0,
+    }
+}
+
+/// The size of the instance's memory in bytes.
+fn wasm_bytes() -> f64 {
+    let memory: js_sys::WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
+    let buffer: js_sys::ArrayBuffer = memory.buffer().unchecked_into();
+    f64::from(buffer.byte_length())
+}

@@ -1,0 +1,22 @@
+//! The face of the library in a browser and at the edge: thin, without logic that native code could
+//! share.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `classifier.rs` | the class that JavaScript sees |
+//! | `backend.rs` | the one backend of this build |
+//! | `options.rs` | JavaScript's options to Rust's |
+//! | `fetch.rs` | HTTP by the page's `fetch` |
+//! | `timer.rs` | waiting |
+//! | `promise.rs` | promises that settle even if Rust panics |
+//! | `error.rs` | errors and progress as JavaScript objects |
+
+mod backend;
+mod classifier;
+mod error;
+mod fetch;
+mod options;
+mod promise;
+mod timer;
+
+pub use classifier::Classifier;

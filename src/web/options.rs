@@ -1,0 +1,87 @@
+//! JavaScript's options of a load.
+
+use js_sys::{Function, Reflect};
+use wasm_bindgen::{JsCast as _, JsValue};
+use web_sys::AbortSignal;
+
+use crate::config::ProbeLayers;
+use crate::error::{Error, Result};
+
+/// What `Classifier.load` is told.
+pub(super) struct Options {
+    pub(super) model: String,
+    pub(super) revision: Option<String>,
+    pub(super) endpoint: Option<String>,
+    pub(super) token: Option<String>,
+    pub(super) dtype: String,
+    pub(super) probe_layers: Option<ProbeLayers>,
+    pub(super) warmup: bool,
+    /// Only the WebGPU build reads it.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
+    pub(super) allow_software: bool,
+    pub(super) signal: Option<AbortSignal>,
+    pub(super) on_progress: Option<Function>,
+    pub(super) fetch: Option<Function>,
+}
+
+impl Options {
+    /// Reads the options of an object.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if one has the wrong type.
+    pub(super) fn from_js(object: &JsValue) -> Result<Self> {
+        let get = |key: &str| {
+            let value = Reflect::get(object, &key.into()).unwrap_or(JsValue::UNDEFINED);
+            (!value.is_undefined() && !value.is_null()).then_some(value)
+        };
+        let text = |key: &str| match get(key) {
+            None => Ok(None),
+            Some(value) => value
+                .as_string()
+                .map(Some)
+                .ok_or_else(|| Error::option(format!("the option {key} must be a string"))),
+        };
+        let function = |key: &str| match get(key) {
+            None => Ok(None),
+            Some(value) => value
+                .dyn_into::<Function>()
+                .map(Some)
+                .map_err(|_| Error::option(format!("the option {key} must be a function"))),
+        };
+        Ok(Self {
+            model: text("model")?.ok_or_else(|| Error::option("the option model is missing"))?,
+            revision: text("revision")?,
+            endpoint: text("endpoint")?,
+            token: text("token")?,
+            dtype: text("dtype")?.unwrap_or_else(|| "auto".to_owned()),
+            probe_layers: get("probeLayers")
+                .map(|value| probe_layers(&value))
+                .transpose()?,
+            warmup: get("warmup").is_none_or(|value| value.is_truthy()),
+            allow_software: get("allowSoftware").is_some_and(|value| value.is_truthy()),
+            signal: get("signal").map(JsCast::unchecked_into),
+            on_progress: function("onProgress")?,
+            fetch: function("fetch")?,
+        })
+    }
+}
+
+fn probe_layers(value: &JsValue) -> Result<ProbeLayers> {
+    if let Some(text) = value.as_string() {
+        return text.parse();
+    }
+    let wrong = || {
+        Error::option("the option probeLayers must be 'best', 'last' or a list of block numbers")
+    };
+    let list = value.dyn_ref::<js_sys::Array>().ok_or_else(wrong)?;
+    list.iter()
+        .map(|layer| {
+            let layer = layer.as_f64().ok_or_else(wrong)?;
+            if layer.fract() != 0.0 || !(0.0..65536.0).contains(&layer) {
+                return Err(wrong());
+            }
+            Ok(layer as usize)
+        })
+        .collect::<Result<_>>()
+        .map(ProbeLayers::List)
+}

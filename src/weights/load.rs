@@ -1,0 +1,53 @@
+//! From open checkpoint files to a model.
+
+use burn::tensor::backend::Backend;
+
+use super::assemble::{Arriving, Assembler};
+use super::checkpoint::Checkpoint;
+use super::inventory::{Inventory, Located};
+use crate::config::Config;
+use crate::error::{At as _, Result};
+use crate::model::Aim;
+
+/// Finds every tensor of the model in the files: for each file, what its tensors are.
+///
+/// # Errors
+/// Those of [`Inventory::take`] and [`Inventory::finish`], with the files' names.
+pub fn locate(files: &[Box<dyn Checkpoint>], config: &Config) -> Result<Vec<Vec<Located>>> {
+    let mut inventory = Inventory::new(config);
+    let located = files
+        .iter()
+        .map(|file| inventory.take(file.name(), file.tensors()))
+        .collect::<Result<_>>()?;
+    let names: Vec<&str> = files.iter().map(|file| file.name()).collect();
+    inventory.finish().at(names.join(", "))?;
+    Ok(located)
+}
+
+/// Loads the probe and the first `blocks` blocks: one tensor after the other, each dropped here
+/// once its device has it.
+///
+/// # Errors
+/// As [`locate`], and [`ErrorKind::Format`](crate::ErrorKind::Format) if a file is broken or a
+/// weight is not finite.
+pub fn load<B: Backend>(
+    files: &mut [Box<dyn Checkpoint>],
+    config: Config,
+    blocks: usize,
+    device: &B::Device,
+) -> Result<Aim<B>> {
+    let located = locate(files, &config)?;
+    let mut model = Assembler::<B>::new(device.clone());
+    for (file, located) in files.iter_mut().zip(located) {
+        for Located { spec, index } in located {
+            if !spec.is_needed(blocks) {
+                continue;
+            }
+            let place = format!("{}: tensor {}", file.name(), spec.name);
+            let mut tensor = Arriving::new(spec, &file.tensors()[index]).at(&place)?;
+            file.read(index, &mut |bytes| tensor.push(bytes).at(&place))?;
+            model.add(tensor).at(&place)?;
+        }
+    }
+    model.finish(config, blocks)
+}

@@ -1,0 +1,32 @@
+//! From files to the model: bytes → tensors, one after the other → their device.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`dtype`] | element types, and bytes to `f32` as they arrive |
+//! | [`safetensors`] | the header of a safetensors file |
+//! | `pickle`, `pth` | what `torch.save` writes, without running any of it |
+//! | [`checkpoint`] | one face for both kinds of file, chosen by content |
+//! | [`layout`] | which tensors an AIM checkpoint holds, and of what shape |
+//! | [`inventory`] | files against that layout, strictly |
+//! | [`assemble`] | bytes of one tensor after the other to parameters on the device |
+//! | [`load`] | open files into the model |
+//! | [`local`] | a model's folder: configuration, checkpoint, labels |
+//! | [`remote`] | a model on a server, in chunks |
+
+pub mod assemble;
+pub mod checkpoint;
+pub mod dtype;
+pub mod inventory;
+pub mod layout;
+pub mod load;
+#[cfg(not(target_family = "wasm"))]
+pub mod local;
+#[cfg(not(target_family = "wasm"))]
+mod pickle;
+#[cfg(not(target_family = "wasm"))]
+mod pth;
+pub mod remote;
+pub mod safetensors;
+
+#[cfg(not(target_family = "wasm"))]
+pub use local::LocalModel;

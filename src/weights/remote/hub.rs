@@ -1,0 +1,145 @@
+//! Where the files of a model are: a hub repository by name, or any folder by its URL.
+
+use crate::error::{Error, Result};
+
+/// The hub that names without a server belong to.
+pub const ENDPOINT: &str = "https://huggingface.co";
+
+/// A folder of files on a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// What the user called it.
+    pub name: String,
+    /// The URL in front of a file's name; ends in a slash.
+    base: String,
+    /// The state of the repository, part of the cache's keys.
+    pub revision: String,
+}
+
+impl Location {
+    /// A hub name such as `apple/aim-600M`, at `revision` (default `main`) of `endpoint` (default
+    /// [`ENDPOINT`]); or the URL of a folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if the name, the revision or the endpoint
+    /// can't be part of a URL, or a URL has a scheme other than `http` and `https`.
+    pub fn new(model: &str, revision: Option<&str>, endpoint: Option<&str>) -> Result<Self> {
+        if model.contains("://") {
+            return Self::folder(model);
+        }
+        let parts: Vec<&str> = model.split('/').collect();
+        if !matches!(parts.len(), 1 | 2) || !parts.iter().all(|part| is_name(part)) {
+            return Err(Error::option(format!(
+                "{model:?} is neither a repository such as apple/aim-600M nor the URL of a folder"
+            )));
+        }
+        let revision = revision.unwrap_or("main");
+        if revision.is_empty() || !revision.split('/').all(is_name) {
+            return Err(Error::option(format!(
+                "{revision:?} is no revision: give a branch, a tag or a commit"
+            )));
+        }
+        let endpoint = endpoint.unwrap_or(ENDPOINT);
+        let endpoint = http(endpoint)?.trim_end_matches('/');
+        Ok(Self {
+            name: model.to_owned(),
+            base: format!(
+                "{endpoint}/{model}/resolve/{}/",
+                revision.replace('/', "%2F")
+            ),
+            revision: revision.to_owned(),
+        })
+    }
+
+    fn folder(url: &str) -> Result<Self> {
+        let url = http(url)?;
+        if url.contains(['?', '#']) {
+            return Err(Error::option(format!(
+                "{url}: the URL of a folder has no query and no fragment"
+            )));
+        }
+        let mut base = url.to_owned();
+        if !base.ends_with('/') {
+            base.push('/');
+        }
+        Ok(Self {
+            name: url.to_owned(),
+            base,
+            revision: String::new(),
+        })
+    }
+
+    /// The URL of a file in the folder.
+    pub fn url(&self, file: &str) -> String {
+        format!("{}{file}", self.base)
+    }
+}
+
+/// A part of a path that means itself.
+fn is_name(part: &str) -> bool {
+    !part.is_empty()
+        && part.len() <= 96
+        && part != "."
+        && part != ".."
+        && part
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn http(url: &str) -> Result<&str> {
+    if url.starts_with("https://") || url.starts_with("http://") {
+        Ok(url)
+    } else {
+        Err(Error::option(format!(
+            "{url:?} is no http or https address"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(model: &str, revision: Option<&str>, endpoint: Option<&str>) -> Result<String> {
+        Ok(Location::new(model, revision, endpoint)?.url("config.json"))
+    }
+
+    #[test]
+    fn names_and_folders_become_urls() {
+        for (model, revision, endpoint, expected) in [
+            (
+                "apple/aim-600M",
+                None,
+                None,
+                "https://huggingface.co/apple/aim-600M/resolve/main/config.json",
+            ),
+            (
+                "me/m",
+                Some("refs/pr/1"),
+                Some("http://localhost:8/"),
+                "http://localhost:8/me/m/resolve/refs%2Fpr%2F1/config.json",
+            ),
+            ("https://a.b/c", None, None, "https://a.b/c/config.json"),
+            ("http://a.b/c/", None, None, "http://a.b/c/config.json"),
+        ] {
+            assert_eq!(url(model, revision, endpoint).expect("it is one"), expected);
+        }
+    }
+
+    #[test]
+    fn what_could_lead_elsewhere_is_refused() {
+        for (model, revision, endpoint) in [
+            ("", None, None),
+            ("a/b/c", None, None),
+            ("a/..", None, None),
+            ("a b/c", None, None),
+            ("file:///etc/passwd", None, None),
+            ("https://a.b/c?x=1", None, None),
+            ("a/b", Some("../../x"), None),
+            ("a/b", Some(""), None),
+            ("a/b", None, Some("javascript:alert(1)")),
+        ] {
+            url(model, revision, endpoint).expect_err(model);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Which bytes of which file a model needs, and in which pieces they are fetched.
+
+use std::ops::Range;
+
+/// The size of a chunk: what is fetched, verified and cached as one.
+pub const CHUNK: u64 = 8 << 20;
+
+/// A chunk of a file that holds bytes the model needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its number in the file, from 0; it begins at `number * CHUNK`.
+    pub number: u64,
+    /// Its bytes in the file.
+    pub range: Range<u64>,
+}
+
+/// The chunks of a file of `len` bytes that hold any of the `needed` ranges, in the order of the
+/// file.
+pub fn chunks(needed: &[Range<u64>], len: u64) -> Vec<Chunk> {
+    let mut numbers: Vec<u64> = needed
+        .iter()
+        .filter(|range| range.start < range.end)
+        .flat_map(|range| range.start / CHUNK..=(range.end - 1) / CHUNK)
+        .collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+        .into_iter()
+        .map(|number| Chunk {
+            number,
+            range: number * CHUNK..((number + 1) * CHUNK).min(len),
+        })
+        .collect()
+}
+
+/// The part of `bytes`, which lie at `place` in the file, that belongs to `wanted`.
+pub fn part<'a>(bytes: &'a [u8], place: &Range<u64>, wanted: &Range<u64>) -> &'a [u8] {
+    let start = wanted.start.clamp(place.start, place.end) - place.start;
+    let end = wanted.end.clamp(place.start, place.end) - place.start;
+    // Both fit: they are inside `bytes`, whose length is a usize.
+    bytes.get(start as usize..end as usize).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_chunks_with_needed_bytes_are_fetched_and_each_once() {
+        let len = 5 * CHUNK + 100;
+        let needed = [
+            CHUNK - 1..CHUNK + 1,
+            10..20,
+            3 * CHUNK..3 * CHUNK,
+            5 * CHUNK + 1..len,
+        ];
+        let numbers: Vec<u64> = chunks(&needed, len).iter().map(|c| c.number).collect();
+        assert_eq!(numbers, [0, 1, 5]);
+        assert_eq!(chunks(&needed, len)[2].range, 5 * CHUNK..len);
+    }
+
+    #[test]
+    fn parts_are_cut_to_both_ranges() {
+        let bytes = [10, 11, 12, 13];
+        let place = 10..14;
+        for (wanted, expected) in [
+            (0..5, &[][..]),
+            (0..12, &[10, 11]),
+            (11..13, &[11, 12]),
+            (13..99, &[13]),
+            (20..30, &[]),
+        ] {
+            assert_eq!(part(&bytes, &place, &wanted), expected);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! One HTTP request, whatever carries it out: a native client, or `fetch` in a browser.
+
+use std::ops::Range;
+use std::time::Duration;
+
+/// A `GET`.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Where to.
+    pub url: String,
+    /// The bytes wanted; all of them without it.
+    pub range: Option<Range<u64>>,
+    /// The `ETag` that the range belongs to, sent as `If-Range`.
+    pub if_range: Option<String>,
+    /// Sent as `Authorization: Bearer`.
+    pub token: Option<String>,
+    /// The most bytes of the body to read; a longer one is cut one byte after it.
+    pub limit: usize,
+}
+
+/// The parts of an answer that matter here.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// `ETag`.
+    pub etag: Option<String>,
+    /// `Content-Range`.
+    pub content_range: Option<String>,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Retry-After`.
+    pub retry_after: Option<String>,
+    /// True if the address that answered is not the one that was asked.
+    pub redirected: bool,
+    /// What arrived of the body, decoded if it was compressed.
+    pub body: Vec<u8>,
+    /// Why the body ended before its end, if it did.
+    pub cut: Option<String>,
+}
+
+/// Why there is no answer at all.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The server was not reached, or took too long. Trying again may help.
+    Network(String),
+    /// The caller gave up.
+    Aborted,
+}
+
+/// Something that carries out requests.
+///
+/// The futures need not be `Send`: a browser's are not.
+#[allow(async_fn_in_trait)]
+pub trait Transport {
+    /// Carries out one request, redirects followed. `arrived` is told how many bytes came, as they
+    /// come.
+    async fn get(&self, request: Request, arrived: &dyn Fn(u64)) -> Result<Response, Failure>;
+
+    /// Waits, or ends at once if the caller gives up.
+    async fn sleep(&self, duration: Duration) -> Result<(), Failure>;
+
+    /// A number from 0 to 1, so that many clients do not retry in step.
+    fn jitter(&self) -> f64;
+}

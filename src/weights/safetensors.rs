@@ -1,0 +1,442 @@
+//! The safetensors format: eight bytes with the length of a JSON header, the header, the data.
+//!
+//! [`Header`] does no I/O: a stream hands it the first bytes of a file and asks how many more it
+//! needs. Source: the format's description and the checks of the safetensors crate, which are all
+//! made here too; whatever that crate refuses is refused.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+#[cfg(not(target_family = "wasm"))]
+use super::checkpoint::Checkpoint;
+use super::checkpoint::{Content, TensorInfo, printable};
+use super::dtype::Dtype;
+use crate::error::{Error, Result};
+
+/// The longest header, in bytes: the limit of the format.
+pub const MAX_HEADER: u64 = 100_000_000;
+
+/// The most tensors of one file. The largest AIM has 266; the header's length alone would allow
+/// millions, which cost far more memory than the file has bytes.
+pub const MAX_TENSORS: usize = 100_000;
+
+/// The most dimensions of one tensor: torch's own limit.
+const MAX_RANK: usize = 64;
+
+/// Bytes of the length before the header.
+const PREFIX: usize = 8;
+
+/// The checked header of a safetensors file.
+#[derive(Clone, Debug)]
+pub struct Header {
+    tensors: Vec<TensorInfo>,
+    ranges: Vec<Range<u64>>,
+    data_start: u64,
+    format: Option<String>,
+}
+
+impl Header {
+    /// How many of the file's first bytes [`parse`](Self::parse) needs: 8 while `start` is shorter
+    /// than that, then 8 and the length of the header.
+    ///
+    /// `start` is what has arrived of them, `file_len` the length of the whole file. Nothing is
+    /// allocated, so a caller may reserve as much as this returns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if the file is something else (empty, HTML,
+    /// a git-lfs pointer, a PyTorch zip, ...), or its header's length is 0, over [`MAX_HEADER`] or
+    /// over the file's.
+    pub fn needed(start: &[u8], file_len: u64) -> Result<usize> {
+        match Content::of(start, file_len) {
+            Content::Other(what) => return Err(Error::format(what)),
+            Content::Zip => {
+                return Err(Error::format(
+                    "a zip archive, perhaps of PyTorch, not safetensors: open it as a .pth file, on a native build",
+                ));
+            }
+            Content::Safetensors | Content::Unknown => {}
+        }
+        if file_len < PREFIX as u64 {
+            return Err(Error::format(format!(
+                "not a checkpoint: {file_len} bytes are too few for a safetensors header; download it again"
+            )));
+        }
+        let Some(prefix) = start.first_chunk::<PREFIX>() else {
+            return Ok(PREFIX);
+        };
+        let n = u64::from_le_bytes(*prefix);
+        if n == 0 {
+            return Err(Error::format(
+                "the safetensors header has length 0: download the file again",
+            ));
+        }
+        // Beside a brace, a length that can't be is a broken header; without one it is noise.
+        let hint = if start.get(PREFIX).is_none_or(|b| *b == b'{') {
+            "the file is damaged or cut: download it again"
+        } else {
+            "this is no safetensors file"
+        };
+        if n > MAX_HEADER {
+            return Err(Error::format(format!(
+                "a safetensors header of {n} bytes is over the limit of {MAX_HEADER}: {hint}"
+            )));
+        }
+        if n > file_len - PREFIX as u64 {
+            return Err(Error::format(format!(
+                "a safetensors header of {n} bytes passes the end of the file ({file_len} bytes): {hint}"
+            )));
+        }
+        // At most 100 MB, so it fits.
+        usize::try_from(n)
+            .ok()
+            .and_then(|n| n.checked_add(PREFIX))
+            .ok_or_else(|| Error::format("the safetensors header is too large"))
+    }
+
+    /// Reads the header from the file's first bytes; bytes after those that
+    /// [`needed`](Self::needed) asks for are ignored.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format), naming the tensor where there is one:
+    /// those of [`needed`](Self::needed); fewer bytes than that; JSON that isn't a map of tensors;
+    /// an unknown dtype; a name that comes twice; offsets that overlap, leave holes, or don't end
+    /// with the file; a shape that overflows or doesn't fit its byte range.
+    pub fn parse(start: &[u8], file_len: u64) -> Result<Self> {
+        let needed = Self::needed(start, file_len)?;
+        let json = match start.get(PREFIX..needed) {
+            Some(json) if !json.is_empty() => json,
+            _ => {
+                return Err(Error::format(format!(
+                    "{} of the header's {needed} bytes arrived: download it again",
+                    start.len()
+                )));
+            }
+        };
+        if json.first() != Some(&b'{') {
+            return Err(Error::format(
+                "no safetensors file: its header does not begin with `{`",
+            ));
+        }
+        let raw: RawHeader<'_> = serde_json::from_slice(json).map_err(|error| {
+            let message = printable(&error.to_string());
+            Error::format(format!("the safetensors header is broken: {message}")).with_source(error)
+        })?;
+        Self::check(raw, needed as u64, file_len)
+    }
+
+    /// The tensors, in the order of their data.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The bytes of the tensor at `index` of [`tensors`](Self::tensors), counted from the start of
+    /// the file; `None` if there is no such index.
+    pub fn range(&self, index: usize) -> Option<Range<u64>> {
+        self.ranges.get(index).cloned()
+    }
+
+    /// Where the data start: 8 and the length of the header, in bytes.
+    pub fn data_start(&self) -> u64 {
+        self.data_start
+    }
+
+    /// Who wrote the file: `format` of its `__metadata__`, such as `pt` or `mlx`.
+    pub fn format(&self) -> Option<&str> {
+        self.format.as_deref()
+    }
+
+    /// Checks the offsets: the tensors must cover the data exactly once.
+    fn check(raw: RawHeader<'_>, data_start: u64, file_len: u64) -> Result<Self> {
+        let mut entries = raw.tensors;
+        entries.sort_by_key(|(_, entry)| entry.data_offsets);
+        let mut tensors = Vec::with_capacity(entries.len());
+        let mut ranges = Vec::with_capacity(entries.len());
+        let mut covered = 0_u64;
+        for (name, entry) in entries {
+            let (begin, end) = entry.data_offsets;
+            let wrong =
+                |what: String| Error::format(format!("tensor {}: {what}", printable(&name)));
+            let Some(dtype) = Dtype::from_name(&entry.dtype) else {
+                return Err(wrong(format!(
+                    "unknown dtype {}: convert it to F32",
+                    printable(&entry.dtype)
+                )));
+            };
+            let size = entry
+                .shape
+                .0
+                .iter()
+                .try_fold(1_u64, |product, &d| product.checked_mul(d))
+                .and_then(|numel| dtype.bytes_of(numel));
+            let shape = entry
+                .shape
+                .0
+                .iter()
+                .map(|&d| usize::try_from(d).ok())
+                .collect::<Option<Vec<usize>>>();
+            let (Some(size), Some(shape)) = (size, shape) else {
+                return Err(wrong(format!(
+                    "{dtype} of shape {:?} has an impossible size: the file is damaged",
+                    entry.shape.0
+                )));
+            };
+            if end < begin || end - begin != size {
+                return Err(wrong(format!(
+                    "{dtype} of shape {shape:?} takes {size} bytes, its offsets are {begin} to {end}: the file is damaged"
+                )));
+            }
+            if begin != covered {
+                return Err(wrong(format!(
+                    "its offsets {begin} to {end} {} what comes before, which ends at {covered}: the file is damaged",
+                    if begin < covered {
+                        "overlap"
+                    } else {
+                        "leave a hole after"
+                    }
+                )));
+            }
+            covered = end;
+            // The sum can't overflow if it is to be below the file's length.
+            let range = data_start
+                .checked_add(begin)
+                .zip(data_start.checked_add(end));
+            let Some((begin, end)) = range.filter(|(_, end)| *end <= file_len) else {
+                return Err(wrong(format!(
+                    "ends {end} bytes into the data, past the end of the file ({file_len} bytes): download it again"
+                )));
+            };
+            ranges.push(begin..end);
+            tensors.push(TensorInfo {
+                name: name.into_owned(),
+                dtype,
+                shape,
+            });
+        }
+        let after = file_len.saturating_sub(data_start.saturating_add(covered));
+        if after > 0 {
+            return Err(Error::format(format!(
+                "{after} bytes after the last tensor belong to none: the file is damaged or holds something else"
+            )));
+        }
+        Ok(Self {
+            tensors,
+            ranges,
+            data_start,
+            format: raw.format,
+        })
+    }
+}
+
+/// The header's JSON, names still borrowed from it.
+struct RawHeader<'a> {
+    tensors: Vec<(Cow<'a, str>, RawTensor<'a>)>,
+    format: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawTensor<'a> {
+    #[serde(borrow)]
+    dtype: Cow<'a, str>,
+    shape: Dims,
+    data_offsets: (u64, u64),
+}
+
+/// A string that borrows where it has no escapes. (`Cow` as a map's key would always own.)
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A shape; its own type so that a long list is refused before it is stored.
+struct Dims(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Dims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DimsVisitor;
+        impl<'de> Visitor<'de> for DimsVisitor {
+            type Value = Dims;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of sizes")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Dims, A::Error> {
+                let mut dims = Vec::new();
+                while let Some(d) = seq.next_element()? {
+                    if dims.len() == MAX_RANK {
+                        return Err(A::Error::custom(format!(
+                            "a shape of more than {MAX_RANK} dimensions"
+                        )));
+                    }
+                    dims.push(d);
+                }
+                Ok(Dims(dims))
+            }
+        }
+        deserializer.deserialize_seq(DimsVisitor)
+    }
+}
+
+/// `__metadata__`: a map of strings, of which only `format` is kept.
+struct Metadata {
+    format: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MetadataVisitor;
+        impl<'de> Visitor<'de> for MetadataVisitor {
+            type Value = Metadata;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("__metadata__ as a map of strings")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut format = None;
+                while let Some((key, value)) = map.next_entry::<Key<'de>, Key<'de>>()? {
+                    if key.0 == "format" {
+                        format = Some(printable(&value.0));
+                    }
+                }
+                Ok(Metadata { format })
+            }
+        }
+        deserializer.deserialize_map(MetadataVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawHeader<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HeaderVisitor;
+        impl<'de> Visitor<'de> for HeaderVisitor {
+            type Value = RawHeader<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of tensors")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader<'de>, A::Error> {
+                let mut tensors = Vec::new();
+                let mut metadata = None;
+                let mut names = HashSet::new();
+                while let Some(Key(name)) = map.next_key()? {
+                    if !names.insert(name.clone()) {
+                        return Err(A::Error::custom(format!("{name} comes twice")));
+                    }
+                    if name == "__metadata__" {
+                        metadata = Some(map.next_value::<Metadata>()?);
+                        continue;
+                    }
+                    if tensors.len() == MAX_TENSORS {
+                        return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+                    }
+                    let entry = map
+                        .next_value()
+                        .map_err(|error| A::Error::custom(format!("tensor {name}: {error}")))?;
+                    tensors.push((name, entry));
+                }
+                Ok(RawHeader {
+                    tensors,
+                    format: metadata.and_then(|m| m.format),
+                })
+            }
+        }
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+/// A safetensors file that can be read and sought.
+#[cfg(not(target_family = "wasm"))]
+#[derive(Debug)]
+pub struct Safetensors<R> {
+    reader: R,
+    name: String,
+    header: Header,
+}
+
+#[cfg(not(target_family = "wasm"))]
+impl<R: std::io::Read + std::io::Seek> Safetensors<R> {
+    /// Reads the header; `name` is for messages.
+    ///
+    /// # Errors
+    /// Those of [`Header::parse`], and [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if
+    /// reading fails.
+    pub fn new(mut reader: R, name: &str) -> Result<Self> {
+        use crate::error::At;
+
+        let name = printable(name);
+        let header = Self::read_header(&mut reader).at(&name)?;
+        Ok(Self {
+            reader,
+            name,
+            header,
+        })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn read_header(reader: &mut R) -> Result<Header> {
+        use super::checkpoint::{CONTENT_BYTES, unreadable};
+        use std::io::Read;
+        use std::io::SeekFrom;
+
+        let len = reader
+            .seek(SeekFrom::End(0))
+            .and_then(|len| reader.seek(SeekFrom::Start(0)).map(|_| len))
+            .map_err(|error| unreadable(&error))?;
+        let mut start = Vec::new();
+        let mut want = CONTENT_BYTES;
+        loop {
+            let more = (want.saturating_sub(start.len())) as u64;
+            Read::take(&mut *reader, more)
+                .read_to_end(&mut start)
+                .map_err(|error| unreadable(&error))?;
+            let needed = Header::needed(&start, len)?;
+            if start.len() >= needed || want >= needed {
+                return Header::parse(&start, len);
+            }
+            want = needed;
+        }
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+impl<R: std::io::Read + std::io::Seek + Send> Checkpoint for Safetensors<R> {
+    fn tensors(&self) -> &[TensorInfo] {
+        self.header.tensors()
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn read(&mut self, index: usize, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        use super::checkpoint::{PIECE, no_such_tensor, numel, place, unreadable};
+
+        let (Some(info), Some(range)) = (self.header.tensors.get(index), self.header.range(index))
+        else {
+            return Err(no_such_tensor(&self.name, index));
+        };
+        let at = || place(&self.name, &info.name);
+        debug_assert_eq!(
+            numel(&info.shape).and_then(|n| info.dtype.bytes_of(n)),
+            Some(range.end - range.start)
+        );
+        self.reader
+            .seek(std::io::SeekFrom::Start(range.start))
+            .map_err(|error| unreadable(&error).at(at()))?;
+        let mut left = range.end - range.start;
+        let mut piece = vec![0; usize::try_from(left).unwrap_or(PIECE).min(PIECE)];
+        while left > 0 {
+            let take = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            let part = &mut piece[..take];
+            self.reader
+                .read_exact(part)
+                .map_err(|error| unreadable(&error).at(at()))?;
+            sink(part)?;
+            left -= take as u64;
+        }
+        Ok(())
+    }
+}

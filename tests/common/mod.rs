@@ -1,0 +1,5 @@
+//! What the integration tests share.
+#![allow(dead_code)] // Each test file uses its own part.
+
+pub mod generator;
+pub mod goldens;

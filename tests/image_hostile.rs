@@ -1,0 +1,192 @@
+//! Broken and hostile pictures: a clear error, never a panic.
+
+#[path = "pictures/mod.rs"]
+mod picture_files;
+
+use aim_web::ErrorKind;
+use aim_web::image::{Preprocessor, RgbImage, decode};
+use picture_files::{all, read};
+use proptest::prelude::*;
+
+/// Decodes, or checks that the error is one for a person.
+fn refused(bytes: &[u8]) -> Option<String> {
+    let error = decode(bytes).err()?;
+    assert_eq!(error.kind(), ErrorKind::Image);
+    let message = error.to_string();
+    assert!(message.len() > 20 && !message.contains('\n'), "{message:?}");
+    Some(message)
+}
+
+#[test]
+fn what_is_no_picture_is_named() {
+    for (bytes, part) in [
+        (&b""[..], "empty"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"\xEF\xBB\xBF\n <svg/>", "SVG"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs"),
+        (b"hello", "no picture"),
+        (b"II*\0\x08\0\0\0", "Tiff"),
+        (b"\xFF\xD8\xFF\xD9", "no picture"),
+        (b"\xFF\xD8\xFF", "cut short"),
+        (b"GIF89a", "cut short"),
+        (b"BM", "cut short"),
+        (b"\x89PNG\r\n\x1a\n", "PNG"),
+        (b"RIFF\x10\0\0\0WEBP", "cut short"),
+    ] {
+        let message = refused(bytes).unwrap();
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[test]
+fn a_picture_cut_in_half_is_refused() {
+    // Of an animation the first frame may be whole.
+    for (name, bytes) in all()
+        .into_iter()
+        .filter(|(name, _)| !name.contains("anim") && !name.contains("apng"))
+    {
+        for part in [1, 10, 100, 500, 900].map(|part| bytes.len() * part / 1000) {
+            assert!(
+                refused(&bytes[..part]).is_some(),
+                "{name}: {part} of {} bytes",
+                bytes.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_without_its_last_bytes_is_refused() {
+    let bytes = read("prog_420.jpg");
+    for cut in 1..200 {
+        assert!(refused(&bytes[..bytes.len() - cut]).is_some(), "{cut}");
+    }
+}
+
+/// A PNG of no pixels whose header claims this size.
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let mut header = b"IHDR".to_vec();
+    header.extend(width.to_be_bytes());
+    header.extend(height.to_be_bytes());
+    header.extend([8, 2, 0, 0, 0]);
+    let mut file = b"\x89PNG\r\n\x1a\n\0\0\0\x0D".to_vec();
+    file.extend(&header);
+    file.extend(crc32(&header).to_be_bytes());
+    let data = b"IDAT\x78\x9C\x03\0\0\0\0\x01";
+    file.extend(8_u32.to_be_bytes());
+    file.extend(data);
+    file.extend(crc32(data).to_be_bytes());
+    file
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+#[test]
+fn a_size_beyond_the_limit_is_refused_before_it_is_allocated() {
+    for (width, height) in [
+        (17_000, 17_000),
+        (0x7FFF_FFFF, 0x7FFF_FFFF),
+        (178_956_971, 1),
+    ] {
+        let message = refused(&png(width, height)).unwrap();
+        assert!(
+            message.contains("at most 178956970") || message.contains("too large"),
+            "{message}"
+        );
+    }
+    let mut jpeg = read("prog_420.jpg");
+    let frame = jpeg
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xC2])
+        .unwrap();
+    jpeg[frame + 5..frame + 9].fill(0xFF);
+    assert!(refused(&jpeg).unwrap().contains("65535 x 65535"));
+    jpeg[frame + 5..frame + 9].fill(0);
+    assert!(refused(&jpeg).unwrap().contains("no pixels"));
+    // Within the limit for pixels, but a progressive decoder would hold 1.6 GB.
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0x34, 0, 0x34, 0]);
+    assert!(refused(&jpeg).unwrap().contains("bytes to decode"));
+
+    let mut gif = b"GIF89a\xFF\xFF\xFF\xFF\x80\0\0\0\0\0\xFF\xFF\xFF".to_vec();
+    gif.extend(b",\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;");
+    assert!(refused(&gif).unwrap().contains("65535 x 65535"));
+}
+
+#[test]
+fn a_crop_size_out_of_range_is_an_option_error() {
+    for size in [0, 4097, usize::MAX] {
+        assert_eq!(
+            Preprocessor::new(size).unwrap_err().kind(),
+            ErrorKind::Option
+        );
+    }
+    assert_eq!(Preprocessor::new(4096).unwrap().img_size(), 4096);
+}
+
+#[test]
+fn image_data_of_the_wrong_length_is_refused() {
+    let preprocessor = Preprocessor::new(8).unwrap();
+    for (len, width, height) in [
+        (15, 2, 2),
+        (17, 2, 2),
+        (12, 2, 2),
+        (4, usize::MAX, 2),
+        (4, 0, 1),
+    ] {
+        let error = preprocessor
+            .tensor_rgba(&vec![0; len], width, height)
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Option, "{error}");
+    }
+    let error = preprocessor.tensor_rgba(&[], 0, 7).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Image);
+}
+
+#[test]
+fn a_picture_without_pixels_is_black() {
+    let crop = Preprocessor::new(8).unwrap().crop(&RgbImage::new(0, 5));
+    assert_eq!(crop, RgbImage::new(8, 8));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes_never_panic(
+        magic in prop::sample::select(vec![
+            &b""[..], b"\xFF\xD8\xFF", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF\0\0\0\0WEBPVP8 ",
+            b"RIFF\0\0\0\0WEBPVP8L", b"RIFF\0\0\0\0WEBPVP8X\x0A\0\0\0\x02\0\0\0",
+        ]),
+        tail in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        refused(&[magic, &tail].concat());
+    }
+}
+
+proptest! {
+    // Each case damages every picture once.
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_pictures_never_panic(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..12),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        for (_, mut bytes) in all() {
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()).max(1));
+            }
+            for (at, value, in_header) in &damage {
+                let len = if *in_header { bytes.len().min(80) } else { bytes.len() };
+                bytes[at.index(len)] = *value;
+            }
+            refused(&bytes);
+        }
+    }
+}
