@@ -243,19 +243,19 @@ struct RawConfig {
 mod defaults {
     use super::{LAST_LAYERS, RawProbeLayers, RawSize};
 
-    pub(super) fn img_size() -> RawSize {
+    pub(super) const fn img_size() -> RawSize {
         RawSize::Square(224)
     }
-    pub(super) fn patch_size() -> RawSize {
+    pub(super) const fn patch_size() -> RawSize {
         RawSize::Square(14)
     }
-    pub(super) fn num_channels() -> usize {
+    pub(super) const fn num_channels() -> usize {
         3
     }
-    pub(super) fn num_classes() -> usize {
+    pub(super) const fn num_classes() -> usize {
         1000
     }
-    pub(super) fn probe_layers() -> RawProbeLayers {
+    pub(super) const fn probe_layers() -> RawProbeLayers {
         RawProbeLayers::Last(LAST_LAYERS)
     }
 }

@@ -106,7 +106,7 @@ pub(crate) trait At<T> {
 }
 
 impl<T> At<T> for Result<T> {
-    fn at(self, place: impl Display) -> Result<T> {
+    fn at(self, place: impl Display) -> Self {
         self.map_err(|error| error.at(place))
     }
 }

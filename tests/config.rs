@@ -1,5 +1,5 @@
 //! `config.json` in every form the hub has, and what is refused.
-#![allow(clippy::expect_used, clippy::panic)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use aim_web::ErrorKind;
 use aim_web::config::{Config, Family, ProbeLayers};
@@ -42,12 +42,16 @@ fn numbers_pairs_and_lists_mean_the_same() {
     let oblong = parse(&with(
         json!({ "img_size": [140, 224], "patch_size": [14, 16] }),
     ));
-    assert_eq!(oblong.expect("it is one").grid(140, 224).ok(), Some([10, 14]));
+    assert_eq!(
+        oblong.expect("it is one").grid(140, 224).ok(),
+        Some([10, 14])
+    );
 }
 
 #[test]
 fn what_the_hub_leaves_out_is_the_reference_default() {
-    let config = parse(&json!({ "embed_dim": 64, "num_blocks": 8, "num_heads": 1, "model_type": "aim" }));
+    let config =
+        parse(&json!({ "embed_dim": 64, "num_blocks": 8, "num_heads": 1, "model_type": "aim" }));
     let config = config.expect("it is one");
     assert_eq!((config.img_size, config.patch_size), ([224, 224], [14, 14]));
     assert_eq!((config.num_channels, config.num_classes), (3, 1000));
@@ -67,7 +71,10 @@ fn numbers_that_describe_no_model_are_refused() {
         (json!({ "num_heads": 3 }), "3 heads"),
         (json!({ "num_heads": 0 }), "num_heads"),
         (json!({ "num_blocks": 0 }), "num_blocks"),
-        (json!({ "num_blocks": 1_000_000_000_u64, "probe_layers": 1_000_000_000_u64 }), "1000000000"),
+        (
+            json!({ "num_blocks": 1_000_000_000_u64, "probe_layers": 1_000_000_000_u64 }),
+            "1000000000",
+        ),
         (json!({ "num_classes": u32::MAX }), "num_classes"),
         (json!({ "patch_size": 0 }), "patch_size"),
         (json!({ "patch_size": [14, 14, 14] }), "pair"),
@@ -99,15 +106,23 @@ fn the_family_is_the_papers() {
     ] {
         let family: Family = name.parse().expect("it is one");
         let config = family.config();
-        assert_eq!((config.embed_dim, config.num_blocks, config.num_heads), (dim, blocks, heads));
+        assert_eq!(
+            (config.embed_dim, config.num_blocks, config.num_heads),
+            (dim, blocks, heads)
+        );
         assert_eq!((config.head_dim(), config.mlp_hidden_dim()), (128, 4 * dim));
         assert_eq!(config.probe_layers, best.clone().collect::<Vec<_>>());
         assert_eq!(config.blocks_to_run(), best.end() + 1);
         assert_eq!(Family::of(&config), Some(family));
 
-        let last = config.clone().with_probe_layers(&ProbeLayers::Last).expect("it has six");
+        let last = config
+            .clone()
+            .with_probe_layers(&ProbeLayers::Last)
+            .expect("it has six");
         assert_eq!(last.probe_layers, (blocks - 6..blocks).collect::<Vec<_>>());
-        let best_again = last.with_probe_layers(&ProbeLayers::Best).expect("it has them");
+        let best_again = last
+            .with_probe_layers(&ProbeLayers::Best)
+            .expect("it has them");
         assert_eq!(best_again, config);
     }
     "aim-2B".parse::<Family>().expect_err("there is none");
@@ -118,7 +133,9 @@ fn best_of_another_model_is_its_own_list() {
     let config = parse(&with(json!({}))).expect("it is one");
     let best = config.clone().with_probe_layers(&ProbeLayers::Best);
     assert_eq!(best.expect("it has them"), config);
-    let list = config.clone().with_probe_layers(&ProbeLayers::List(vec![3, 0, 3]));
+    let list = config
+        .clone()
+        .with_probe_layers(&ProbeLayers::List(vec![3, 0, 3]));
     assert_eq!(list.expect("it has them").probe_layers, [3, 0, 3]);
     config
         .with_probe_layers(&ProbeLayers::List(vec![8]))
@@ -132,7 +149,10 @@ fn labels_come_as_a_list_or_as_a_map() {
     let (list, map) = (list.expect("labels"), map.expect("labels"));
     assert_eq!(list, map);
     assert_eq!(list.expect("there are some").names(), ["a", "b"]);
-    assert_eq!(Labels::from_json(r#"{"embed_dim": 1}"#, 2).expect("none is fine"), None);
+    assert_eq!(
+        Labels::from_json(r#"{"embed_dim": 1}"#, 2).expect("none is fine"),
+        None
+    );
     for text in [
         r#"["a"]"#,
         r#"["a", 1]"#,
@@ -150,7 +170,10 @@ fn models_without_labels_get_names() {
     let imagenet = Labels::unnamed(1000);
     assert_eq!(imagenet.get(0), Some("tench"));
     assert_eq!(imagenet.get(999), Some("toilet tissue"));
-    assert_eq!(Labels::unnamed(3).names(), ["class 0", "class 1", "class 2"]);
+    assert_eq!(
+        Labels::unnamed(3).names(),
+        ["class 0", "class 1", "class 2"]
+    );
 }
 
 proptest! {

@@ -1,4 +1,5 @@
 //! The generator of the parity tests gives the weights that the reference ran on.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod common;
 

@@ -2,6 +2,7 @@
 //!
 //! `pictures/reference.json` holds the hashes of the reference on its pictures, `pictures/formats.json`
 //! those of Pillow on small pictures in the many layouts that the formats allow.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[path = "pictures/mod.rs"]
 mod picture_files;

@@ -1,4 +1,5 @@
 //! Broken and hostile pictures: a clear error, never a panic.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[path = "pictures/mod.rs"]
 mod picture_files;

@@ -1,6 +1,6 @@
 //! The model against the outputs of Apple's reference, on the CPU and through wgpu.
 
-#![allow(clippy::expect_used, clippy::panic)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod common;
 

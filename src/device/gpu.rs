@@ -58,7 +58,7 @@ pub enum Adapters {
 /// error.
 ///
 /// # Errors
-/// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if there is no such adapter or it gives
+/// [`ErrorKind::DeviceLost`] if there is no such adapter or it gives
 /// no device.
 pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {

@@ -34,6 +34,13 @@ pub struct Output<B: Backend> {
     pub features: Vec<Tensor<B, 3>>,
 }
 
+/// What the trunk gives, each `[batch, tokens, embed_dim]`.
+struct Run<B: Backend> {
+    features: Vec<Tensor<B, 3>>,
+    /// The mean of the probe layers, if there are any.
+    probed: Option<Tensor<B, 3>>,
+}
+
 impl<B: Backend> Aim<B> {
     /// Builds the model from its tensors, with its first `blocks` blocks: at least
     /// [`Config::blocks_to_run`], more for features above the probe.
@@ -67,7 +74,7 @@ impl<B: Backend> Aim<B> {
     }
 
     /// How many blocks are loaded.
-    pub fn blocks(&self) -> usize {
+    pub const fn blocks(&self) -> usize {
         self.trunk.len()
     }
 
@@ -94,8 +101,7 @@ impl<B: Backend> Aim<B> {
     /// As [`logits`](Self::logits), and if a layer is not among the loaded blocks.
     pub fn features(&self, images: Tensor<B, 4>, layers: &[usize]) -> Result<Vec<Tensor<B, 3>>> {
         let tokens = self.tokens(images)?;
-        let (features, _) = self.run(tokens, layers, &[], None)?;
-        Ok(features)
+        Ok(self.run(tokens, layers, &[], None)?.features)
     }
 
     /// Logits and the outputs of chosen blocks in one pass.
@@ -107,11 +113,13 @@ impl<B: Backend> Aim<B> {
     /// As [`features`](Self::features).
     pub fn logits_and_features(&self, images: Tensor<B, 4>, layers: &[usize]) -> Result<Output<B>> {
         let tokens = self.tokens(images)?;
-        let (features, probed) = self.run(tokens, layers, &self.config.probe_layers, None)?;
-        let probed = probed.ok_or_else(|| Error::option("the model has no probe layers"))?;
+        let run = self.run(tokens, layers, &self.config.probe_layers, None)?;
+        let probed = run
+            .probed
+            .ok_or_else(|| Error::option("the model has no probe layers"))?;
         Ok(Output {
             logits: self.head.forward(probed),
-            features,
+            features: run.features,
         })
     }
 
@@ -130,8 +138,7 @@ impl<B: Backend> Aim<B> {
         prefix: usize,
     ) -> Result<Vec<Tensor<B, 3>>> {
         let tokens = self.tokens(images)?;
-        let (features, _) = self.run(tokens, layers, &[], Some(prefix))?;
-        Ok(features)
+        Ok(self.run(tokens, layers, &[], Some(prefix))?.features)
     }
 
     /// The input of the first block: embedded patches plus their position.
@@ -169,7 +176,7 @@ impl<B: Backend> Aim<B> {
         layers: &[usize],
         probe_layers: &[usize],
         prefix: Option<usize>,
-    ) -> Result<(Vec<Tensor<B, 3>>, Option<Tensor<B, 3>>)> {
+    ) -> Result<Run<B>> {
         let blocks = self.trunk.len();
         let needed = layers.iter().chain(probe_layers).max();
         let needed = needed.map_or(0, |highest| highest + 1);
@@ -202,6 +209,9 @@ impl<B: Backend> Aim<B> {
             }
         }
         let probed = probed.map(|sum| sum / probe_layers.len() as f64);
-        Ok((features.into_iter().flatten().collect(), probed))
+        Ok(Run {
+            features: features.into_iter().flatten().collect(),
+            probed,
+        })
     }
 }

@@ -31,12 +31,12 @@ impl<B: Backend> Trunk<B> {
     }
 
     /// The blocks that were loaded.
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.blocks.len()
     }
 
     /// True if no block was loaded.
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 

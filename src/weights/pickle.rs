@@ -611,7 +611,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `[(key, value), ...]`, the argument of an OrderedDict.
+    /// `[(key, value), ...]`, the argument of an `OrderedDict`.
     fn pairs(&self, list: u32) -> Result<Vec<(Value, Value)>> {
         self.lists[list as usize]
             .iter()

@@ -141,7 +141,7 @@ impl Header {
     }
 
     /// Where the data start: 8 and the length of the header, in bytes.
-    pub fn data_start(&self) -> u64 {
+    pub const fn data_start(&self) -> u64 {
         self.data_start
     }
 
@@ -372,7 +372,7 @@ impl<R: std::io::Read + std::io::Seek> Safetensors<R> {
     }
 
     /// The header.
-    pub fn header(&self) -> &Header {
+    pub const fn header(&self) -> &Header {
         &self.header
     }
 

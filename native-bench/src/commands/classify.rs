@@ -1,6 +1,6 @@
 //! `aim-bench classify`: labels and scores of pictures.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aim_web::Result;
 use aim_web::classifier::{Classifier, Prediction};
@@ -60,7 +60,7 @@ pub fn run(args: &Classify) -> Result<()> {
     Ok(())
 }
 
-fn print(image: &PathBuf, predictions: &[Prediction]) {
+fn print(image: &Path, predictions: &[Prediction]) {
     println!("{}", image.display());
     for prediction in predictions {
         let percent = 100.0 * prediction.score;

@@ -98,10 +98,10 @@ fn inspect_file(path: &str) -> Result<Report> {
     let config = path.with_file_name("config.json");
     if config.is_file() {
         // A config of another model may lie beside it; then the tensors speak for themselves.
-        if let Ok(model) = LocalModel::from_files(&[path.to_owned()], &config) {
-            if let Ok(report) = inspect_model(&model) {
-                return Ok(report);
-            }
+        if let Ok(model) = LocalModel::from_files(&[path.to_owned()], &config)
+            && let Ok(report) = inspect_model(&model)
+        {
+            return Ok(report);
         }
     }
     let mut report = report(&[file.as_ref()]);
