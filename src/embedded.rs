@@ -5,8 +5,7 @@ use std::io::Cursor;
 use crate::config::Config;
 use crate::error::Result;
 use crate::labels::Labels;
-use crate::weights::LocalModel;
-use crate::weights::checkpoint;
+use crate::weights::{LocalModel, open_reader};
 
 const CONFIG: &str = include_str!("../models/aim-tiny/config.json");
 const LABELS: &str = include_str!("../models/aim-tiny/labels.json");
@@ -20,6 +19,6 @@ const WEIGHTS: &[u8] = include_bytes!("../models/aim-tiny/model.safetensors");
 pub fn open() -> Result<LocalModel> {
     let config = Config::from_json(CONFIG)?;
     let labels = Labels::from_json(LABELS, config.num_classes)?;
-    let weights = checkpoint::open_reader(Cursor::new(WEIGHTS), "the embedded model")?;
+    let weights = open_reader(Cursor::new(WEIGHTS), "the embedded model")?;
     Ok(LocalModel::new(vec![weights], config, labels))
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use aim_web::weights::checkpoint;
 use aim_web::weights::dtype::Dtype;
 use aim_web::{Error, ErrorKind};
 
@@ -22,7 +21,7 @@ fn path(file: &str) -> PathBuf {
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 fn load(file: &str) -> Result<Tensors, Error> {
-    let mut checkpoint = checkpoint::open(&path(file))?;
+    let mut checkpoint = aim_web::weights::open(&path(file))?;
     let infos = checkpoint.tensors().to_vec();
     let mut tensors = Tensors::new();
     for (index, info) in infos.into_iter().enumerate() {
@@ -105,7 +104,7 @@ fn files_that_only_a_model_can_refuse_are_read() {
     ] {
         load(file).unwrap_or_else(|error| panic!("{error}"));
     }
-    let mut checkpoint = checkpoint::open(&path("int_weight.safetensors")).unwrap();
+    let mut checkpoint = aim_web::weights::open(&path("int_weight.safetensors")).unwrap();
     let index = checkpoint
         .tensors()
         .iter()
@@ -210,7 +209,7 @@ fn a_weight_that_is_no_number_is_named() {
 #[test]
 fn there_is_no_tensor_past_the_last() {
     for file in ["ok_plain.pth", "ok_plain.safetensors"] {
-        let mut checkpoint = checkpoint::open(&path(file)).unwrap();
+        let mut checkpoint = aim_web::weights::open(&path(file)).unwrap();
         let index = checkpoint.tensors().len();
         assert_eq!(
             checkpoint.read_f32(index).unwrap_err().kind(),

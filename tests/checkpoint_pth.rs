@@ -4,8 +4,9 @@
 use std::io::{Cursor, Read, Write};
 use std::time::{Duration, Instant};
 
-use aim_web::weights::checkpoint::{self, Checkpoint, PIECE};
+use aim_web::weights::checkpoint::{Checkpoint, PIECE};
 use aim_web::weights::dtype::Dtype;
+use aim_web::weights::open_reader;
 use aim_web::{Error, ErrorKind};
 use proptest::prelude::*;
 use zip::write::SimpleFileOptions;
@@ -89,7 +90,7 @@ fn pth(pickle: &[u8], data: &[u8]) -> Vec<u8> {
 }
 
 fn open(bytes: Vec<u8>) -> Result<Box<dyn Checkpoint>, Error> {
-    checkpoint::open_reader(Cursor::new(bytes), "x.pth")
+    open_reader(Cursor::new(bytes), "x.pth")
 }
 
 /// Opens and reads everything.

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::io::Cursor;
 
 use aim_web::ErrorKind;
-use aim_web::weights::checkpoint::{self, Content};
+use aim_web::weights::content::Content;
 use aim_web::weights::dtype::{Decoder, Dtype};
+use aim_web::weights::open_reader;
 use aim_web::weights::safetensors::{Header, MAX_HEADER};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -244,7 +245,7 @@ fn other_files_are_known_by_their_content() {
             panic!("{what} is not known");
         };
         assert!(text.contains(what), "{text}");
-        let error = checkpoint::open_reader(Cursor::new(first.to_vec()), "x.bin").err();
+        let error = open_reader(Cursor::new(first.to_vec()), "x.bin").err();
         assert!(error.unwrap().to_string().contains(what));
     };
     says(b"<!DOCTYPE html><html>", "HTML");
@@ -274,7 +275,7 @@ fn other_files_are_known_by_their_content() {
         b"\0\0\0\0\0\0\0\0\0",
         &[0xff; 600],
     ] {
-        assert!(checkpoint::open_reader(Cursor::new(bytes.to_vec()), "x.bin").is_err());
+        assert!(open_reader(Cursor::new(bytes.to_vec()), "x.bin").is_err());
     }
 }
 
@@ -387,7 +388,7 @@ proptest! {
         prop_assert!(agree(&bytes)?);
         let header = parse(&bytes).unwrap();
         prop_assert_eq!(header.format(), metadata.map(|_| "pt"));
-        let mut file = checkpoint::open_reader(Cursor::new(bytes.clone()), "x").unwrap();
+        let mut file = open_reader(Cursor::new(bytes.clone()), "x").unwrap();
         for index in 0..tensors.len() {
             let mut data = Vec::new();
             file.read(index, &mut |piece| { data.extend_from_slice(piece); Ok(()) }).unwrap();

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use aim_web::engine::HostTensor;
-use aim_web::weights::checkpoint::{self, Checkpoint};
+use aim_web::weights;
+use aim_web::weights::checkpoint::Checkpoint;
 use aim_web::weights::dtype::Dtype as StoredDtype;
 use aim_web::{Error, ErrorKind, Result};
 use safetensors::Dtype;
@@ -18,7 +19,7 @@ pub struct TensorFile {
 
 impl TensorFile {
     pub fn open(path: &Path) -> Result<Self> {
-        let file = checkpoint::open(path)?;
+        let file = weights::open(path)?;
         let index = file
             .tensors()
             .iter()

@@ -137,7 +137,7 @@ def share_gradients(parameters, progress, workers):
     return float(flat[-1])
 
 
-def finetune(model, batches, checkpoint, log, steps, minutes=None, batch=64, rate=1e-3,
+def finetune(model, batches, checkpoint, log, steps, minutes=None, batch=64, rate=3.5e-4,
              layer_decay=0.97, weight_decay=0.05, validation=None, on_check=None,
              rank=0, workers=1):
     """Resumes from `checkpoint`. With `minutes` the schedule follows the clock as well, for
@@ -156,7 +156,10 @@ def finetune(model, batches, checkpoint, log, steps, minutes=None, batch=64, rat
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         teaching.load_state_dict(saved["teaching"])
+        peaks = [group["peak"] for group in optimizer.param_groups]
         optimizer.load_state_dict(saved["optimizer"])
+        for group, peak in zip(optimizer.param_groups, peaks):
+            group["peak"] = peak
         step, progress = saved["step"], saved["progress"]
         log(f"resumed at step {step}")
 

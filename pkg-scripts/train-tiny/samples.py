@@ -49,7 +49,7 @@ class Bank:
         self.labels = torch.as_tensor(np.array(labels))
         counts = torch.bincount(self.labels, minlength=len(LABELS)).clamp(min=1).float()
         # Rare classes a little more often than their share, not as often as common ones.
-        self.weights = counts[self.labels] ** -0.3
+        self.weights = counts[self.labels] ** -0.15
 
     def draw(self, n):
         """(pictures in 0..1, labels, maps at the patches, logits, features)"""
@@ -116,7 +116,7 @@ class Batches:
 
     def draw_neither(self, n):
         """Photographs mostly; then scrambled pictures, made-up ones and empty backgrounds."""
-        photo, scrambled, made, _ = np.random.multinomial(n, [0.4, 0.2, 0.2, 0.2])
+        photo, scrambled, made, _ = np.random.multinomial(n, [0.6, 0.15, 0.1, 0.15])
         shapes = torch.cat([self.clothing.draw(2)[0], self.draw_hands(4)[0]])
         shapes = shapes[torch.randint(0, len(shapes), (n,))]
         return torch.cat([
@@ -128,8 +128,8 @@ class Batches:
 
     def draw(self, n):
         """A dict: pictures, labels; maps of the first ones, logits and features of still fewer."""
-        garments, hands, free_hands = n * 44 // 100, n * 17 // 100, n * 20 // 100
-        known = n * 8 // 100
+        garments, hands, free_hands = n * 44 // 100, n * 13 // 100, n * 16 // 100
+        known = n * 13 // 100
         x, y, maps, logits, features = self.clothing.draw(garments)
         nx, ny, nmaps, nlogits, nfeatures = self.negatives.draw(known)
         kx, ky, kmaps = self.known_hands.draw(hands)

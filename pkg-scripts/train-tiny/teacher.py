@@ -84,7 +84,7 @@ def strong_view(squares, zoom):
 
 def plain_view(squares):
     """The part of the square that inference sees."""
-    n, side = len(squares), squares.shape[1]
+    side = squares.shape[1]
     margin = round(side * 0.0625)
     inner = to_unit(squares[:, margin : side - margin, margin : side - margin])
     return F.interpolate(inner, size=TEACHER_SIZE, mode="bilinear", antialias=True)

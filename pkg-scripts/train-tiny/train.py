@@ -39,7 +39,7 @@ def arguments():
     parser.add_argument("--hand-views", type=int, default=3)
     parser.add_argument("--negative-views", type=int, default=1)
     parser.add_argument("--teacher-epochs", type=int, default=2)
-    parser.add_argument("--finetune-steps", type=int, default=4000)
+    parser.add_argument("--finetune-steps", type=int, default=10000)
     parser.add_argument("--finetune-minutes", type=float, help="end the schedule by then as well")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use ::image::RgbImage;
 use ::image::codecs::bmp::BmpDecoder;
 
-use super::decode::read;
+use super::pixels::read;
 use crate::Result;
 
 /// Decodes a BMP to RGB.

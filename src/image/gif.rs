@@ -3,7 +3,7 @@
 use ::gif::{ColorOutput, DecodeOptions, DecodingError, Frame, MemoryLimit};
 use ::image::RgbImage;
 
-use super::decode::{check_size, picture, truncated, zeros};
+use super::pixels::{check_size, picture, truncated, zeros};
 use crate::{Error, Result};
 
 /// Decodes the first frame of a GIF on its canvas, to RGB.

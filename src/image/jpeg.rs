@@ -7,7 +7,7 @@
 use ::image::{ColorType, RgbImage};
 use ::jpeg_decoder::{Decoder, Error as JpegError, PixelFormat};
 
-use super::decode::{MAX_BYTES, check_bytes, check_size, picture, rgb, truncated};
+use super::pixels::{MAX_BYTES, check_bytes, check_size, picture, rgb, truncated};
 use crate::{Error, Result};
 
 /// Decodes a JPEG to RGB. Its CMYK and YCCK are inverted, as Adobe writes them and Pillow reads them.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `decode.rs` | bytes to 8-bit RGB, as Pillow's `convert("RGB")` gives it |
 //! | `jpeg.rs`, `webp.rs`, `gif.rs`, `bmp.rs` | what these formats need besides |
+//! | `pixels.rs` | what those share: limits, and pixels of any layout to RGB |
 //! | `geometry.rs` | torchvision's rounding of the resized size and of the crop's place |
 //! | `resize.rs` | Pillow's bicubic convolution, for the pixels of the crop alone |
 //! | `normalize.rs` | mean and standard deviation of `ImageNet`, pixels to planes |
@@ -23,13 +24,15 @@ mod geometry;
 mod gif;
 mod jpeg;
 mod normalize;
+mod pixels;
 mod preprocess;
 mod resize;
 mod webp;
 
-pub use self::decode::{MAX_PIXELS, decode};
+pub use self::decode::decode;
 pub use self::geometry::Geometry;
 pub use self::normalize::{MEAN, STD};
+pub use self::pixels::MAX_PIXELS;
 pub use self::preprocess::Preprocessor;
 /// Rows of 8-bit red, green and blue: the type that [`decode`] gives and [`Preprocessor`] takes.
 pub use ::image::RgbImage;

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use ::image::codecs::webp::WebPDecoder;
 use ::image::{GenericImage, RgbImage};
 
-use super::decode::{check_size, picture, read, truncated, zeros};
+use super::pixels::{check_size, picture, read, truncated, zeros};
 use crate::{Error, Result};
 
 /// Bit of the VP8X flags: the picture is animated.

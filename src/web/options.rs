@@ -59,7 +59,7 @@ impl Options {
                 .transpose()?,
             warmup: get("warmup").is_none_or(|value| value.is_truthy()),
             allow_software: get("allowSoftware").is_some_and(|value| value.is_truthy()),
-            signal: get("signal").map(JsCast::unchecked_into),
+            signal: get("signal").map(wasm_bindgen::JsCast::unchecked_into),
             on_progress: function("onProgress")?,
             fetch: function("fetch")?,
         })

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{self, Checkpoint};
+use super::checkpoint::Checkpoint;
 use super::inventory::Located;
 use super::load;
+use super::open;
 use crate::config::Config;
 use crate::device::Device;
 use crate::engine::{self, Engine};
@@ -32,7 +33,7 @@ impl LocalModel {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if one of them is not there; the errors
-    /// of [`Config::from_json`], [`Labels::from_json`] and [`checkpoint::open`], with the file's
+    /// of [`Config::from_json`], [`Labels::from_json`] and [`open`], with the file's
     /// name.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let checkpoint = CHECKPOINT_NAMES
@@ -79,7 +80,7 @@ impl LocalModel {
     ) -> Result<Self> {
         let files = checkpoints
             .iter()
-            .map(|path| checkpoint::open(path))
+            .map(|path| open(path))
             .collect::<Result<_>>()?;
         Ok(Self::new(files, config, labels))
     }

@@ -5,7 +5,8 @@
 //! | [`dtype`] | element types, and bytes to `f32` as they arrive |
 //! | [`safetensors`] | the header of a safetensors file |
 //! | `pickle`, `pth` | what `torch.save` writes, without running any of it |
-//! | [`checkpoint`] | one face for both kinds of file, chosen by content |
+//! | [`content`], `open` | which of them a file is, by its first bytes |
+//! | [`checkpoint`] | one face for both kinds of file |
 //! | [`layout`] | which tensors an AIM checkpoint holds, and of what shape |
 //! | [`inventory`] | files against that layout, strictly |
 //! | [`assemble`] | bytes of one tensor after the other to parameters on the device |
@@ -15,12 +16,15 @@
 
 pub mod assemble;
 pub mod checkpoint;
+pub mod content;
 pub mod dtype;
 pub mod inventory;
 pub mod layout;
 pub mod load;
 #[cfg(not(target_family = "wasm"))]
 pub mod local;
+#[cfg(not(target_family = "wasm"))]
+mod open;
 #[cfg(not(target_family = "wasm"))]
 mod pickle;
 #[cfg(not(target_family = "wasm"))]
@@ -30,3 +34,5 @@ pub mod safetensors;
 
 #[cfg(not(target_family = "wasm"))]
 pub use local::LocalModel;
+#[cfg(not(target_family = "wasm"))]
+pub use open::{open, open_reader};

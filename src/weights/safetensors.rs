@@ -14,12 +14,11 @@ use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 #[cfg(not(target_family = "wasm"))]
 use super::checkpoint::Checkpoint;
-use super::checkpoint::{Content, TensorInfo, printable};
+use super::checkpoint::{TensorInfo, printable};
+use super::content::Content;
+pub use super::content::MAX_HEADER;
 use super::dtype::Dtype;
 use crate::error::{Error, Result};
-
-/// The longest header, in bytes: the limit of the format.
-pub const MAX_HEADER: u64 = 100_000_000;
 
 /// The most tensors of one file. The largest AIM has 266; the header's length alone would allow
 /// millions, which cost far more memory than the file has bytes.
@@ -377,7 +376,8 @@ impl<R: std::io::Read + std::io::Seek> Safetensors<R> {
     }
 
     fn read_header(reader: &mut R) -> Result<Header> {
-        use super::checkpoint::{CONTENT_BYTES, unreadable};
+        use super::checkpoint::unreadable;
+        use super::content::CONTENT_BYTES;
         use std::io::Read;
         use std::io::SeekFrom;
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use aim_web::config::{Config, Family, ProbeLayers};
-use aim_web::weights::checkpoint::{self, Checkpoint, TensorInfo};
-use aim_web::weights::{LocalModel, layout};
+use aim_web::weights::checkpoint::{Checkpoint, TensorInfo};
+use aim_web::weights::{self, LocalModel, layout};
 use aim_web::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -94,7 +94,7 @@ fn inspect_file(path: &str) -> Result<Report> {
         ));
     }
     let path = Path::new(path);
-    let file = checkpoint::open(path)?;
+    let file = weights::open(path)?;
     let config = path.with_file_name("config.json");
     if config.is_file() {
         // A config of another model may lie beside it; then the tensors speak for themselves.

@@ -22,7 +22,7 @@ impl Location {
     ///
     /// # Errors
     /// [`ErrorKind::Option`](crate::ErrorKind::Option) if the name, the revision or the endpoint
-    /// can't be part of a URL, or a URL has a scheme other than `http` and `https`.
+    /// can't be part of a URL.
     pub fn new(model: &str, revision: Option<&str>, endpoint: Option<&str>) -> Result<Self> {
         if model.contains("://") {
             return Self::folder(model);
@@ -52,7 +52,10 @@ impl Location {
     }
 
     fn folder(url: &str) -> Result<Self> {
-        let url = http(url)?;
+        let scheme = url.split("://").next().unwrap_or_default();
+        if scheme.is_empty() || !is_name(scheme) {
+            return Err(Error::option(format!("{url:?} is no URL")));
+        }
         if url.contains(['?', '#']) {
             return Err(Error::option(format!(
                 "{url}: the URL of a folder has no query and no fragment"
@@ -133,7 +136,8 @@ mod tests {
             ("a/b/c", None, None),
             ("a/..", None, None),
             ("a b/c", None, None),
-            ("file:///etc/passwd", None, None),
+            ("://x", None, None),
+            ("java script://x", None, None),
             ("https://a.b/c?x=1", None, None),
             ("a/b", Some("../../x"), None),
             ("a/b", Some(""), None),
