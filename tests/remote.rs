@@ -122,7 +122,6 @@ impl Server {
             ..Response::default()
         };
         match self.fault {
-            Fault::None => {}
             Fault::Cut(most) => {
                 response.body.truncate(most);
                 response.cut = Some("connection reset".to_owned());
@@ -144,7 +143,6 @@ impl Server {
             Fault::Unreachable(times) if nth < times => {
                 return Err(Failure::Network("no route to host".to_owned()));
             }
-            Fault::Refuse(..) | Fault::Expired(_) | Fault::Unreachable(_) => {}
             Fault::NoRanges => {
                 response.status = 200;
                 response.content_range = None;
@@ -155,21 +153,26 @@ impl Server {
             }
             Fault::NoContentRange => response.content_range = None,
             Fault::Changes if nth > 0 => response.etag = Some("\"v2\"".to_owned()),
-            Fault::Changes => {}
             Fault::Shorter if range.start > 0 => {
                 return Ok(Response {
                     status: 416,
                     ..Response::default()
                 });
             }
-            Fault::Shorter => {}
             Fault::Html => {
                 response.body = b"<!DOCTYPE html><title>Sorry</title>".to_vec();
                 let len = response.body.len();
                 response.content_range = Some(format!("bytes 0-{}/{len}", len - 1));
             }
             Fault::Abort(after) if nth >= after => return Err(Failure::Aborted),
-            Fault::Abort(_) => {}
+            // Those whose time is over.
+            Fault::None
+            | Fault::Refuse(..)
+            | Fault::Expired(_)
+            | Fault::Unreachable(_)
+            | Fault::Changes
+            | Fault::Shorter
+            | Fault::Abort(_) => {}
         }
         self.sent.set(self.sent.get() + response.body.len() as u64);
         Ok(response)
@@ -299,9 +302,8 @@ fn final_faults_have_their_errors() {
         (Fault::Abort(1), ErrorKind::Aborted, ""),
     ] {
         let server = Server::new(fault);
-        let error = match fetch(&server, &|_| {}) {
-            Ok(_) => panic!("{fault:?} was not noticed"),
-            Err(error) => error,
+        let Err(error) = fetch(&server, &|_| {}) else {
+            panic!("{fault:?} was not noticed")
         };
         assert_eq!(error.kind(), kind, "{fault:?}: {error}");
         assert!(error.to_string().contains(part), "{fault:?}: {error}");
