@@ -1,0 +1,19 @@
+// Names a JPEG: deno run --allow-read --allow-net classify.js PICTURE.jpg
+// On WebGPU where `navigator.gpu` has a hardware adapter, else on the CPU.
+import { AimClassifier, AimError } from 'aim-web';
+import jpeg from 'jpeg-js';
+
+const [path, model] = Deno.args;
+if (!path) {
+  console.error('usage: deno run --allow-read --allow-net classify.js PICTURE.jpg [MODEL]');
+  Deno.exit(2);
+}
+try {
+  const aim = await AimClassifier.fromPretrained(model);
+  const picture = jpeg.decode(await Deno.readFile(path), { useTArray: true });
+  for (const { label, score } of await aim.classify(picture)) console.log(`${score.toFixed(4)} ${label}`);
+  await aim.dispose();
+} catch (error) {
+  console.error(error instanceof AimError ? `${error.code}: ${error.message}` : error);
+  Deno.exit(1);
+}

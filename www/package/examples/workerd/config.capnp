@@ -1,0 +1,25 @@
+# workerd serve config.capnp, in this folder, after `npm install` and the build.
+using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [
+    (name = "main", worker = .worker),
+    # Models may come from anywhere, this machine included.
+    (name = "internet", network = (allow = ["public", "private"], tlsOptions = (trustBrowserCas = true))),
+  ],
+  sockets = [(name = "http", address = "*:8787", http = (), service = "main")],
+);
+
+const worker :Workerd.Worker = (
+  compatibilityDate = "2026-01-01",
+  modules = [
+    (name = "worker.js", esModule = embed "worker.js"),
+    (name = "aim-web/dist/workerd.js", esModule = embed "../../dist/workerd.js"),
+    (name = "aim-web/wasm/cpu/aim_web.js", esModule = embed "../../wasm/cpu/aim_web.js"),
+    (name = "aim-web/wasm/cpu/aim_web_bg.wasm", wasm = embed "../../wasm/cpu/aim_web_bg.wasm"),
+    (name = "aim-web/models/aim-tiny/config.json", text = embed "../../models/aim-tiny/config.json"),
+    (name = "aim-web/models/aim-tiny/labels.json", text = embed "../../models/aim-tiny/labels.json"),
+    (name = "aim-web/models/aim-tiny/model.safetensors", data = embed "../../models/aim-tiny/model.safetensors"),
+    (name = "jpeg-js/decoder.js", commonJsModule = embed "../../node_modules/jpeg-js/lib/decoder.js"),
+  ],
+);

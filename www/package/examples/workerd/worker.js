@@ -1,0 +1,38 @@
+// Names the JPEG that is posted: curl --data-binary @PICTURE.jpg http://localhost:8787/
+//
+// With wrangler write `from 'aim-web'` and `from 'aim-web/wasm/cpu/aim_web_bg.wasm'`, and add to
+// wrangler.toml: rules = [{ type = "Data", globs = ["**/*.safetensors"] }]
+import { AimClassifier, AimError } from './aim-web/dist/workerd.js';
+import wasmModule from './aim-web/wasm/cpu/aim_web_bg.wasm';
+import config from './aim-web/models/aim-tiny/config.json';
+import labels from './aim-web/models/aim-tiny/labels.json';
+import weights from './aim-web/models/aim-tiny/model.safetensors';
+import decodeJpeg from './jpeg-js/decoder.js';
+
+const embedded = { 'config.json': config, 'labels.json': labels, 'model.safetensors': weights };
+
+// One classifier an isolate, kept once it is loaded. Not its promise: that belongs to its request.
+let ready;
+
+export default {
+  async fetch(request) {
+    const { searchParams } = new URL(request.url);
+    if (request.method !== 'POST') return new Response('Post a JPEG.\n', { status: 405 });
+    try {
+      const aim = await (searchParams.has('model')
+        ? AimClassifier.fromPretrained(searchParams.get('model'), { wasmModule })
+        : (ready ?? AimClassifier.fromPretrained(embedded, { wasmModule })));
+      if (!searchParams.has('model')) ready = aim;
+      let picture;
+      try {
+        picture = decodeJpeg(new Uint8Array(await request.arrayBuffer()), { useTArray: true, maxMemoryUsageInMB: 64 });
+      } catch (cause) {
+        throw new AimError('image', `the posted bytes are no JPEG: ${cause.message}`, { cause });
+      }
+      return Response.json(await aim.classify(picture));
+    } catch (error) {
+      if (!(error instanceof AimError)) throw error;
+      return Response.json({ code: error.code, message: error.message }, { status: error.code === 'image' ? 400 : 500 });
+    }
+  },
+};

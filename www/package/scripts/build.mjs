@@ -1,0 +1,44 @@
+// Builds dist/ from src/, and brings in the model and the licences. wasm/ comes from pkg-scripts/build-wasm.sh.
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const tree = fileURLToPath(new URL('../../..', import.meta.url));
+const at = (path) => `${root}${path}`;
+
+rmSync(at('dist'), { recursive: true, force: true });
+
+const common = { bundle: true, format: 'esm', target: 'es2022', outdir: at('dist'), logLevel: 'warning' };
+await build({ ...common, entryPoints: [at('src/index.ts'), at('src/worker.ts')], splitting: true, chunkNames: 'chunk-[hash]' });
+// One file, because every module of a workerd deployment is listed by hand.
+await build({ ...common, entryPoints: [at('src/workerd.ts')], external: ['../wasm/*'] });
+
+execFileSync(process.execPath, [at('node_modules/typescript/bin/tsc'), '-p', at('tsconfig.json')], { stdio: 'inherit' });
+pruneTypes();
+
+const model = `${tree}models/aim-tiny`;
+if (existsSync(`${model}/model.safetensors`)) {
+  rmSync(at('models'), { recursive: true, force: true });
+  mkdirSync(at('models'));
+  cpSync(model, at('models/aim-tiny'), { recursive: true, filter: (path) => !/\.(partial|py)$/.test(path) });
+} else if (!existsSync(at('models/aim-tiny/model.safetensors'))) {
+  console.warn('models/aim-tiny has no model.safetensors yet: the package is built without its embedded model');
+}
+for (const file of readdirSync(tree)) if (file.startsWith('LICENSE-')) cpSync(`${tree}${file}`, at(file));
+
+/** Removes the types that no public type mentions: they would only look public. */
+function pruneTypes() {
+  const reached = new Set();
+  const visit = (file) => {
+    if (reached.has(file)) return;
+    reached.add(file);
+    for (const [, from] of readFileSync(file, 'utf8').matchAll(/from '(\.[^']+)\.js'/g)) visit(join(file, '..', `${from}.d.ts`));
+  };
+  visit(at('dist/index.d.ts'));
+  for (const file of readdirSync(at('dist'), { recursive: true })) {
+    if (file.endsWith('.d.ts') && !reached.has(at(`dist/${file}`))) rmSync(at(`dist/${file}`));
+  }
+}

@@ -1,0 +1,62 @@
+import { AimError, messageOf } from './errors.js';
+import type { Device } from './options.js';
+
+/** One of the three wasm builds. */
+export type Build = 'webgpu' | 'cpu' | 'cpu-relaxed';
+
+/** What to run, and why: the reason is for a person. */
+export interface Choice {
+  build: Build;
+  reason: string;
+}
+
+// (func (result v128) i32.const 0, i8x16.splat, i8x16.popcnt)
+const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+// (func (result v128) i32.const 1, i8x16.splat, i32.const 2, i8x16.splat, i8x16.relaxed_swizzle)
+const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11];
+
+/** Adapters that run on the CPU: correct, but slower than the CPU build. */
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|software/i;
+
+/** The CPU build for this engine. */
+export function cpuBuild(): Build {
+  if (WebAssembly.validate(new Uint8Array(RELAXED))) return 'cpu-relaxed';
+  if (WebAssembly.validate(new Uint8Array(SIMD))) return 'cpu';
+  throw new AimError('unsupported', 'this browser runs WebAssembly without SIMD, which this package needs: Chrome 91, Firefox 89, Safari 16.4 or newer has it');
+}
+
+/** Chooses the build for a device. */
+export async function choose(device: Device): Promise<Choice> {
+  if (device === 'wasm') return { build: cpuBuild(), reason: 'asked for' };
+  const found = await findAdapter();
+  if (device === 'webgpu') {
+    if (typeof found === 'string') throw new AimError('unsupported', `device 'webgpu': ${found}. Use 'auto' to fall back to the CPU`);
+    return { build: 'webgpu', reason: 'asked for' };
+  }
+  if (typeof found === 'string') return { build: cpuBuild(), reason: found };
+  const name = software(found);
+  if (name !== undefined) return { build: cpuBuild(), reason: `the only WebGPU adapter is software (${name})` };
+  return { build: 'webgpu', reason: 'a hardware adapter is there' };
+}
+
+/** The adapter, or why there is none. */
+async function findAdapter(): Promise<GPUAdapter | string> {
+  const gpu = typeof navigator === 'undefined' ? undefined : (navigator as Navigator & { gpu?: GPU }).gpu;
+  if (!gpu) {
+    const insecure = typeof isSecureContext !== 'undefined' && !isSecureContext;
+    return `there is no WebGPU here${insecure ? ' (the page must be served over https or from localhost)' : ''}`;
+  }
+  try {
+    return (await gpu.requestAdapter({ powerPreference: 'high-performance' })) ?? 'WebGPU has no adapter here';
+  } catch (error) {
+    return `WebGPU failed: ${messageOf(error)}`;
+  }
+}
+
+/** The name of a software adapter, undefined for hardware. */
+export function software(adapter: GPUAdapter): string | undefined {
+  const info = adapter.info as GPUAdapterInfo | undefined;
+  const name = [info?.vendor, info?.architecture, info?.device, info?.description].filter(Boolean).join(' ');
+  const fallback = info?.isFallbackAdapter ?? (adapter as GPUAdapter & { isFallbackAdapter?: boolean }).isFallbackAdapter;
+  return fallback || SOFTWARE.test(name) ? name || 'fallback adapter' : undefined;
+}

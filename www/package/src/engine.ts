@@ -1,0 +1,250 @@
+import { type Build, type Choice, choose, cpuBuild } from './device.js';
+import { AimError, abortReason, codeOf, isTrap, messageOf, toError } from './errors.js';
+import type { Frame } from './frames/frame.js';
+import { release } from './frames/frame.js';
+import { pixels } from './frames/pixels.js';
+import type { Classification, GlueClassifier, GlueLoadOptions, RawProgress } from './glue.js';
+import type { AimInfo } from './info.js';
+import { type Source, source } from './model.js';
+import type { EngineOptions } from './options.js';
+import { type Instance, hasBundledGlue, instance, modelLimit } from './runtime.js';
+import { Turns } from './turns.js';
+
+/** What a classifier needs done, in this thread or in a worker. */
+export interface Engine {
+  readonly info: AimInfo;
+  readonly labels: string[];
+  classify(frame: Frame, topK: number, signal?: AbortSignal): Promise<Classification[]>;
+  logits(frame: Frame, signal?: AbortSignal): Promise<Float32Array>;
+  features(frame: Frame, layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]>;
+  destroyDevice(): Promise<void>;
+  dispose(): Promise<void>;
+}
+
+/** Something of the machine gave out, not of the model or the network: another device may do. */
+const DEVICE_CODES = new Set(['unsupported', 'device_lost', 'out_of_memory']);
+
+interface Loaded {
+  choice: Choice;
+  instance: Instance;
+  classifier: GlueClassifier;
+  /** Rejects when the GPU goes. The CPU has none: workerd objects to a promise that outlives its request. */
+  lost: Promise<never> | undefined;
+}
+
+/** The model in this thread. */
+export class LocalEngine implements Engine {
+  readonly #options: EngineOptions;
+  readonly #source: Source;
+  readonly #turns = new Turns();
+  #loaded!: Loaded;
+  #recovery: Promise<void> | undefined;
+  #rebuilt = false;
+  #end: AimError | undefined;
+  #labels: string[] = [];
+  #changed: ((info: AimInfo) => void) | undefined;
+
+  private constructor(options: EngineOptions) {
+    this.#options = options;
+    this.#source = source(options.model);
+  }
+
+  /** Opens the device, loads the model, warms it up. `changed` is told when another device took over. */
+  static async load(options: EngineOptions, report: (event: RawProgress) => void, signal?: AbortSignal, changed?: (info: AimInfo) => void): Promise<LocalEngine> {
+    const engine = new LocalEngine(options);
+    engine.#changed = changed;
+    const choice = hasBundledGlue() ? bundledChoice(options) : await choose(options.device);
+    try {
+      await engine.#open(choice, report, signal);
+    } catch (error) {
+      const typed = toError(error, 'unsupported');
+      const another = options.device === 'auto' && choice.build === 'webgpu' && typed instanceof AimError && DEVICE_CODES.has(typed.code);
+      if (!another || signal?.aborted) throw typed;
+      await engine.#open({ build: cpuBuild(), reason: `WebGPU failed: ${typed.message}` }, report, signal);
+    }
+    engine.#labels = engine.#loaded.classifier.labels();
+    return engine;
+  }
+
+  async #open(choice: Choice, report?: (event: RawProgress) => void, signal?: AbortSignal): Promise<void> {
+    const { model: _, device, wasmUrl, wasmModule, cache, warmup, ...rest } = this.#options;
+    const running = await instance(choice.build, wasmUrl, wasmModule);
+    if (signal?.aborted) throw abortReason(signal);
+    // An abort of its own, so that a model over the runtime's limit ends before its bytes arrive.
+    const stop = new AbortController();
+    const follow = () => stop.abort(signal && abortReason(signal));
+    signal?.addEventListener('abort', follow, { once: true });
+    const limit = modelLimit();
+    const options: GlueLoadOptions = {
+      model: this.#source.address,
+      dtype: rest.dtype,
+      cache: cache && this.#source.cacheable,
+      warmup,
+      allowSoftware: device === 'webgpu',
+      signal: stop.signal,
+      ...(this.#source.fetch ? { fetch: this.#source.fetch } : {}),
+      onProgress: (event) => {
+        if (limit !== undefined && event.status === 'progress_total' && (event.total ?? 0) > limit && !stop.signal.aborted) {
+          const size = Math.ceil((event.total ?? 0) / 2 ** 20);
+          stop.abort(new AimError('out_of_memory', `the model has ${size} MiB of weights; with its working memory it does not fit this runtime's limit of 128 MB: at most ${limit / 2 ** 20} MiB do`));
+        }
+        report?.(event);
+      },
+    };
+    for (const key of ['probeLayers', 'revision', 'endpoint', 'token', 'threads'] as const) {
+      const value = rest[key];
+      if (value !== undefined) Object.assign(options, { [key]: value });
+    }
+    let classifier: GlueClassifier;
+    const loading = running.glue.Classifier.load(options);
+    try {
+      classifier = await Promise.race([loading, aborted(stop.signal)]);
+    } catch (error) {
+      if (stop.signal.aborted) {
+        // A load that was past its last check still ends in a model, which nobody wants now.
+        loading.then((late) => late.free(), () => undefined);
+        throw abortReason(stop.signal);
+      }
+      // A trap, now or before: whoever loads next gets a fresh instance.
+      if (isTrap(error) || codeOf(error) === 'device_lost') running.poison();
+      throw toError(error, 'device_lost');
+    } finally {
+      signal?.removeEventListener('abort', follow);
+    }
+    const lost =
+      choice.build === 'webgpu'
+        ? classifier.lost().then((error) => Promise.reject(toError(error, 'device_lost')))
+        : undefined;
+    const loaded = { choice, instance: running, classifier, lost };
+    this.#loaded = loaded;
+    lost?.catch((error: unknown) => {
+      if (!this.#end && this.#loaded === loaded) void this.#recover(loaded, error).catch(() => undefined);
+    });
+  }
+
+  get info(): AimInfo {
+    const { choice, classifier } = this.#loaded;
+    const { imgSize, device: _, ...info } = classifier.info();
+    return {
+      ...info,
+      model: this.#source.name,
+      device: choice.build === 'webgpu' ? 'webgpu' : 'wasm',
+      build: choice.build,
+      reason: choice.reason,
+      imageSize: imgSize,
+      worker: false,
+    };
+  }
+
+  get labels(): string[] {
+    return this.#labels;
+  }
+
+  classify(frame: Frame, topK: number, signal?: AbortSignal): Promise<Classification[]> {
+    return this.#run(frame, signal, (model, { data, width, height }) => model.classify(data, width, height, topK));
+  }
+
+  logits(frame: Frame, signal?: AbortSignal): Promise<Float32Array> {
+    return this.#run(frame, signal, (model, { data, width, height }) => model.logits(data, width, height));
+  }
+
+  features(frame: Frame, layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]> {
+    const wanted = Uint32Array.from(layers);
+    return this.#run(frame, signal, (model, { data, width, height }) => model.features(data, width, height, wanted));
+  }
+
+  async destroyDevice(): Promise<void> {
+    this.#loaded.classifier.destroyDevice();
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#end) return;
+    this.#end = new AimError('disposed', 'this classifier was disposed of: make a new one by AimClassifier.fromPretrained()');
+    await this.#turns.settled();
+    await this.#recovery?.catch(() => undefined);
+    await free(this.#loaded);
+  }
+
+  /** One request after the other: the model has one device. */
+  async #run<T>(frame: Frame, signal: AbortSignal | undefined, work: (model: GlueClassifier, input: { data: Uint8Array | Uint8ClampedArray; width: number; height: number }) => Promise<T>): Promise<T> {
+    let taken = false;
+    try {
+      return await this.#turns.take(signal, async () => {
+        taken = true;
+        const input = await pixels(frame, signal);
+        for (;;) {
+          await this.#recovery;
+          if (this.#end) throw this.#end;
+          if (signal?.aborted) throw abortReason(signal);
+          const loaded = this.#loaded;
+          try {
+            const answer = work(loaded.classifier, input);
+            return await (loaded.lost ? Promise.race([answer, loaded.lost]) : answer);
+          } catch (error) {
+            const lost = codeOf(error) === 'device_lost';
+            // A processor is not lost: there it is the wasm module that stopped.
+            if (isTrap(error) || (lost && loaded.choice.build !== 'webgpu')) throw this.#trap(loaded.instance, error);
+            if (!lost || this.#end) throw toError(error, 'unsupported');
+            await this.#recover(loaded, error);
+          }
+        }
+      });
+    } finally {
+      if (!taken) release(frame);
+    }
+  }
+
+  /** After a trap nothing in the instance can be trusted: this classifier ends, the next one gets a fresh instance. */
+  #trap(where: Instance, cause: unknown): AimError {
+    where.poison();
+    this.#end ??= new AimError('device_lost', `the engine stopped after an internal error (${messageOf(cause)}): make a new classifier by AimClassifier.fromPretrained()`, { cause });
+    return this.#end;
+  }
+
+  /** Builds the device again: once on the GPU, then on the CPU. */
+  #recover(from: Loaded, cause: unknown): Promise<void> {
+    if (this.#loaded !== from) return Promise.resolve();
+    this.#recovery ??= (async () => {
+      const again: Choice[] = [{ build: cpuBuild(), reason: `the GPU was lost: ${messageOf(cause)}` }];
+      if (!this.#rebuilt) again.unshift({ build: 'webgpu', reason: 'rebuilt after the GPU was lost' });
+      this.#rebuilt = true;
+      await free(from);
+      let last: unknown = cause;
+      for (const choice of again) {
+        try {
+          await this.#open(choice);
+          this.#changed?.(this.info);
+          return;
+        } catch (error) {
+          last = error;
+        }
+      }
+      this.#end = new AimError('device_lost', `the GPU was lost and nothing could take over: ${messageOf(last)}`, { cause: last });
+      throw this.#end;
+    })().finally(() => {
+      this.#recovery = undefined;
+    });
+    return this.#recovery;
+  }
+}
+
+function bundledChoice(options: EngineOptions): Choice {
+  if (options.device === 'webgpu') throw new AimError('unsupported', "device 'webgpu': this runtime runs the CPU build only");
+  const build: Build = 'cpu';
+  return { build, reason: 'the build for this runtime' };
+}
+
+/** Rejects when the signal fires: a load that can't be interrupted must not hold up its caller. */
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(abortReason(signal) as Error), { once: true });
+  });
+}
+
+async function free({ classifier }: Loaded): Promise<void> {
+  try {
+    classifier.free();
+  } catch {
+    // A read of a dead device may still hold it; the memory goes with the instance.
+  }
+}

@@ -1,0 +1,34 @@
+/** A picture on its way to the engine: something a worker can be given without copying pixels. */
+export type Frame =
+  | { kind: 'rgba'; data: Uint8Array | Uint8ClampedArray; width: number; height: number }
+  | { kind: 'bitmap'; bitmap: ImageBitmap }
+  | { kind: 'video'; frame: VideoFrame }
+  | { kind: 'blob'; blob: Blob }
+  | { kind: 'url'; url: string };
+
+/** Pixels as the wasm module takes them: packed RGBA. */
+export interface Pixels {
+  data: Uint8Array | Uint8ClampedArray;
+  width: number;
+  height: number;
+}
+
+/** What of a frame can move to the worker instead of being copied. */
+export function transferable(frame: Frame): Transferable[] {
+  switch (frame.kind) {
+    case 'rgba':
+      return frame.data.buffer instanceof ArrayBuffer ? [frame.data.buffer] : [];
+    case 'bitmap':
+      return [frame.bitmap];
+    case 'video':
+      return [frame.frame];
+    default:
+      return [];
+  }
+}
+
+/** Gives back what a frame holds. */
+export function release(frame: Frame): void {
+  if (frame.kind === 'bitmap') frame.bitmap.close();
+  if (frame.kind === 'video') frame.frame.close();
+}

@@ -1,0 +1,51 @@
+/** The size a picture file claims, so that a huge one is refused before it is decoded. */
+export function sizeOf(bytes: Uint8Array): { width: number; height: number } | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  try {
+    if (ascii(bytes, 1, 'PNG')) return { width: view.getUint32(16), height: view.getUint32(20) };
+    if (ascii(bytes, 0, 'GIF8')) return { width: view.getUint16(6, true), height: view.getUint16(8, true) };
+    if (ascii(bytes, 0, 'BM')) return { width: Math.abs(view.getInt32(18, true)), height: Math.abs(view.getInt32(22, true)) };
+    if (ascii(bytes, 0, 'RIFF') && ascii(bytes, 8, 'WEBP')) return webp(bytes, view);
+    if (view.getUint16(0) === 0xffd8) return jpeg(view);
+  } catch (error) {
+    // The header is cut off: the decoder will say so.
+    if (!(error instanceof RangeError)) throw error;
+  }
+  return undefined;
+}
+
+function ascii(bytes: Uint8Array, at: number, text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false;
+  return true;
+}
+
+function webp(bytes: Uint8Array, view: DataView): { width: number; height: number } | undefined {
+  if (ascii(bytes, 12, 'VP8X')) {
+    return { width: 1 + (view.getUint32(24, true) & 0xffffff), height: 1 + (view.getUint32(26, true) >>> 8) };
+  }
+  if (ascii(bytes, 12, 'VP8L')) {
+    const packed = view.getUint32(21, true);
+    return { width: 1 + (packed & 0x3fff), height: 1 + ((packed >>> 14) & 0x3fff) };
+  }
+  if (ascii(bytes, 12, 'VP8 ')) {
+    return { width: view.getUint16(26, true) & 0x3fff, height: view.getUint16(28, true) & 0x3fff };
+  }
+  return undefined;
+}
+
+function jpeg(view: DataView): { width: number; height: number } | undefined {
+  let at = 2;
+  for (;;) {
+    if (view.getUint8(at) !== 0xff) return undefined;
+    const marker = view.getUint8(at + 1);
+    if (marker === 0xff) {
+      at += 1;
+      continue;
+    }
+    // SOF0 to SOF15 hold the size; DHT, JPG and DAC share their range.
+    if (marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc) {
+      return { width: view.getUint16(at + 7), height: view.getUint16(at + 5) };
+    }
+    at += 2 + view.getUint16(at + 2);
+  }
+}

@@ -1,0 +1,84 @@
+/** What the wasm build exports: the boundary between this package and its Rust half. */
+export interface Glue {
+  default(input: { module_or_path: WebAssembly.Module }): Promise<unknown>;
+  Classifier: { load(options: GlueLoadOptions): Promise<GlueClassifier> };
+  /** Left out by a build that keeps no cache. */
+  listCached?(): Promise<CachedModel[]>;
+  deleteCached?(model?: string): Promise<void>;
+}
+
+/** How the wasm module fetches, if not by the global `fetch`. */
+export type GlueFetch = (url: string, init?: RequestInit) => Promise<Response>;
+
+export interface GlueLoadOptions {
+  model: string;
+  dtype: string;
+  probeLayers?: 'best' | 'last' | number[];
+  revision?: string;
+  endpoint?: string;
+  token?: string;
+  cache: boolean;
+  warmup: boolean;
+  threads?: number;
+  allowSoftware: boolean;
+  signal?: AbortSignal;
+  onProgress?: (event: RawProgress) => void;
+  fetch?: GlueFetch;
+}
+
+export interface GlueClassifier {
+  classify(rgba: Uint8Array | Uint8ClampedArray, width: number, height: number, topK: number): Promise<Classification[]>;
+  logits(rgba: Uint8Array | Uint8ClampedArray, width: number, height: number): Promise<Float32Array>;
+  features(
+    rgba: Uint8Array | Uint8ClampedArray,
+    width: number,
+    height: number,
+    layers: Uint32Array,
+  ): Promise<{ data: Float32Array; dims: number[] }[]>;
+  info(): GlueInfo;
+  labels(): string[];
+  lost(): Promise<Error>;
+  destroyDevice(): void;
+  free(): void;
+}
+
+export interface GlueInfo {
+  device: string;
+  adapter: string;
+  dtype: string;
+  blocks: number;
+  bytesFetched: number;
+  bytesCached: number;
+  loadMs: number;
+  warmupMs: number;
+  imgSize: number;
+  wasmBytes: number;
+}
+
+/** An event as the wasm module reports it. */
+export interface RawProgress {
+  status: string;
+  name?: string;
+  file?: string;
+  loaded?: number;
+  total?: number;
+  progress?: number;
+}
+
+/** One label and how sure the model is of it. */
+export interface Classification {
+  /** The name of the class. */
+  label: string;
+  /** Its probability: 0 to 1, all classes together 1. */
+  score: number;
+  /** Its number in `labels`. */
+  index: number;
+}
+
+/** A model in the browser's cache. */
+export interface CachedModel {
+  /** The name or URL it was loaded by. */
+  model: string;
+  /** What it takes. */
+  bytes: number;
+}

@@ -1,0 +1,20 @@
+/**
+ * Apple's AIM vision transformers in the browser: WebGPU with a SIMD CPU fallback.
+ *
+ * ```ts
+ * import { AimClassifier } from 'aim-web';
+ * const aim = await AimClassifier.fromPretrained();
+ * const [best] = await aim.classify(image);
+ * ```
+ *
+ * @packageDocumentation
+ */
+export { deleteCached, listCached } from './cache.js';
+export { AimClassifier, type Features, type VideoClassification } from './classifier.js';
+export { AimError, type AimErrorCode } from './errors.js';
+export type { ImageInput, RawImage } from './frames/capture.js';
+export type { CachedModel, Classification } from './glue.js';
+export type { AimInfo } from './info.js';
+export type { ClassifyOptions, Device, Dtype, FeatureOptions, LoadOptions, Model, ModelFiles, ProbeLayers } from './options.js';
+export { type ImageClassificationPipeline, type PipelineOptions, type PipelineResult, pipeline } from './pipeline.js';
+export type { ProgressEvent } from './progress.js';

@@ -1,0 +1,31 @@
+/** What a classifier runs on and what its load took. */
+export interface AimInfo {
+  /** The model, as it was asked for. */
+  model: string;
+  /** `webgpu`, or `wasm` for the CPU. */
+  device: 'webgpu' | 'wasm';
+  /** Why it runs there, for a person. */
+  reason: string;
+  /** The wasm build in use. */
+  build: 'webgpu' | 'cpu' | 'cpu-relaxed';
+  /** The GPU, or the processor's instruction set. */
+  adapter: string;
+  /** How the weights are held. */
+  dtype: string;
+  /** How many blocks run: up to the highest probed one. */
+  blocks: number;
+  /** The side of the square that the model sees. */
+  imageSize: number;
+  /** Bytes of the model that came over the network. */
+  bytesFetched: number;
+  /** Bytes of the model that came from the cache. */
+  bytesCached: number;
+  /** The size of the wasm heap. */
+  wasmBytes: number;
+  /** Milliseconds of the load, without the warm-up. */
+  loadMs: number;
+  /** Milliseconds of the warm-up. */
+  warmupMs: number;
+  /** True if it runs in a worker. */
+  worker: boolean;
+}

@@ -1,0 +1,27 @@
+import { cpuBuild } from './device.js';
+import { toError } from './errors.js';
+import type { CachedModel, Glue } from './glue.js';
+import { anyInstance, instance } from './runtime.js';
+
+/** The wasm module that knows the cache's layout: the one that runs already, else the small one. */
+async function glue(): Promise<Glue> {
+  return (await (anyInstance() ?? instance(cpuBuild(), undefined, undefined))).glue;
+}
+
+/** @internal */
+export async function listCachedHere(): Promise<CachedModel[]> {
+  try {
+    return (await (await glue()).listCached?.()) ?? [];
+  } catch (error) {
+    throw toError(error, 'unsupported');
+  }
+}
+
+/** @internal */
+export async function deleteCachedHere(model: string | undefined): Promise<void> {
+  try {
+    await (await glue()).deleteCached?.(model);
+  } catch (error) {
+    throw toError(error, 'unsupported');
+  }
+}

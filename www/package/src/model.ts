@@ -1,0 +1,78 @@
+import { dataUrl } from './data-url.js';
+import { EMBEDDED } from './embedded.js';
+import { AimError } from './errors.js';
+import { readFileUrl } from './files.js';
+import type { GlueFetch } from './glue.js';
+import { answer, notFound } from './local-answer.js';
+import type { EngineOptions, ModelFiles } from './options.js';
+
+/** Where a model's files come from. */
+export interface Source {
+  /** What to pass to the wasm module: a hub name or the URL of a folder. */
+  address: string;
+  /** What to call it in progress events. */
+  name: string;
+  /** Local files are not worth a second copy in the cache. */
+  cacheable: boolean;
+  /** Fetches below the address, where the network's fetch does not. */
+  fetch?: GlueFetch;
+}
+
+/** Finds the model that the options name. */
+export function source(model: EngineOptions['model']): Source {
+  switch (model.kind) {
+    case 'embedded':
+      return { address: EMBEDDED_ADDRESS, name: 'aim-tiny', cacheable: false, fetch: below(EMBEDDED_ADDRESS, embedded) };
+    case 'files':
+      return { address: MEMORY_ADDRESS, name: 'model in memory', cacheable: false, fetch: below(MEMORY_ADDRESS, inMemory(model.files)) };
+    case 'name': {
+      const { name } = model;
+      if (!name.startsWith('file:')) return { address: name, name, cacheable: true };
+      return { address: DISK_ADDRESS, name, cacheable: false, fetch: below(DISK_ADDRESS, onDisk(name)) };
+    }
+  }
+}
+
+// Names only: nothing is fetched from them.
+const EMBEDDED_ADDRESS = 'https://embedded.invalid/aim-tiny/';
+const MEMORY_ADDRESS = 'https://memory.invalid/model/';
+const DISK_ADDRESS = 'https://disk.invalid/model/';
+
+type Handler = (path: string, init: RequestInit) => Promise<Response>;
+
+function below(base: string, handler: Handler): GlueFetch {
+  return async (url, init = {}) => (url.startsWith(base) ? handler(decodeURIComponent(url.slice(base.length).replace(/[?#].*$/, '')), init) : fetch(url, init));
+}
+
+/** The package's own files, under the names a bundler may have given them. */
+const embedded: Handler = async (path, init) => {
+  const file = EMBEDDED[path];
+  if (!file) return notFound();
+  const url = file().href;
+  const inline = dataUrl(url);
+  if (inline) return answer(inline.bytes, init);
+  return url.startsWith('file:') ? local(url, init) : fetch(url, init);
+};
+
+function inMemory(files: ModelFiles): Handler {
+  return async (path, init) => {
+    if (!Object.hasOwn(files, path)) return notFound();
+    const content = files[path]!;
+    if (typeof content === 'string') return answer(new TextEncoder().encode(content), init);
+    if (content instanceof ArrayBuffer) return answer(new Uint8Array(content), init);
+    return answer(new Uint8Array(content.buffer as ArrayBuffer, content.byteOffset, content.byteLength), init);
+  };
+}
+
+function onDisk(folder: string): Handler {
+  return async (path, init) => {
+    const url = new URL(path, folder).href;
+    if (!url.startsWith(folder)) throw new AimError('format', `the model names a file outside its folder: ${path}`);
+    return local(url, init);
+  };
+}
+
+async function local(url: string, init: RequestInit): Promise<Response> {
+  const bytes = await readFileUrl(url);
+  return bytes ? answer(bytes, init) : notFound();
+}

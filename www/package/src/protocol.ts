@@ -1,0 +1,28 @@
+import type { WireError } from './errors.js';
+import type { Frame } from './frames/frame.js';
+import type { RawProgress } from './glue.js';
+import type { AimInfo } from './info.js';
+import type { EngineOptions } from './options.js';
+
+/** What the page asks of its worker. */
+export type Call =
+  | { method: 'load'; options: EngineOptions }
+  | { method: 'classify'; frame: Frame; topK: number }
+  | { method: 'logits'; frame: Frame }
+  | { method: 'features'; frame: Frame; layers: number[] }
+  | { method: 'destroyDevice' }
+  | { method: 'listCached' }
+  | { method: 'deleteCached'; model: string | undefined };
+
+/** From the page to the worker. */
+export type ToWorker = { id: number; call: Call } | { id: number; abort: true };
+
+/** From the worker to the page. `info` comes with every answer, because a device may have been replaced. */
+export type ToPage =
+  | { id: number; progress: RawProgress }
+  | { id: number; value: unknown; info: AimInfo | undefined; labels?: string[] }
+  | { id: number; error: WireError }
+  /** The device was replaced. */
+  | { info: AimInfo }
+  /** The worker can't go on. */
+  | { fatal: WireError };

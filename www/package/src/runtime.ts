@@ -1,0 +1,141 @@
+import { dataUrl } from './data-url.js';
+import type { Build } from './device.js';
+import { AimError, messageOf, nameOf } from './errors.js';
+import { readFileUrl } from './files.js';
+import type { Glue } from './glue.js';
+
+/** Where each build lies. Literal `new URL`s, so that bundlers copy the files; only the one that runs is fetched. */
+const BUILDS: Record<Build, { glue: () => URL; wasm: () => URL }> = {
+  webgpu: {
+    glue: () => new URL('../wasm/webgpu/aim_web.js', import.meta.url),
+    wasm: () => new URL('../wasm/webgpu/aim_web_bg.wasm', import.meta.url),
+  },
+  cpu: {
+    glue: () => new URL('../wasm/cpu/aim_web.js', import.meta.url),
+    wasm: () => new URL('../wasm/cpu/aim_web_bg.wasm', import.meta.url),
+  },
+  'cpu-relaxed': {
+    glue: () => new URL('../wasm/cpu-relaxed/aim_web.js', import.meta.url),
+    wasm: () => new URL('../wasm/cpu-relaxed/aim_web_bg.wasm', import.meta.url),
+  },
+};
+
+/** A build that was bundled in, where the runtime can't import by URL (workerd). */
+let bundled: Glue | undefined;
+
+/** @internal */
+export function useBundledGlue(glue: Glue): void {
+  bundled = glue;
+}
+
+/** @internal True where the only build is the bundled one. */
+export function hasBundledGlue(): boolean {
+  return bundled !== undefined;
+}
+
+/** A running wasm instance, shared by the classifiers of one thread. */
+export interface Instance {
+  build: Build;
+  glue: Glue;
+  /** A trap leaves the instance in an unknown state: the next load gets another one. */
+  poison(): void;
+}
+
+const instances = new Map<string, Promise<Instance>>();
+let generation = 0;
+
+/** The wasm instance of a build, started on first use. */
+export function instance(build: Build, wasmUrl: string | undefined, wasmModule: WebAssembly.Module | undefined): Promise<Instance> {
+  const key = `${build} ${wasmUrl ?? ''}`;
+  const running = instances.get(key);
+  if (running) return running;
+  const poison = () => {
+    instances.delete(key);
+    generation += 1;
+  };
+  const started = start(build, wasmUrl, wasmModule).then((glue) => ({ build, glue, poison }));
+  instances.set(key, started);
+  // A failed start is not remembered: the next load tries again.
+  started.catch(() => instances.delete(key));
+  return started;
+}
+
+/** @internal An instance that runs already. */
+export function anyInstance(): Promise<Instance> | undefined {
+  return instances.values().next().value;
+}
+
+async function start(build: Build, wasmUrl: string | undefined, wasmModule: WebAssembly.Module | undefined): Promise<Glue> {
+  if (bundled) {
+    if (!wasmModule) throw new AimError('option', "wasmModule: this runtime needs the compiled module: import it from 'aim-web/wasm/cpu/aim_web_bg.wasm'");
+    await bundled.default({ module_or_path: wasmModule });
+    return bundled;
+  }
+  const urls = wasmUrl
+    ? { glue: `${wasmUrl}${build}/aim_web.js`, wasm: `${wasmUrl}${build}/aim_web_bg.wasm` }
+    : { glue: BUILDS[build].glue().href, wasm: BUILDS[build].wasm().href };
+  const [glue, module] = await Promise.all([importGlue(urls.glue), wasmModule ?? compile(urls.wasm)]);
+  await glue.default({ module_or_path: module });
+  return glue;
+}
+
+async function importGlue(url: string): Promise<Glue> {
+  // A module is evaluated once an address: another query makes another instance.
+  const fresh = generation === 0 ? url : `${url}${url.includes('?') ? '&' : '?'}instance=${generation}`;
+  try {
+    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ fresh)) as Glue;
+  } catch (cause) {
+    throw new AimError('network', `${url} could not be loaded as a module: ${messageOf(cause)}. ${HINT}`, { cause });
+  }
+}
+
+const HINT = "Serve the package's wasm folder as it is, or set wasmUrl to where it lies";
+
+async function compile(url: string): Promise<WebAssembly.Module> {
+  if (url.startsWith('file:')) {
+    const bytes = await readFileUrl(url);
+    if (!bytes) throw new AimError('not_found', `${url} is not there. ${HINT}`);
+    return check(url, () => WebAssembly.compile(bytes));
+  }
+  const inline = dataUrl(url);
+  if (inline) return check(url, () => WebAssembly.compile(inline.bytes));
+  let response: Response;
+  try {
+    response = await fetch(url);
+  } catch (cause) {
+    throw new AimError('network', `${url} could not be fetched: ${messageOf(cause)}. ${HINT}`, { cause });
+  }
+  if (!response.ok) {
+    const missing = response.status === 404 || response.status === 410;
+    throw new AimError(missing ? 'not_found' : 'network', `${url}: the server answered ${response.status}. ${HINT}`);
+  }
+  const type = response.headers.get('content-type') ?? '';
+  if (/^application\/wasm\b/i.test(type)) return check(url, () => WebAssembly.compileStreaming(response));
+  // A server that does not know the type of .wasm still works, only without compiling while it arrives.
+  const bytes = await response.arrayBuffer();
+  const magic = new Uint8Array(bytes, 0, Math.min(4, bytes.byteLength));
+  if (magic.length < 4 || magic[0] !== 0 || magic[1] !== 0x61 || magic[2] !== 0x73 || magic[3] !== 0x6d) {
+    const what = magic[0] === 0x3c || /html/i.test(type) ? 'an HTML page' : `something else (${type || 'no content type'})`;
+    throw new AimError('format', `${url} answers with ${what} in place of WebAssembly. ${HINT}`);
+  }
+  return check(url, () => WebAssembly.compile(bytes));
+}
+
+async function check(url: string, compiled: () => Promise<WebAssembly.Module>): Promise<WebAssembly.Module> {
+  try {
+    return await compiled();
+  } catch (cause) {
+    const message = messageOf(cause);
+    if (/content security policy|unsafe-eval/i.test(message)) {
+      throw new AimError('unsupported', `the page's Content-Security-Policy forbids WebAssembly: add 'wasm-unsafe-eval' to script-src`, { cause });
+    }
+    if (nameOf(cause) === 'CompileError') throw new AimError('format', `${url} is not the WebAssembly it should be: ${message}. ${HINT}`, { cause });
+    throw new AimError('network', `${url} could not be read: ${message}. ${HINT}`, { cause });
+  }
+}
+
+/** The bytes a model may have in this runtime, where it sets a limit: a workerd isolate ends at 128 MB. */
+export function modelLimit(): number | undefined {
+  const agent = typeof navigator === 'undefined' ? '' : navigator.userAgent;
+  return agent === 'Cloudflare-Workers' ? 48 * 2 ** 20 : undefined;
+}

@@ -1,0 +1,63 @@
+import { LocalEngine } from './engine.js';
+import { AimError, isTrap, messageOf, toWire } from './errors.js';
+import { deleteCachedHere, listCachedHere } from './local-cache.js';
+import type { Call, ToPage, ToWorker } from './protocol.js';
+
+// One worker serves one classifier, so that dispose() is the end of the worker and of all its memory.
+let engine: LocalEngine | undefined;
+const running = new Map<number, AbortController>();
+
+const scope = globalThis as unknown as { postMessage(message: ToPage, transfer?: Transferable[]): void } & EventTarget;
+
+scope.addEventListener('message', (event) => {
+  const message = (event as MessageEvent<ToWorker>).data;
+  if ('abort' in message) running.get(message.id)?.abort();
+  else void answer(message.id, message.call);
+});
+
+// A trap inside a future of the wasm module reaches nobody's promise: without this its caller would wait for good.
+for (const type of ['error', 'unhandledrejection']) {
+  scope.addEventListener(type, (event) => {
+    const error = 'reason' in event ? event.reason : (event as ErrorEvent).error;
+    if (!isTrap(error)) return;
+    event.preventDefault();
+    scope.postMessage({ fatal: toWire(new AimError('device_lost', `the engine stopped after an internal error (${messageOf(error)}): make a new classifier by AimClassifier.fromPretrained()`, { cause: error })) });
+  });
+}
+
+async function answer(id: number, call: Call): Promise<void> {
+  const stop = new AbortController();
+  running.set(id, stop);
+  try {
+    const value = await perform(id, call, stop.signal);
+    const transfer = value instanceof Float32Array ? [value.buffer as ArrayBuffer] : [];
+    scope.postMessage({ id, value, info: engine?.info, ...(call.method === 'load' && engine ? { labels: engine.labels } : {}) }, transfer);
+  } catch (error) {
+    scope.postMessage({ id, error: toWire(error) });
+  } finally {
+    running.delete(id);
+  }
+}
+
+async function perform(id: number, call: Call, signal: AbortSignal): Promise<unknown> {
+  switch (call.method) {
+    case 'load':
+      engine = await LocalEngine.load(call.options, (progress) => scope.postMessage({ id, progress }), signal, (info) => scope.postMessage({ info }));
+      return undefined;
+    case 'listCached':
+      return listCachedHere();
+    case 'deleteCached':
+      return deleteCachedHere(call.model);
+  }
+  if (!engine) throw new AimError('disposed', 'the worker has no model');
+  switch (call.method) {
+    case 'classify':
+      return engine.classify(call.frame, call.topK, signal);
+    case 'logits':
+      return engine.logits(call.frame, signal);
+    case 'features':
+      return engine.features(call.frame, call.layers, signal);
+    case 'destroyDevice':
+      return engine.destroyDevice();
+  }
+}

@@ -1,0 +1,252 @@
+// The page that visitors see, as any static host serves it below a sub-path.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { launch } from '../lib/chrome.mjs';
+import { DEMO, photographs, site } from '../lib/site.mjs';
+
+const PATH = 'some/where/';
+let served;
+let browser;
+
+before(async () => {
+  execFileSync(process.execPath, [`${DEMO}build.mjs`], { stdio: 'pipe' });
+  served = await site({ mounts: { [`/${PATH}`]: `${DEMO}dist/` } });
+  browser = await launch({ webgpu: 'off' });
+});
+after(async () => {
+  await browser?.close();
+  await served?.close();
+});
+
+/** Opens the page and waits for the model, or for a message. */
+async function visit({ query = '', in: where = browser, context = {}, init } = {}) {
+  const page = await (await where.newContext(context)).newPage();
+  page.problems = [];
+  page.on('pageerror', (error) => page.problems.push(String(error)));
+  page.on('console', (message) => message.type() === 'error' && page.problems.push(message.text()));
+  if (init) await page.addInitScript(init);
+  await page.goto(served.url + PATH + query);
+  await page.waitForFunction(() => document.body.dataset.ready || document.querySelector('[data-key=model]'), null, { timeout: 60_000 });
+  return page;
+}
+
+const shown = (page) => page.waitForFunction(() => document.getElementById('best').dataset.empty === 'false' && document.getElementById('best').dataset.label).then((handle) => handle.jsonValue());
+
+/** The message of a key. */
+const message = async (page, key) => (await page.waitForSelector(`[data-key=${key}]`)).innerText();
+
+describe('pictures', () => {
+  test('each sample gets its name; five bars, the numbers and the reason are filled in', async () => {
+    const page = await visit();
+    for (const [file, label] of [['hand-2', '2'], ['hand-5', '5'], ['dress', 'dress'], ['shoes', 'shoes'], ['hat', 'hat'], ['t-shirt', 't-shirt']]) {
+      await page.click(`[data-sample*="${file}"]`);
+      await page.waitForFunction((label) => document.getElementById('best').dataset.label === label, label, { timeout: 20_000 }).catch(async () => assert.fail(`${file} is shown as ${await page.innerText('#best')}`));
+    }
+    assert.equal(await page.innerText('#best'), 'T-shirt');
+    assert.equal(await page.locator('#bars li:visible').count(), 5);
+    assert.match(await page.innerText('#ms'), /^\d/);
+    assert.equal(await page.innerText('#device'), 'CPU');
+    assert.match(await page.innerText('#why'), /WebGPU.*blocks/);
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
+  test('test photographs that are chosen are named as the package names them, nearly all rightly', async () => {
+    const page = await visit();
+    const all = photographs();
+    const each = Map.groupBy ? [...Map.groupBy(all, ({ label }) => label).values()].flatMap((list) => list.slice(0, 3)) : all.filter((_, i) => i % 5 === 0);
+    let right = 0;
+    for (const { file, label } of each) {
+      await page.evaluate(() => delete document.getElementById('best').dataset.label);
+      await page.setInputFiles('#file', file);
+      const got = await shown(page);
+      const direct = await page.evaluate(async (base64) => {
+        const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+        return (await globalThis.aimDemo.aim.classify(new Blob([bytes])))[0].label;
+      }, readFileSync(file).toString('base64'));
+      assert.equal(got, direct, file);
+      if (got === label) right += 1;
+    }
+    assert.ok(right / each.length >= 0.7, `${right} of ${each.length} are right`);
+    await page.context().close();
+  });
+
+  test('a picture that is dropped', async () => {
+    const page = await visit();
+    const base64 = readFileSync(`${DEMO}src/samples/hand-5.jpg`).toString('base64');
+    await page.evaluate((base64) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([Uint8Array.from(atob(base64), (char) => char.charCodeAt(0))], 'hand.jpg', { type: 'image/jpeg' }));
+      for (const type of ['dragenter', 'dragover', 'drop']) document.getElementById('stage').dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    }, base64);
+    assert.equal(await shown(page), '5');
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
+  test('a file that is no picture: a message, and the next one works', async () => {
+    const page = await visit();
+    await page.setInputFiles('#file', { name: 'x.jpg', mimeType: 'image/jpeg', buffer: Buffer.from('no picture') });
+    assert.match(await message(page, 'picture'), /not a picture this browser can read/);
+    await page.click('[data-sample*="hand-5"]');
+    assert.equal(await shown(page), '5');
+    assert.equal(await page.locator('[data-key=picture]').count(), 0);
+    await page.context().close();
+  });
+});
+
+/** A camera film of one test photograph: frames of 640 x 480, as a webcam gives them. */
+async function film(folder, photos) {
+  const page = await browser.newPage();
+  await page.goto(served.url);
+  const frames = await page.evaluate(async (photos) => {
+    const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 480 });
+    const context = canvas.getContext('2d');
+    const frames = [];
+    for (const photo of photos) {
+      const bitmap = await createImageBitmap(await (await fetch(`data:image/jpeg;base64,${photo}`)).blob());
+      // The photograph fills the height and is repeated beside itself, so that no edge is in the way.
+      const scale = 480 / bitmap.height;
+      context.drawImage(bitmap, 0, 0, 640, 480);
+      context.drawImage(bitmap, (640 - bitmap.width * scale) / 2, 0, bitmap.width * scale, 480);
+      const blob = await new Promise((resolve) => canvas.toBlob(resolve, 'image/jpeg', 0.92));
+      const bytes = new Uint8Array(await blob.arrayBuffer());
+      frames.push(btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join('')));
+    }
+    return frames;
+  }, photos.map((file) => readFileSync(file).toString('base64')));
+  await page.close();
+  const path = join(folder, 'camera.mjpeg');
+  const jpegs = frames.map((frame) => Buffer.from(frame, 'base64'));
+  writeFileSync(path, Buffer.concat(Array.from({ length: 30 }, (_, i) => jpegs[i % jpegs.length])));
+  return path;
+}
+
+describe('camera', () => {
+  for (const label of ['5', 'shoes']) {
+    test(`a camera that sees ${label}: the label is right, live`, async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'aim-web-camera-'));
+      const sample = { 5: 'hand-5', shoes: 'shoes' }[label];
+      const path = await film(folder, [`${DEMO}src/samples/${sample}.jpg`]);
+      const camera = await launch({ webgpu: 'off', args: ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-video-capture=${path}`] });
+      try {
+        const page = await visit({ in: camera, context: { permissions: ['camera'] } });
+        await page.click('#camera');
+        await page.waitForFunction((label) => document.getElementById('best').dataset.label === label, label, { timeout: 20_000 }).catch(async () => assert.fail(`it is shown as ${await page.innerText('#best')}`));
+        await page.waitForFunction(() => /^\d/.test(document.getElementById('fps').textContent));
+        assert.equal(await page.innerText('#camera'), 'Stop camera');
+        await page.click('#camera');
+        assert.equal(await page.innerText('#camera'), 'Start camera');
+        assert.equal(await page.evaluate(() => document.getElementById('video').srcObject), null);
+        assert.deepEqual(page.problems, []);
+      } finally {
+        await camera.close();
+        rmSync(folder, { recursive: true, force: true });
+      }
+    });
+  }
+
+  test('no camera, and one that is not allowed', async () => {
+    const none = await visit();
+    await none.click('#camera');
+    assert.match(await message(none, 'camera'), /No camera found|not allowed/);
+    await none.context().close();
+    const denied = await visit({
+      init: () => {
+        navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('Permission denied', 'NotAllowedError'));
+      },
+    });
+    await denied.click('#camera');
+    assert.match(await message(denied, 'camera'), /not allowed.*Allow it/s);
+    await denied.click('[data-sample*="hand-5"]');
+    assert.equal(await shown(denied), '5');
+    await denied.context().close();
+  });
+});
+
+describe('model', () => {
+  test('another model by its URL, then a name that is none, then the built-in one again', async () => {
+    const page = await visit();
+    await page.click('[data-sample*="hand-5"]');
+    await page.check('input[value=named]');
+    await page.fill('#name', `${served.url}small/`);
+    await page.click('#load');
+    await page.waitForFunction(() => /^class /.test(document.getElementById('best').dataset.label ?? ''));
+    await page.fill('#name', 'nonsense');
+    await page.click('#load');
+    assert.match(await message(page, 'model'), /does not work.*hub name such as/s);
+    await page.check('input[value=embedded]');
+    await page.click('#load');
+    await page.waitForFunction(() => document.getElementById('best').dataset.label === '5');
+    assert.equal(await page.locator('[data-key=model]').count(), 0);
+    await page.context().close();
+  });
+
+  test('no WebGPU: told when it is asked for, and in passing when it is not', async () => {
+    const asked = await visit({ query: '?device=webgpu' });
+    assert.match(await message(asked, 'model'), /cannot do that.*Choose the CPU/s);
+    await asked.context().close();
+    const passing = await visit();
+    assert.match(await message(passing, 'no-webgpu'), /Running on the CPU.*WebGPU/s);
+    await passing.context().close();
+  });
+
+  test('offline: told, and what is loaded goes on', async () => {
+    const page = await visit();
+    await page.context().setOffline(true);
+    assert.match(await message(page, 'offline'), /offline/);
+    await page.setInputFiles('#file', `${DEMO}src/samples/hand-5.jpg`);
+    assert.equal(await shown(page), '5');
+    await page.check('input[value=named]');
+    await page.fill('#name', 'user/repo');
+    await page.click('#load');
+    assert.match(await message(page, 'model'), /offline/);
+    await page.context().close();
+  });
+
+  test('a lost device: told, and the next picture is named', async () => {
+    const software = await launch({ webgpu: 'software' });
+    try {
+      const page = await visit({ in: software, query: `?device=webgpu&model=${encodeURIComponent(`${served.url}small/`)}` });
+      assert.equal(await page.innerText('#device'), 'WebGPU');
+      await page.click('[data-sample*="hand-5"]');
+      const before = await shown(page);
+      for (const words of [/lost and is back/, /lost\s.*on the CPU/s]) {
+        await page.evaluate(() => globalThis.aimDemo.aim.destroyDevice());
+        await page.evaluate(() => delete document.getElementById('best').dataset.label);
+        await page.click('[data-sample*="hand-5"]');
+        assert.equal(await shown(page), before);
+        assert.match(await message(page, 'lost'), words);
+      }
+      assert.equal(await page.innerText('#device'), 'CPU');
+    } finally {
+      await software.close();
+    }
+  });
+});
+
+describe('layout', () => {
+  for (const colorScheme of ['light', 'dark']) {
+    test(`a phone's width, ${colorScheme}: nothing is cut off, every control has a name`, async () => {
+      const page = await visit({ context: { viewport: { width: 360, height: 740 }, colorScheme } });
+      await page.click('[data-sample*="hand-5"]');
+      await shown(page);
+      const facts = await page.evaluate(() => ({
+        overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+        unnamed: [...document.querySelectorAll('button, input, select, img, video')].filter((element) => !element.hidden && !(element.textContent.trim() || element.labels?.length || element.getAttribute('aria-label') || element.querySelector('img[alt]:not([alt=""])') || element.hasAttribute('alt'))).map((element) => element.outerHTML),
+        small: [...document.querySelectorAll('button, select')].filter((element) => element.offsetParent && element.getBoundingClientRect().height < 24).length,
+        background: getComputedStyle(document.body).backgroundColor,
+      }));
+      assert.ok(facts.overflow <= 0, `${facts.overflow} px too wide`);
+      assert.deepEqual(facts.unnamed, []);
+      assert.equal(facts.small, 0);
+      const [red] = facts.background.match(/\d+/g).map(Number);
+      assert.ok(colorScheme === 'dark' ? red < 60 : red > 200, facts.background);
+      await page.context().close();
+    });
+  }
+});

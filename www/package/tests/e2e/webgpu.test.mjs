@@ -1,0 +1,135 @@
+// WebGPU on a software adapter: correct and slow, so on the small model.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { launch } from '../lib/chrome.mjs';
+import { open, site } from '../lib/site.mjs';
+
+let browser;
+let served;
+before(async () => {
+  browser = await launch({ webgpu: 'software' });
+  served = await site();
+});
+after(async () => {
+  await browser?.close();
+  await served?.close();
+});
+
+async function visit(body) {
+  served.log.length = 0;
+  const page = await open(browser, served.url);
+  try {
+    return { result: await page.evaluate(body), log: [...served.log] };
+  } finally {
+    await page.context().close();
+  }
+}
+
+test('auto leaves a software adapter alone, and says so', async () => {
+  const { result, log } = await visit(async () => {
+    const aim = await lib.AimClassifier.fromPretrained('/small/');
+    return [aim.device, aim.info.reason];
+  });
+  assert.equal(result[0], 'wasm');
+  assert.match(result[1], /software.*swiftshader/i);
+  assert.equal(log.some((path) => path.includes('/wasm/webgpu/')), false);
+});
+
+test('asked for: the same answers as the CPU, and only the WebGPU build is fetched for it', async () => {
+  const { result, log } = await visit(async () => {
+    const gpu = await lib.AimClassifier.fromPretrained('/small/', { device: 'webgpu' });
+    const before = performance.getEntriesByType('resource').length;
+    const cpu = await lib.AimClassifier.fromPretrained('/small/', { device: 'wasm' });
+    const canvas = testCanvas();
+    const [a, b] = [await gpu.logits(canvas), await cpu.logits(canvas)];
+    const scores = [await gpu.classify(canvas, { top_k: 12 }), await cpu.classify(canvas, { top_k: 12 })].map((list) => list.sort((x, y) => x.index - y.index).map(({ score }) => score));
+    const features = [await gpu.features(canvas, { layers: [0, 2] }), await cpu.features(canvas, { layers: [0, 2] })];
+    return {
+      devices: [gpu.device, cpu.device],
+      adapter: gpu.info.adapter,
+      logits: difference(a, b) / Math.max(...b.map(Math.abs)),
+      scores: difference(...scores),
+      features: difference(features[0].data, features[1].data) / Math.max(...features[1].data.map(Math.abs)),
+      dims: features.map(({ dims }) => dims),
+      before,
+    };
+  });
+  assert.deepEqual(result.devices, ['webgpu', 'wasm']);
+  assert.match(result.adapter, /swiftshader/i);
+  assert.ok(result.logits < 1e-4, `logits off by ${result.logits}`);
+  assert.ok(result.scores < 1e-3, `scores off by ${result.scores}`);
+  assert.ok(result.features < 1e-4, `features off by ${result.features}`);
+  assert.deepEqual(result.dims, [[2, 64, 64], [2, 64, 64]]);
+  assert.ok(log.some((path) => path.endsWith('/wasm/webgpu/aim_web_bg.wasm')));
+});
+
+describe('a device that is destroyed', () => {
+  for (const worker of [true, false]) {
+    test(`${worker ? 'in a worker' : 'in the page'}: rebuilt once, then the CPU takes over, and no request is lost`, async () => {
+      const { result } = await visit(
+        new Function(`return (${async (worker) => {
+          const aim = await lib.AimClassifier.fromPretrained('/small/', { device: 'webgpu', worker });
+          const canvas = testCanvas();
+          const right = await aim.logits(canvas);
+          const scale = Math.max(...right.map(Math.abs));
+          const states = [];
+          for (let i = 0; i < 3; i++) {
+            // A request is under way when the device goes, and more wait.
+            const requests = [aim.logits(canvas), aim.logits(canvas)].map((request) =>
+              request.then((logits) => difference(logits, right) / scale, (error) => `${error.name} ${error.code}`),
+            );
+            await aim.destroyDevice();
+            states.push({ requests: await Promise.all(requests) });
+            const after = await aim.logits(canvas);
+            Object.assign(states[i], { after: difference(after, right) / scale, device: aim.device, reason: aim.info.reason });
+          }
+          await aim.dispose();
+          // The device is told of also when nobody asks for anything.
+          const idle = await lib.AimClassifier.fromPretrained('/small/', { device: 'webgpu', worker });
+          await idle.destroyDevice();
+          for (let i = 0; i < 200 && !/rebuilt/.test(idle.info.reason); i++) await new Promise((resolve) => setTimeout(resolve, 50));
+          states[0].idle = idle.info.reason;
+          await idle.dispose();
+          return states;
+        }})(${worker})`),
+      );
+      for (const { requests, after: later } of result) {
+        for (const ended of requests) assert.ok(ended === 'AimError device_lost' || ended < 1e-4, `a request ended as ${ended}`);
+        assert.ok(later < 1e-4, `off by ${later} afterwards`);
+      }
+      assert.deepEqual(result.map(({ device }) => device), ['webgpu', 'wasm', 'wasm']);
+      assert.match(result[0].reason, /rebuilt/);
+      assert.match(result[0].idle, /rebuilt/);
+      assert.match(result[1].reason, /the GPU was lost/);
+    });
+  }
+});
+
+test('frames leave the wasm heap and the number of GPU buffers as they were', async () => {
+  const { result } = await visit(async () => {
+    // Counted where the device is, so without a worker.
+    let live = 0;
+    const { createBuffer } = GPUDevice.prototype;
+    const { destroy } = GPUBuffer.prototype;
+    GPUDevice.prototype.createBuffer = function (...args) {
+      live += 1;
+      return createBuffer.apply(this, args);
+    };
+    const gone = new WeakSet();
+    GPUBuffer.prototype.destroy = function () {
+      if (!gone.has(this)) live -= 1;
+      gone.add(this);
+      return destroy.call(this);
+    };
+    const aim = await lib.AimClassifier.fromPretrained('/small/', { device: 'webgpu', worker: false });
+    const canvas = testCanvas();
+    const seen = [];
+    for (let i = 0; i < 500; i++) {
+      await aim.classifyForVideo(canvas, i);
+      if (i % 100 === 99) seen.push({ live, heap: aim.info.wasmBytes });
+    }
+    return seen;
+  });
+  assert.equal(result.at(-1).heap, result[0].heap, JSON.stringify(result));
+  assert.ok(result.at(-1).live <= result[0].live, JSON.stringify(result));
+});

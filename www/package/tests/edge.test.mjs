@@ -1,0 +1,171 @@
+// The examples for Node, Deno and workerd, run as a reader would run them.
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { serve } from './lib/server.mjs';
+import { PACKAGE, SAMPLES, site } from './lib/site.mjs';
+
+const run = promisify(execFile);
+const PICTURES = [['hand-2.jpg', '2'], ['hand-5.jpg', '5'], ['dress.jpg', 'dress'], ['shoes.jpg', 'shoes']];
+
+/** A model of 2 GB as far as its header says; nobody should come to read it. */
+async function hugeModel() {
+  const d = 1536;
+  const header = {};
+  let offset = 0;
+  const add = (name, shape) => {
+    const bytes = shape.reduce((a, b) => a * b, 4);
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + bytes] };
+    offset += bytes;
+  };
+  add('preprocessor.patchifier.proj.weight', [d, 3, 14, 14]);
+  for (const part of ['proj.bias', 'norm.weight', 'norm.bias']) add(`preprocessor.patchifier.${part}`, [d]);
+  for (let i = 0; i < 24; i++) {
+    for (const norm of ['norm_1', 'norm_2']) for (const part of ['weight', 'bias']) add(`trunk.blocks.${i}.${norm}.${part}`, [d]);
+    add(`trunk.blocks.${i}.attn.qkv.weight`, [3 * d, d]);
+    add(`trunk.blocks.${i}.attn.proj.weight`, [d, d]);
+    add(`trunk.blocks.${i}.mlp.fc1.weight`, [4 * d, d]);
+    add(`trunk.blocks.${i}.mlp.fc2.weight`, [d, 4 * d]);
+  }
+  for (const part of ['weight', 'bias']) add(`trunk.post_trunk_norm.${part}`, [d]);
+  for (const part of ['running_mean', 'running_var']) add(`head.bn.${part}`, [d]);
+  add('head.cls_token', [1, 1, d]);
+  add('head.k.weight', [d, d]);
+  add('head.v.weight', [d, d]);
+  add('head.linear.weight', [1000, d]);
+  const text = JSON.stringify(header);
+  const start = Buffer.alloc(8);
+  start.writeBigUInt64LE(BigInt(text.length));
+  const head = Buffer.concat([start, Buffer.from(text)]);
+  const total = head.length + offset;
+  const config = { embed_dim: d, img_size: 224, num_blocks: 24, num_channels: 3, num_classes: 1000, num_heads: 12, patch_size: 14, probe_layers: 6 };
+  let sent = 0;
+  const served = await serve({}, {
+    answer(url, request, response) {
+      if (url.pathname === '/config.json') return response.end(JSON.stringify(config)), true;
+      if (url.pathname !== '/model.safetensors') return false;
+      const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
+      assert.ok(range, 'a model of 2 GB is asked for by ranges');
+      const from = Number(range[1]);
+      const to = Math.min(Number(range[2]), total - 1);
+      response.writeHead(206, { 'content-range': `bytes ${from}-${to}/${total}`, 'content-length': to - from + 1, etag: '"huge"' });
+      let at = from;
+      const push = () => {
+        while (at <= to) {
+          const piece = at < head.length ? head.subarray(at, Math.min(head.length, to + 1)) : Buffer.alloc(Math.min(1 << 20, to + 1 - at));
+          at += piece.length;
+          sent += piece.length;
+          if (!response.write(piece)) return response.once('drain', push);
+        }
+        response.end();
+      };
+      push();
+      return true;
+    },
+  });
+  return { ...served, sent: () => sent };
+}
+
+function checkLines(output, label) {
+  const lines = output.trim().split('\n');
+  assert.equal(lines.length, 5);
+  assert.match(lines[0], new RegExp(`^0\\.\\d{4} ${label}$`));
+}
+
+describe('node', () => {
+  const node = (...args) => run(process.execPath, ['examples/node/classify.mjs', ...args], { cwd: PACKAGE });
+
+  for (const [picture, label] of PICTURES) {
+    test(`names ${picture}`, async () => {
+      const { stdout, stderr } = await node(SAMPLES + picture);
+      assert.equal(stderr, '');
+      checkLines(stdout, label);
+    });
+  }
+
+  test('a model from a folder and from a server', async () => {
+    const served = await site();
+    try {
+      const { stdout } = await node(`${SAMPLES}hat.jpg`, `${served.url}small/`);
+      assert.match(stdout, /class \d+\n/);
+    } finally {
+      await served.close();
+    }
+    await assert.rejects(node(`${SAMPLES}hat.jpg`, 'file:///nowhere/'), (error) => error.code === 1 && /not_found/.test(error.stderr));
+  });
+});
+
+describe('deno', () => {
+  test('names a picture', async () => {
+    const deno = await run(`${PACKAGE}node_modules/.bin/deno`, ['run', '--no-remote', '--allow-read', '--allow-net', '--allow-env', '--config', 'examples/deno/deno.json', 'examples/deno/classify.js', `${SAMPLES}hand-5.jpg`], { cwd: PACKAGE, env: { ...process.env, NO_COLOR: '1', DENO_NO_UPDATE_CHECK: '1' } });
+    checkLines(deno.stdout, '5');
+    assert.equal(deno.stderr, '');
+  });
+});
+
+describe('workerd', () => {
+  let server;
+  let url;
+  let log = '';
+
+  before(async () => {
+    const port = await new Promise((resolve) => {
+      const probe = createServer().listen(0, '127.0.0.1', () => {
+        const { port: free } = probe.address();
+        probe.close(() => resolve(free));
+      });
+    });
+    url = `http://127.0.0.1:${port}/`;
+    server = spawn(`${PACKAGE}node_modules/.bin/workerd`, ['serve', 'config.capnp', '--socket-addr', `http=127.0.0.1:${port}`], { cwd: `${PACKAGE}examples/workerd` });
+    server.stderr.on('data', (data) => (log += data));
+    for (let i = 0; i < 100; i++) {
+      if (await fetch(url).then(() => true, () => false)) return;
+      if (server.exitCode !== null) break;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    assert.fail(`workerd does not answer: ${log}`);
+  });
+  after(() => server?.kill());
+
+  const post = async (body, query = '') => {
+    const response = await fetch(url + query, { method: 'POST', body });
+    const text = await response.text();
+    assert.match(response.headers.get('content-type') ?? '', /json/, `${response.status}: ${text}\n${log}`);
+    return JSON.parse(text);
+  };
+
+  for (const [picture, label] of PICTURES) {
+    test(`the embedded model names a posted ${picture}`, async () => {
+      const result = await post(readFileSync(SAMPLES + picture));
+      assert.equal(result.length, 5, JSON.stringify(result));
+      assert.equal(result[0].label, label);
+    });
+  }
+
+  test('several requests at once', async () => {
+    const results = await Promise.all([...PICTURES, ...PICTURES].map(([picture]) => post(readFileSync(SAMPLES + picture))));
+    assert.deepEqual(results.map(([best]) => best.label), [...PICTURES, ...PICTURES].map(([, label]) => label));
+  });
+
+  test('bytes that are no picture', async () => {
+    assert.equal((await post('nothing')).code, 'image');
+    assert.equal((await post(readFileSync(`${SAMPLES}hand-5.jpg`)))[0].label, '5');
+  });
+
+  test('a model over 128 MB: out_of_memory at once, not after its download', async () => {
+    const huge = await hugeModel();
+    try {
+      const start = Date.now();
+      const result = await post(readFileSync(`${SAMPLES}hat.jpg`), `?model=${encodeURIComponent(huge.url)}`);
+      assert.equal(result.code, 'out_of_memory', result.message);
+      assert.match(result.message, /128 MB/);
+      assert.ok(Date.now() - start < 10_000);
+      assert.ok(huge.sent() < 100e6, `${huge.sent()} bytes were sent`);
+    } finally {
+      await huge.close();
+    }
+  });
+});

@@ -1,0 +1,81 @@
+// A random AIM that a software GPU runs in a moment: what the tests ask of it is that all ways to the same
+// pixels give the same logits, not that it is right about them.
+import { mkdirSync, writeFileSync } from 'node:fs';
+
+const CONFIG = { embed_dim: 64, img_size: 112, num_blocks: 3, num_channels: 3, num_classes: 12, num_heads: 2, patch_size: 14, probe_layers: [1, 2] };
+
+function shapes({ embed_dim: d, num_blocks, num_classes, patch_size: p }) {
+  const list = {
+    'preprocessor.patchifier.proj.weight': [d, 3, p, p],
+    'preprocessor.patchifier.proj.bias': [d],
+    'preprocessor.patchifier.norm.weight': [d],
+    'preprocessor.patchifier.norm.bias': [d],
+  };
+  for (let i = 0; i < num_blocks; i++) {
+    const block = `trunk.blocks.${i}`;
+    Object.assign(list, {
+      [`${block}.norm_1.weight`]: [d],
+      [`${block}.norm_1.bias`]: [d],
+      [`${block}.attn.qkv.weight`]: [3 * d, d],
+      [`${block}.attn.proj.weight`]: [d, d],
+      [`${block}.norm_2.weight`]: [d],
+      [`${block}.norm_2.bias`]: [d],
+      [`${block}.mlp.fc1.weight`]: [4 * d, d],
+      [`${block}.mlp.fc2.weight`]: [d, 4 * d],
+    });
+  }
+  return {
+    ...list,
+    'trunk.post_trunk_norm.weight': [d],
+    'trunk.post_trunk_norm.bias': [d],
+    'head.bn.running_mean': [d],
+    'head.bn.running_var': [d],
+    'head.cls_token': [1, 1, d],
+    'head.k.weight': [d, d],
+    'head.v.weight': [d, d],
+    'head.linear.weight': [num_classes, d],
+  };
+}
+
+/** Uniform values from -1 to 1, the same each time. */
+function* random(seed) {
+  for (let state = seed; ; ) {
+    state = (state + 0x6d2b79f5) | 0;
+    let x = Math.imul(state ^ (state >>> 15), 1 | state);
+    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
+    yield ((x ^ (x >>> 14)) >>> 0) / 2 ** 31 - 1;
+  }
+}
+
+/** The files of the model. */
+export function smallModel(changes = {}) {
+  const config = { ...CONFIG, ...changes };
+  const header = {};
+  const parts = [];
+  const values = random(7);
+  let offset = 0;
+  for (const [name, shape] of Object.entries(shapes(config))) {
+    const count = shape.reduce((a, b) => a * b, 1);
+    const scale = shape.length === 1 ? 0.3 : 1.7 / Math.sqrt(count / shape[0]);
+    const shift = /norm.*weight$|running_var$/.test(name) ? 1 : 0;
+    const data = Float32Array.from({ length: count }, () => shift + scale * values.next().value);
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] };
+    offset += data.byteLength;
+    parts.push(Buffer.from(data.buffer));
+  }
+  let text = JSON.stringify(header);
+  text += ' '.repeat((8 - (text.length % 8)) % 8);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  return {
+    'config.json': JSON.stringify(config),
+    'labels.json': JSON.stringify(Array.from({ length: config.num_classes }, (_, i) => `class ${i}`)),
+    'model.safetensors': new Uint8Array(Buffer.concat([length, Buffer.from(text), ...parts])),
+  };
+}
+
+/** Writes the files of the model into a folder. */
+export function writeSmallModel(folder) {
+  mkdirSync(folder, { recursive: true });
+  for (const [name, content] of Object.entries(smallModel())) writeFileSync(`${folder}/${name}`, content);
+}

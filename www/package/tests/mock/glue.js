@@ -1,0 +1,135 @@
+// Stands in for the wasm-bindgen output in unit tests, which need faults on demand: a device that goes, a
+// trap, a slow load. What it does is written in the model's config.json under "mock".
+const build = (import.meta.url ?? 'wasm/cpu/aim_web.js').split('/').at(-2);
+let running = false;
+let poisoned = false;
+
+export default async function init({ module_or_path }) {
+  if (!(module_or_path instanceof WebAssembly.Module)) throw new Error('init wants a WebAssembly.Module');
+  running = true;
+}
+
+function aimError(code, message) {
+  return Object.assign(new Error(message), { name: 'AimError', code });
+}
+
+const sleep = (ms, signal) =>
+  new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener('abort', () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+
+// Loads are counted over all builds and instances, so that "only the first load fails" can be said.
+const counts = () => (globalThis.__mockCounts ??= { loads: [], frees: 0 });
+
+export class Classifier {
+  static async load(options) {
+    if (!running) throw new Error('not initialised');
+    if (poisoned) throw aimError('device_lost', 'this instance is poisoned');
+    counts().loads.push({ build, options: { ...options, signal: undefined, onProgress: undefined, fetch: undefined } });
+    const get = async (name, init) => {
+      const response = await (options.fetch ?? fetch)(new URL(name, options.model).href, { signal: options.signal, ...init });
+      if (!response.ok) throw aimError(response.status === 404 ? 'not_found' : 'network', `${name}: ${response.status}`);
+      return response;
+    };
+    const report = options.onProgress ?? (() => {});
+    const { mock = {} } = await (await get('config.json')).json();
+    const labels = await (await get('labels.json')).json();
+    report({ status: 'initiate', file: 'model.safetensors' });
+    report({ status: 'download', file: 'model.safetensors' });
+    const total = mock.claims ?? 1000;
+    for (const loaded of mock.steps ?? [0, 400, 300, 1200]) {
+      report({ status: 'progress', file: 'model.safetensors', loaded, total });
+      report({ status: 'progress_total', loaded, total });
+      await sleep(mock.loadMs ?? 0, options.signal);
+    }
+    const weights = await get('model.safetensors', { headers: { range: 'bytes=1-2' } });
+    const bytes = new Uint8Array(await weights.arrayBuffer());
+    if (weights.status !== 206 || bytes.length !== 2) throw aimError('format', 'no ranges');
+    if (mock.failOn?.includes(build)) throw aimError(mock.failWith ?? 'unsupported', `${build} fails here`);
+    if (counts().loads.length > (mock.failAfter ?? Infinity)) throw aimError('unsupported', 'no further load');
+    report({ status: 'done', file: 'model.safetensors' });
+    if (options.warmup) report({ status: 'warmup' });
+    report({ status: 'ready' });
+    return new Classifier(mock, labels, bytes);
+  }
+
+  #mock;
+  #labels;
+  #calls = 0;
+  #lose;
+  #lost = new Promise((resolve) => (this.#lose = resolve));
+  #freed = false;
+  #bytes;
+
+  constructor(mock, labels, bytes) {
+    this.#mock = mock;
+    this.#labels = labels;
+    this.#bytes = bytes;
+  }
+
+  async #pass(rgba, width, height) {
+    if (this.#freed) throw new Error('null pointer passed to rust');
+    if (rgba.length !== width * height * 4) throw aimError('image', 'wrong length');
+    const call = ++this.#calls;
+    await sleep(this.#mock.ms ?? 0);
+    if (this.#mock.panicOn?.[build] === call) {
+      poisoned = true;
+      if (this.#mock.panicAs === 'error') throw aimError('device_lost', 'a defect stopped this classifier');
+      throw new WebAssembly.RuntimeError('unreachable');
+    }
+    if (this.#mock.loseOn?.[build] === call) {
+      this.destroyDevice();
+      // A read of a lost device may never settle.
+      await new Promise(() => {});
+    }
+    if (this.#mock.scores) return this.#mock.scores;
+    // Colours only: alpha is dropped.
+    return [...this.#labels.keys()].map((index) => rgba[(index + Math.floor(index / 3)) % rgba.length] / 255);
+  }
+
+  async logits(rgba, width, height) {
+    return Float32Array.from(await this.#pass(rgba, width, height));
+  }
+
+  async classify(rgba, width, height, topK) {
+    const scores = await this.#pass(rgba, width, height);
+    return scores
+      .map((score, index) => ({ label: this.#labels[index], score, index }))
+      .sort((a, b) => b.score - a.score)
+      .slice(0, topK);
+  }
+
+  async features(rgba, width, height, layers) {
+    await this.#pass(rgba, width, height);
+    return Array.from(layers, (layer) => ({ data: new Float32Array(6).fill(layer), dims: [1, 3, 2] }));
+  }
+
+  info() {
+    return { device: build, adapter: 'mock', dtype: 'q8', blocks: 4, bytesFetched: this.#bytes.length, bytesCached: 0, loadMs: 1, warmupMs: 1, imgSize: 224, wasmBytes: 65536 };
+  }
+
+  labels() {
+    return this.#labels;
+  }
+
+  lost() {
+    return this.#lost;
+  }
+
+  destroyDevice() {
+    this.#lose(aimError('device_lost', 'the device went away'));
+  }
+
+  free() {
+    this.#freed = true;
+    counts().frees += 1;
+  }
+}
+
+export async function listCached() {
+  return [{ model: 'user/repo', bytes: 10 }];
+}
+
+export async function deleteCached() {}

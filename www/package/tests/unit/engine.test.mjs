@@ -1,0 +1,257 @@
+// The life of a classifier, against a mock of the wasm module that fails on demand.
+import assert from 'node:assert/strict';
+import { beforeEach, describe, test } from 'node:test';
+import { AimClassifier, AimError, deleteCached, listCached, pipeline } from '../../dist/index.js';
+import { mockModel, mockWasm } from '../mock/lay-out.mjs';
+
+const wasmUrl = mockWasm();
+const picture = { data: Uint8Array.of(10, 200, 30, 255), width: 1, height: 1 };
+const load = (mock, options) => AimClassifier.fromPretrained(mockModel(mock), { wasmUrl, ...options });
+const aimError = (code, text = /./) => (error) => {
+  assert.ok(error instanceof AimError, `an AimError, not ${error}`);
+  assert.equal(error.code, code, error.message);
+  assert.match(error.message, text);
+  return true;
+};
+
+function gpu(adapter) {
+  Object.defineProperty(globalThis.navigator ?? (globalThis.navigator = {}), 'gpu', { value: adapter && { requestAdapter: async () => adapter }, configurable: true });
+}
+const HARDWARE = { info: { vendor: 'acme', architecture: 'gen9', description: '', isFallbackAdapter: false } };
+const SOFTWARE = { info: { vendor: 'google', architecture: 'swiftshader', description: '' } };
+
+let counts;
+beforeEach(() => {
+  counts = globalThis.__mockCounts = { loads: [], frees: 0 };
+  gpu(undefined);
+});
+
+describe('load', () => {
+  test('runs on the CPU without WebGPU and says why', async () => {
+    const aim = await load();
+    assert.equal(aim.device, 'wasm');
+    assert.match(aim.info.reason, /no WebGPU/);
+    assert.match(aim.info.build, /^cpu/);
+    assert.equal(aim.info.worker, false);
+    assert.deepEqual(aim.labels, ['a', 'b', 'c', 'd']);
+    await aim.dispose();
+    assert.equal(counts.frees, 1);
+  });
+
+  test('auto takes a hardware adapter, not a software one', async () => {
+    gpu(HARDWARE);
+    assert.equal((await load()).device, 'webgpu');
+    gpu(SOFTWARE);
+    const aim = await load();
+    assert.equal(aim.device, 'wasm');
+    assert.match(aim.info.reason, /software.*swiftshader/);
+  });
+
+  test('webgpu asked for takes a software adapter, and is an error without WebGPU', async () => {
+    gpu(SOFTWARE);
+    assert.equal((await load({}, { device: 'webgpu' })).device, 'webgpu');
+    assert.equal(counts.loads[0].options.allowSoftware, true);
+    gpu(undefined);
+    await assert.rejects(load({}, { device: 'webgpu' }), aimError('unsupported', /no WebGPU.*'auto'/));
+  });
+
+  test('auto falls back when WebGPU fails, but not when the model is at fault', async () => {
+    gpu(HARDWARE);
+    const aim = await load({ failOn: ['webgpu'] });
+    assert.equal(aim.device, 'wasm');
+    assert.match(aim.info.reason, /webgpu fails here/);
+    await assert.rejects(load({ failOn: ['webgpu'], failWith: 'integrity' }), aimError('integrity'));
+    await assert.rejects(load({ failOn: ['webgpu'] }, { device: 'webgpu' }), aimError('unsupported'));
+  });
+
+  test('a missing file of the model is not_found', async () => {
+    const { 'labels.json': _, ...files } = mockModel();
+    await assert.rejects(AimClassifier.fromPretrained(files, { wasmUrl }), aimError('not_found', /labels\.json/));
+  });
+
+  test('options reach the wasm module', async () => {
+    await load({}, { dtype: 'q4', probeLayers: [1, 2], revision: 'r', endpoint: 'https://e', token: 't', threads: 2, warmup: false });
+    const { options } = counts.loads[0];
+    assert.deepEqual(
+      { ...options, model: undefined },
+      { model: undefined, dtype: 'q4', probeLayers: [1, 2], revision: 'r', endpoint: 'https://e', token: 't', threads: 2, warmup: false, cache: false, allowSoftware: false, signal: undefined, onProgress: undefined, fetch: undefined },
+    );
+  });
+
+  test('progress: no number above 100, the total never falls, ready once and last', async () => {
+    const events = [];
+    await load({}, { progress_callback: (event) => events.push(event) });
+    const totals = events.filter((event) => event.status === 'progress_total').map((event) => event.progress);
+    assert.deepEqual(totals, [0, 40, 40, 100]);
+    assert.ok(events.every((event) => !('progress' in event) || (event.progress <= 100 && event.loaded <= event.total)));
+    assert.deepEqual(events.filter((event) => event.status === 'ready'), [events.at(-1)]);
+    assert.ok(events.every((event) => event.name === 'model in memory'));
+    assert.deepEqual(events.map((event) => event.status).filter((status) => !status.startsWith('progress')), ['initiate', 'download', 'done', 'warmup', 'ready']);
+  });
+
+  test('progress does not start over when another device takes over', async () => {
+    gpu(HARDWARE);
+    const totals = [];
+    const seen = [];
+    await load({ failOn: ['webgpu'] }, { progress_callback: (event) => (seen.push(event.status), event.status === 'progress_total' && totals.push(event.progress)) });
+    assert.deepEqual(totals, [...totals].sort((a, b) => a - b));
+    assert.equal(seen.filter((status) => status === 'initiate').length, 1);
+  });
+
+  test('abort before and during', async () => {
+    await assert.rejects(load({}, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+    assert.equal(counts.loads.length, 0);
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(), 20);
+    const start = Date.now();
+    await assert.rejects(load({ loadMs: 2000 }, { signal: stop.signal }), { name: 'AbortError' });
+    assert.ok(Date.now() - start < 1000);
+    const reason = new Error('mine');
+    await assert.rejects(load({}, { signal: AbortSignal.abort(reason) }), reason);
+    // And the next load works.
+    await (await load()).dispose();
+  });
+
+  test('two at once', async () => {
+    const both = await Promise.all([load({ loadMs: 5 }), load({ loadMs: 5 })]);
+    const results = await Promise.all(both.map((aim) => aim.classify(picture)));
+    assert.deepEqual(results[0], results[1]);
+  });
+});
+
+describe('requests', () => {
+  test('classify, logits, features, pipeline', async () => {
+    const aim = await load();
+    assert.deepEqual((await aim.classify(picture, { top_k: 2 })).map(({ label, index }) => [label, index]), [['b', 1], ['c', 2]]);
+    assert.equal((await aim.classify(picture)).length, 4);
+    assert.equal((await aim.classify([picture, picture])).length, 2);
+    assert.ok((await aim.logits(picture)) instanceof Float32Array);
+    assert.deepEqual((await aim.features(picture)).data, new Float32Array(6).fill(3));
+    const two = await aim.features(picture, { layers: [0, 2] });
+    assert.deepEqual(two.dims, [2, 3, 2]);
+    assert.deepEqual([...two.data], [0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2]);
+    await assert.rejects(aim.features(picture, { layers: [4] }), aimError('option', /0 to 3/));
+
+    const run = await pipeline('image-classification', mockModel(), { wasmUrl });
+    assert.deepEqual(Object.keys((await run(picture, { top_k: 1 }))[0]), ['label', 'score']);
+    assert.equal((await run(picture, { top_k: null })).length, 4);
+    assert.equal((await run([picture]))[0].length, 4);
+    await run.dispose();
+    await assert.rejects(run(picture), aimError('disposed'));
+    await assert.rejects(pipeline('text-generation'), aimError('option', /image-classification/));
+  });
+
+  test('the caller keeps its pixels', async () => {
+    const aim = await load();
+    await aim.classify(picture);
+    assert.equal(picture.data.byteLength, 4);
+  });
+
+  test('bad pictures are typed errors and the classifier goes on', async () => {
+    const aim = await load();
+    const data = new Uint8Array(4);
+    for (const [input, text] of [
+      [{ data, width: 0, height: 0 }, /0 x 0/],
+      [{ data, width: 2, height: 2 }, /needs 16 bytes/],
+      [{ data, width: 20000, height: 20000 }, /too large/],
+      [{ data, width: 1.5, height: 1 }, /whole numbers/],
+      [{ data: [1, 2, 3, 4], width: 1, height: 1 }, /no Uint8Array/],
+      [null, /null is not a picture/],
+      [42, /number 42 is not a picture/],
+      [{}, /is not a picture/],
+    ]) {
+      await assert.rejects(aim.classify(input), aimError('image', text));
+    }
+    await assert.rejects(aim.classify(new Blob(['x'])), aimError('unsupported', /no picture decoder/));
+    await assert.rejects(aim.classify(picture, { top_k: 0 }), aimError('option', /top_k: 0/));
+    assert.equal((await aim.classify(picture)).length, 4);
+  });
+
+  test('an aborted request rejects at once, the others do not notice', async () => {
+    const aim = await load({ ms: 50 });
+    const stop = new AbortController();
+    const first = aim.classify(picture);
+    const second = aim.classify(picture, { signal: stop.signal });
+    const third = aim.classify(picture);
+    setTimeout(() => stop.abort(), 5);
+    const start = Date.now();
+    await assert.rejects(second, { name: 'AbortError' });
+    assert.ok(Date.now() - start < 40);
+    assert.equal((await first).length, 4);
+    assert.equal((await third).length, 4);
+    await assert.rejects(aim.classify(picture, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  });
+
+  test('video: at most one in flight, the newest wins', async () => {
+    const aim = await load({ ms: 20 });
+    const frames = await Promise.all([1, 2, 3, 4].map((timestamp) => aim.classifyForVideo(picture, timestamp)));
+    assert.deepEqual(frames.map((frame) => frame && frame.timestamp), [1, null, null, 4]);
+    assert.equal(frames[0][0].label, 'b');
+    await assert.rejects(aim.classifyForVideo(null, 5), aimError('image'));
+    assert.equal((await aim.classifyForVideo(picture, 6)).timestamp, 6);
+  });
+
+  test('use after dispose', async () => {
+    const aim = await load({ ms: 20 });
+    const waiting = [aim.classify(picture), aim.classify(picture)];
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const results = Promise.allSettled(waiting);
+    await aim.dispose();
+    await aim.dispose();
+    const [, second] = await results;
+    assert.equal(second.reason?.code, 'disposed');
+    await assert.rejects(aim.classify(picture), aimError('disposed', /fromPretrained/));
+    await assert.rejects(aim.classifyForVideo(picture), aimError('disposed'));
+  });
+});
+
+describe('a device that goes', () => {
+  test('in a request: rebuilt once, the request ends in its right result', async () => {
+    gpu(HARDWARE);
+    const aim = await load({ loseOn: { webgpu: 2 } });
+    const right = await aim.classify(picture);
+    assert.deepEqual(await aim.classify(picture), right);
+    assert.equal(aim.device, 'webgpu');
+    assert.match(aim.info.reason, /rebuilt/);
+    // The rebuilt device goes on its second call too: now the CPU takes over.
+    assert.deepEqual(await aim.classify(picture), right);
+    assert.equal(aim.device, 'wasm');
+    assert.match(aim.info.reason, /the GPU was lost/);
+    assert.deepEqual(counts.loads.map(({ build }) => build.slice(0, 3)), ['web', 'web', 'cpu']);
+    assert.equal(counts.frees, 2);
+  });
+
+  test('between requests', async () => {
+    gpu(HARDWARE);
+    const aim = await load();
+    await aim.destroyDevice();
+    assert.equal((await aim.classify(picture)).length, 4);
+    assert.equal(counts.loads.length, 2);
+  });
+
+  test('nothing can take over: device_lost, not a hang', async () => {
+    gpu(HARDWARE);
+    const aim = await load({ loseOn: { webgpu: 1 }, failAfter: 1 });
+    await assert.rejects(aim.classify(picture), aimError('device_lost', /nothing could take over/));
+    await assert.rejects(aim.classify(picture), aimError('device_lost'));
+    assert.equal(counts.loads.length, 3);
+  });
+});
+
+describe('a trap', () => {
+  test('ends the classifier; the next one gets a fresh instance', async () => {
+    for (const panicAs of ['trap', 'error']) {
+      const aim = await load({ panicAs, panicOn: { cpu: 1, 'cpu-relaxed': 1 } });
+      await assert.rejects(aim.classify(picture), aimError('device_lost', /internal error.*fromPretrained/));
+      await assert.rejects(aim.classify(picture), aimError('device_lost'));
+      const next = await load();
+      assert.equal((await next.classify(picture)).length, 4);
+    }
+  });
+});
+
+test('the cache is asked through the wasm module', async () => {
+  await load();
+  assert.deepEqual(await listCached(), [{ model: 'user/repo', bytes: 10 }]);
+  await deleteCached('user/repo');
+});

@@ -1,0 +1,260 @@
+// The rooms of the house one by one, without a wasm module.
+import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { after, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { source } from '../lib/source.mjs';
+
+const { AimError, fromWire, toError, toWire } = await source('errors');
+const { loadOptions, classifyOptions, featureOptions } = await source('options');
+const { Progress } = await source('progress');
+const { NewestWins } = await source('video');
+const { Turns } = await source('turns');
+const { Rpc } = await source('rpc');
+const { sizeOf } = await source('frames/header');
+const { dataUrl } = await source('data-url');
+const { answer } = await source('local-answer');
+const { cpuBuild, software } = await source('device');
+
+after(() => rmSync(fileURLToPath(new URL(`../.build/${process.pid}`, import.meta.url)), { recursive: true, force: true }));
+
+const tick = () => new Promise((resolve) => setTimeout(resolve));
+
+describe('options', () => {
+  const wrong = (run, text) => assert.throws(run, (error) => error instanceof AimError && error.code === 'option' && text.test(error.message) || assert.fail(`${error.code}: ${error.message}`));
+
+  test('defaults', () => {
+    const { engine, worker, signal } = loadOptions(undefined, undefined);
+    assert.deepEqual(engine.model, { kind: 'embedded' });
+    assert.deepEqual([engine.device, engine.dtype, engine.cache, engine.warmup, worker, signal], ['auto', 'auto', true, true, undefined, undefined]);
+  });
+
+  test('a value that is not allowed: the message names what is', () => {
+    wrong(() => loadOptions(undefined, { device: 'gpu' }), /device: 'gpu' is not valid: it must be 'auto', 'webgpu' or 'wasm'/);
+    wrong(() => loadOptions(undefined, { dtype: 'int8' }), /'auto', 'fp32', 'fp16', 'q8' or 'q4'/);
+    wrong(() => loadOptions(undefined, { probeLayers: 'first' }), /'best', 'last' or a list/);
+    wrong(() => loadOptions(undefined, { probeLayers: [-1] }), /block numbers/);
+    wrong(() => loadOptions(undefined, { probeLayers: [] }), /block numbers/);
+    wrong(() => loadOptions(undefined, { threads: 0 }), /threads: 0/);
+    wrong(() => loadOptions(undefined, { cache: 'yes' }), /true or false/);
+    wrong(() => loadOptions(undefined, { worker: 1 }), /worker: 1/);
+    wrong(() => loadOptions(undefined, { signal: {} }), /AbortSignal/);
+    wrong(() => loadOptions(undefined, { progress_callback: 1 }), /a function/);
+    wrong(() => loadOptions(undefined, { token: '' }), /token/);
+    wrong(() => loadOptions(undefined, { wasmUrl: 5 }), /wasmUrl/);
+    wrong(() => loadOptions(undefined, 'fast'), /options: 'fast'/);
+    wrong(() => classifyOptions({ top_k: 1.5 }), /top_k: 1.5/);
+    wrong(() => classifyOptions({ top_k: '5' }), /top_k: '5'/);
+    wrong(() => featureOptions({ layers: [12] }, 12), /0 to 11/);
+  });
+
+  test('models', () => {
+    const model = (value) => loadOptions(value, undefined).engine.model;
+    assert.deepEqual(model('apple/aim-600M'), { kind: 'name', name: 'apple/aim-600M' });
+    assert.deepEqual(model('https://host/folder'), { kind: 'name', name: 'https://host/folder/' });
+    assert.deepEqual(model(new URL('https://host/a/')), { kind: 'name', name: 'https://host/a/' });
+    assert.equal(model({ 'config.json': '{}' }).kind, 'files');
+    for (const name of ['aim', '', 'a/b/c', 'a b/c', 7, [], {}]) wrong(() => model(name), /hub name such as/);
+    wrong(() => model('./here/'), /not a URL/);
+    wrong(() => model({ 'config.json': 3 }), /config\.json/);
+  });
+});
+
+describe('progress', () => {
+  test('counts beyond the total, falling counts and repeated stages are set right', () => {
+    const events = [];
+    const progress = new Progress('m', (event) => events.push(event));
+    for (const [loaded, total] of [[10, 100], [50, 100], [20, 100], [300, 100], [1, 0]]) progress.take({ status: 'progress_total', loaded, total });
+    for (let i = 0; i < 2; i++) for (const status of ['initiate', 'download', 'done', 'ready', 'warmup', 'nonsense']) progress.take({ status, file: 'f' });
+    progress.ready();
+    progress.ready();
+    assert.deepEqual(events.slice(0, 5).map((event) => event.progress), [10, 50, 50, 100, 100]);
+    assert.deepEqual(events.slice(5).map((event) => event.status), ['initiate', 'download', 'done', 'warmup', 'ready']);
+    assert.ok(events.every((event) => event.name === 'm'));
+  });
+
+  test('each file has its own count', () => {
+    const events = [];
+    const progress = new Progress('m', (event) => events.push(event));
+    progress.take({ status: 'progress', file: 'a', loaded: 9, total: 10 });
+    progress.take({ status: 'progress', file: 'b', loaded: 1, total: 10 });
+    assert.deepEqual(events.map(({ file, progress: percent }) => [file, percent]), [['a', 90], ['b', 10]]);
+  });
+});
+
+describe('video', () => {
+  test('one at work, one waiting, the newest wins, dropped inputs are given back', async () => {
+    const gates = [];
+    const dropped = [];
+    const video = new NewestWins((input) => new Promise((resolve) => gates.push(() => resolve(input))), (input) => dropped.push(input));
+    const results = [1, 2, 3, 4].map((input) => video.push(input));
+    assert.equal(gates.length, 1);
+    assert.deepEqual(dropped, [2, 3]);
+    assert.equal(await results[1], null);
+    gates[0]();
+    assert.equal(await results[0], 1);
+    await tick();
+    assert.equal(gates.length, 2);
+    gates[1]();
+    assert.equal(await results[3], 4);
+  });
+
+  test('an error is its own frame\'s', async () => {
+    const video = new NewestWins(async (input) => {
+      if (input === 1) throw new Error('one');
+      return input;
+    }, () => {});
+    const [first, second] = [video.push(1), video.push(2)];
+    await assert.rejects(first, /one/);
+    assert.equal(await second, 2);
+    assert.equal(await video.push(3), 3);
+  });
+});
+
+describe('turns', () => {
+  test('one after the other; an aborted one is never begun', async () => {
+    const turns = new Turns();
+    const log = [];
+    const stop = new AbortController();
+    const job = (name) => async () => {
+      log.push(`+${name}`);
+      await tick();
+      log.push(`-${name}`);
+      return name;
+    };
+    const first = turns.take(undefined, job('a'));
+    const second = turns.take(stop.signal, job('b'));
+    const third = turns.take(undefined, job('c'));
+    stop.abort();
+    await assert.rejects(second, { name: 'AbortError' });
+    assert.deepEqual([await first, await third], ['a', 'c']);
+    assert.deepEqual(log, ['+a', '-a', '+c', '-c']);
+    await assert.rejects(turns.take(undefined, () => Promise.reject(new Error('x'))), /x/);
+    assert.equal(await turns.take(undefined, job('d')), 'd');
+  });
+});
+
+describe('rpc', () => {
+  class FakePort {
+    sent = [];
+    listeners = { message: [], error: [], messageerror: [] };
+    terminated = false;
+    postMessage(message) {
+      if (message.call?.frame === 'uncloneable') throw new DOMException('could not be cloned', 'DataCloneError');
+      this.sent.push(message);
+    }
+    addEventListener(type, listener) {
+      this.listeners[type].push(listener);
+    }
+    terminate() {
+      this.terminated = true;
+    }
+    say(data) {
+      for (const listener of this.listeners.message) listener({ data });
+    }
+    fail(message) {
+      for (const listener of this.listeners.error) listener({ message, preventDefault() {} });
+    }
+  }
+
+  test('answers reach their callers in any order', async () => {
+    const port = new FakePort();
+    const rpc = new Rpc(port, 'w.js');
+    const [a, b] = [rpc.call({ method: 'listCached' }), rpc.call({ method: 'destroyDevice' })];
+    port.say({ id: 1, value: 'b' });
+    port.say({ id: 0, error: toWire(new AimError('image', 'bad')) });
+    port.say({ id: 0, value: 'late' });
+    assert.equal((await b).value, 'b');
+    await assert.rejects(a, (error) => error instanceof AimError && error.code === 'image');
+  });
+
+  test('abort rejects at once with the reason and tells the worker', async () => {
+    const port = new FakePort();
+    const rpc = new Rpc(port, 'w.js');
+    const stop = new AbortController();
+    const call = rpc.call({ method: 'listCached' }, { signal: stop.signal });
+    const reason = new Error('enough');
+    stop.abort(reason);
+    await assert.rejects(call, reason);
+    assert.deepEqual(port.sent.at(-1), { id: 0, abort: true });
+    await assert.rejects(rpc.call({ method: 'listCached' }, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  });
+
+  test('a worker that does not start, stops, or traps: every call ends', async () => {
+    for (const [break_, code, text] of [
+      [(port) => port.fail('404'), 'network', /could not be started from w\.js.*worker: false/],
+      [(port) => (port.say({ id: 99, value: 1 }), port.fail('boom')), 'device_lost', /stopped: boom/],
+      [(port) => port.say({ fatal: toWire(new AimError('device_lost', 'trap')) }), 'device_lost', /trap/],
+    ]) {
+      const port = new FakePort();
+      const rpc = new Rpc(port, 'w.js');
+      const calls = [rpc.call({ method: 'listCached' }), rpc.call({ method: 'listCached' })];
+      break_(port);
+      for (const call of calls) await assert.rejects(call, (error) => error.code === code && text.test(error.message));
+      await assert.rejects(rpc.call({ method: 'listCached' }), { code });
+      assert.equal(port.terminated, true);
+    }
+  });
+
+  test('a picture that cannot be handed over is an image error', async () => {
+    const rpc = new Rpc(new FakePort(), 'w.js');
+    await assert.rejects(rpc.call({ method: 'classify', frame: 'uncloneable', topK: 1 }), (error) => error.code === 'image' && /origin/.test(error.message));
+  });
+});
+
+describe('errors', () => {
+  test('cross from the worker with code and cause', () => {
+    const error = fromWire(structuredClone(toWire(new AimError('network', 'm', { cause: new TypeError('c') }))));
+    assert.ok(error instanceof AimError && error instanceof Error);
+    assert.deepEqual([error.name, error.code, error.message, error.cause.message], ['AimError', 'network', 'm', 'TypeError: c']);
+    assert.equal(fromWire(toWire(new DOMException('gone', 'AbortError'))).name, 'AbortError');
+  });
+
+  test('plain errors of the wasm module become AimErrors', () => {
+    assert.equal(toError(Object.assign(new Error('m'), { name: 'AimError', code: 'integrity' }), 'image').code, 'integrity');
+    assert.equal(toError(Object.assign(new Error('m'), { code: 'aborted' }), 'image').name, 'AbortError');
+    assert.equal(toError('text', 'format').code, 'format');
+    assert.equal(toError(Object.assign(new Error('m'), { code: 'ENOENT' }), 'format').code, 'format');
+  });
+});
+
+describe('small parts', () => {
+  test('the size in a header', () => {
+    const bytes = (...parts) => Uint8Array.from(parts.flatMap((part) => (typeof part === 'string' ? [...part].map((char) => char.charCodeAt(0)) : part)));
+    const big = [0, 0, 0x4e, 0x20];
+    assert.deepEqual(sizeOf(bytes([0x89], 'PNG\r\n', [0x1a, 10, 0, 0, 0, 13], 'IHDR', big, big)), { width: 20000, height: 20000 });
+    assert.deepEqual(sizeOf(bytes('GIF89a', [1, 2, 3, 4])), { width: 0x201, height: 0x403 });
+    assert.deepEqual(sizeOf(bytes([0xff, 0xd8, 0xff, 0xe1, 0, 4, 9, 9, 0xff, 0xc2, 0, 11, 8, 1, 0, 2, 0])), { width: 512, height: 256 });
+    assert.deepEqual(sizeOf(bytes('RIFF', [0, 0, 0, 0], 'WEBPVP8X', [10, 0, 0, 0, 0, 0, 0, 0, 0xff, 1, 0, 0xff, 0, 0])), { width: 512, height: 256 });
+    assert.equal(sizeOf(bytes([0xff, 0xd8, 0xff, 0xe1])), undefined);
+    assert.equal(sizeOf(bytes('hello, this is no picture at all')), undefined);
+    assert.equal(sizeOf(new Uint8Array()), undefined);
+  });
+
+  test('data URLs', () => {
+    assert.deepEqual(dataUrl('data:text/plain;base64,aGk='), { type: 'text/plain', bytes: Uint8Array.of(104, 105) });
+    assert.deepEqual(dataUrl('data:,a%20b'), { type: '', bytes: Uint8Array.of(97, 32, 98) });
+    assert.equal(dataUrl('https://host/'), undefined);
+  });
+
+  test('answers with ranges', async () => {
+    const bytes = Uint8Array.of(0, 1, 2, 3, 4);
+    const get = async (range) => {
+      const response = answer(bytes, { headers: { range } });
+      return [response.status, response.headers.get('content-range'), [...new Uint8Array(await response.arrayBuffer())]];
+    };
+    assert.deepEqual(await get('bytes=1-2'), [206, 'bytes 1-2/5', [1, 2]]);
+    assert.deepEqual(await get('bytes=3-'), [206, 'bytes 3-4/5', [3, 4]]);
+    assert.deepEqual(await get('bytes=3-99'), [206, 'bytes 3-4/5', [3, 4]]);
+    assert.deepEqual((await get('bytes=5-6')).slice(0, 2), [416, 'bytes */5']);
+    assert.equal(answer(bytes, {}).status, 200);
+  });
+
+  test('software adapters are known', () => {
+    assert.ok(software({ info: { vendor: 'google', architecture: 'swiftshader' } }));
+    assert.ok(software({ info: { vendor: 'mesa', description: 'llvmpipe (LLVM 15)' } }));
+    assert.ok(software({ info: { vendor: 'x', isFallbackAdapter: true } }));
+    assert.equal(software({ info: { vendor: 'nvidia', architecture: 'ampere' } }), undefined);
+    assert.match(cpuBuild(), /^cpu(-relaxed)?$/);
+  });
+});
