@@ -35,6 +35,7 @@ mod error;
 pub mod image;
 pub mod labels;
 pub mod model;
+pub mod quant;
 #[cfg(target_family = "wasm")]
 pub mod web;
 pub mod weights;

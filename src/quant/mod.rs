@@ -1,0 +1,28 @@
+//! Quantised matrices: 4 or 8 bits a weight, in the layout of MLX.
+//!
+//! A matrix is `[d_output, d_input]`, as in a checkpoint. Each row falls into groups of 32, 64 or
+//! 128 neighbours that share a scale and a bias, and a weight is `scale * code + bias`: the
+//! "affine" mode of MLX's `mx.quantize`, so that MLX reads what is written here, and the reverse.
+//!
+//! - [`Scheme`]: how many bits, how large a group, and the sizes that follow;
+//! - [`packing`]: codes to 32-bit words and back;
+//! - [`QuantMatrix`]: a checked matrix in memory, from the bytes of a file and back to them;
+//! - [`Quantizer`]: rows of f32 go in, in pieces of any length, a matrix comes out;
+//! - [`dequantize`]: rows and tiles as f32;
+//! - `cpu`: the product with a quantised matrix on the CPU (feature `cpu`).
+//!
+//! Nothing here depends on a tensor library. The results of quantisation are the same bit for bit
+//! on every platform: no fused multiply-add, sums in a fixed order.
+
+#[cfg(feature = "cpu")]
+pub mod cpu;
+pub mod dequantize;
+mod matrix;
+pub mod packing;
+mod quantize;
+mod scheme;
+mod simd;
+
+pub use matrix::{FloatType, QuantMatrix};
+pub use quantize::{Method, Quantizer};
+pub use scheme::{Bits, Scheme, Sizes};
