@@ -38,8 +38,8 @@ step "what the tests need"
 # A linker, and a Vulkan driver for the GPU tests: a software one where there is no GPU.
 install_missing \
     "command -v cc" gcc \
-    "ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json 2>/dev/null | grep -q ." mesa-vulkan-drivers \
-    "ldconfig -p | grep -q libvulkan.so.1" libvulkan1
+    "compgen -G '/usr/share/vulkan/icd.d/*.json' || compgen -G '/etc/vulkan/icd.d/*.json'" mesa-vulkan-drivers \
+    "ldconfig -p | grep libvulkan.so.1" libvulkan1
 
 # One profile for all of it: a second build of burn costs minutes.
 step "format"
