@@ -52,6 +52,28 @@ pub enum Adapters {
     Any,
 }
 
+/// False if the kernel knows of no GPU: then no driver need be loaded to learn that there is none,
+/// and a software driver takes 80 MB and a tenth of a second.
+#[cfg(target_os = "linux")]
+fn may_have_gpu() -> bool {
+    // Mesa and AMD, NVIDIA, WSL, Adreno, Mali.
+    [
+        "/dev/dri",
+        "/dev/nvidiactl",
+        "/dev/dxg",
+        "/dev/kgsl-3d0",
+        "/dev/mali0",
+    ]
+    .iter()
+    .any(|node| std::path::Path::new(node).exists())
+}
+
+/// Elsewhere only the driver knows.
+#[cfg(not(target_os = "linux"))]
+const fn may_have_gpu() -> bool {
+    true
+}
+
 /// Opens the most powerful adapter.
 ///
 /// The device is made here and handed to burn, which on its own would panic where this gives an
@@ -61,6 +83,9 @@ pub enum Adapters {
 /// [`ErrorKind::DeviceLost`] if there is no such adapter or it gives
 /// no device.
 pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
+    if adapters == Adapters::Hardware && !may_have_gpu() {
+        return Err(Error::device_lost("this machine has no GPU"));
+    }
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         // No OpenGL: its loader writes to standard error where there is no display.
         backends: wgpu::Backends::PRIMARY,
