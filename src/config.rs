@@ -4,8 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::quant::Scheme;
 
 /// The probe of the released models averages this many layers, and `last` takes as many.
 const LAST_LAYERS: usize = 6;
@@ -44,6 +46,8 @@ pub struct Config {
     pub num_classes: usize,
     /// The blocks, from 0, whose outputs the probe averages. One listed twice counts twice.
     pub probe_layers: Vec<usize>,
+    /// How the checkpoint's matrices are quantised, if they are: `"quantization"`.
+    pub quantization: Option<Scheme>,
 }
 
 impl Config {
@@ -54,7 +58,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) if the text is not JSON, a key is missing
-    /// or of the wrong type, or the numbers describe no model.
+    /// or of the wrong type, or the numbers describe no model; those of [`Scheme::from_json`].
     pub fn from_json(text: &str) -> Result<Self> {
         let raw: RawConfig = serde_json::from_str(text)
             .map_err(|error| Error::format(format!("not a model configuration: {error}")))?;
@@ -70,6 +74,11 @@ impl Config {
                 RawProbeLayers::Last(count) => last_layers(count, raw.num_blocks)?,
                 RawProbeLayers::List(layers) => layers,
             },
+            quantization: raw
+                .quantization
+                .as_ref()
+                .map(Scheme::from_json)
+                .transpose()?,
         };
         config.validate()?;
         Ok(config)
@@ -93,6 +102,7 @@ impl Config {
             num_heads: self.num_heads,
             patch_size: number_or_pair(self.patch_size),
             probe_layers: RawProbeLayers::List(self.probe_layers.clone()),
+            quantization: self.quantization.map(Scheme::to_json),
         };
         // Numbers and lists of numbers always have a JSON form.
         serde_json::to_string_pretty(&raw).unwrap_or_default()
@@ -237,6 +247,8 @@ struct RawConfig {
     patch_size: RawSize,
     #[serde(default = "defaults::probe_layers")]
     probe_layers: RawProbeLayers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantization: Option<Value>,
 }
 
 /// What the reference's constructor takes where the hub's file is silent.
@@ -362,6 +374,7 @@ impl Family {
             num_heads,
             num_classes: 1000,
             probe_layers: self.best_probe_layers(),
+            quantization: None,
         }
     }
 

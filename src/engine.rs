@@ -9,12 +9,15 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::config::Config;
 use crate::device::Device;
+use crate::device::backend::AimBackend;
 #[cfg(feature = "cpu")]
 use crate::device::cpu;
 #[cfg(feature = "gpu")]
 use crate::device::gpu;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Aim;
+use crate::precision::Precision;
+use crate::weights::assemble::Loaded;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load;
 use crate::weights::remote::{Event, RemoteModel, Transport};
@@ -46,6 +49,9 @@ pub trait Engine {
 
     /// How many blocks are loaded.
     fn blocks(&self) -> usize;
+
+    /// How precisely the matrices are kept; never [`Precision::Auto`].
+    fn precision(&self) -> Precision;
 
     /// Logits, and the outputs of some blocks, in one pass.
     ///
@@ -84,20 +90,21 @@ pub fn load(
     files: &mut [Box<dyn Checkpoint>],
     config: Config,
     blocks: usize,
+    precision: Precision,
     device: &Device,
 ) -> Result<Box<dyn Engine>> {
     Ok(match device {
         #[cfg(feature = "cpu")]
         Device::Cpu => {
             let device = cpu::device();
-            let model = load::load::<cpu::Cpu>(files, config, blocks, &device)?;
-            Box::new(OnBackend { model, device })
+            let loaded = load::load::<cpu::Cpu>(files, config, blocks, precision, &device)?;
+            Box::new(OnBackend::new(loaded, device))
         }
         #[cfg(feature = "gpu")]
         Device::Gpu(gpu) => {
             let device = gpu.device.clone();
-            let model = load::load::<gpu::Gpu>(files, config, blocks, &device)?;
-            Box::new(OnBackend { model, device })
+            let loaded = load::load::<gpu::Gpu>(files, config, blocks, precision, &device)?;
+            Box::new(OnBackend::new(loaded, device))
         }
     })
 }
@@ -109,6 +116,7 @@ pub fn load(
 pub async fn fetch<T: Transport>(
     model: RemoteModel<'_, T>,
     blocks: usize,
+    precision: Precision,
     device: &Device,
     report: &dyn Fn(Event),
 ) -> Result<Box<dyn Engine>> {
@@ -116,24 +124,34 @@ pub async fn fetch<T: Transport>(
         #[cfg(feature = "cpu")]
         Device::Cpu => {
             let device = cpu::device();
-            let model = model.load::<cpu::Cpu>(blocks, &device, report).await?;
-            Box::new(OnBackend { model, device })
+            let loaded = model.load::<cpu::Cpu>(blocks, precision, &device, report);
+            Box::new(OnBackend::new(loaded.await?, device))
         }
         #[cfg(feature = "gpu")]
         Device::Gpu(gpu) => {
             let device = gpu.device.clone();
-            let model = model.load::<gpu::Gpu>(blocks, &device, report).await?;
-            Box::new(OnBackend { model, device })
+            let loaded = model.load::<gpu::Gpu>(blocks, precision, &device, report);
+            Box::new(OnBackend::new(loaded.await?, device))
         }
     })
 }
 
-struct OnBackend<B: Backend> {
+struct OnBackend<B: AimBackend> {
     model: Aim<B>,
+    precision: Precision,
     device: B::Device,
 }
 
-impl<B: Backend> OnBackend<B> {
+impl<B: AimBackend> OnBackend<B> {
+    fn new(loaded: Loaded<B>, device: B::Device) -> Self {
+        let Loaded { model, precision } = loaded;
+        Self {
+            model,
+            precision,
+            device,
+        }
+    }
+
     fn images(&self, images: HostTensor) -> Result<Tensor<B, 4>> {
         let HostTensor { shape, values } = images;
         let dims: [usize; 4] = shape.as_slice().try_into().map_err(|_| {
@@ -163,13 +181,17 @@ impl<B: Backend> OnBackend<B> {
     }
 }
 
-impl<B: Backend> Engine for OnBackend<B> {
+impl<B: AimBackend> Engine for OnBackend<B> {
     fn config(&self) -> &Config {
         self.model.config()
     }
 
     fn blocks(&self) -> usize {
         self.model.blocks()
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn logits_and_features<'a>(

@@ -10,12 +10,13 @@
 //!   runs on.
 //!
 //! ```no_run
+//! use aim_web::precision::Precision;
 //! use aim_web::{classifier::Classifier, device::Device, image, weights::LocalModel};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let files = LocalModel::from_dir("models/aim-tiny".as_ref())?;
 //! let labels = files.labels.clone();
-//! let classifier = Classifier::new(files.load(&Device::Cpu)?, labels)?;
+//! let classifier = Classifier::new(files.load(&Device::Cpu, Precision::Auto)?, labels)?;
 //!
 //! let picture = image::decode(&std::fs::read("photo.jpg")?)?;
 //! for prediction in classifier.classify(&picture, 5).await? {
@@ -35,6 +36,7 @@ mod error;
 pub mod image;
 pub mod labels;
 pub mod model;
+pub mod precision;
 pub mod quant;
 #[cfg(target_family = "wasm")]
 pub mod web;

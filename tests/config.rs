@@ -4,6 +4,7 @@
 use aim_web::ErrorKind;
 use aim_web::config::{Config, Family, ProbeLayers};
 use aim_web::labels::Labels;
+use aim_web::quant::Scheme;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -186,6 +187,7 @@ proptest! {
         patch in (1_usize..32, 1_usize..32),
         patches in (1_usize..20, 1_usize..20),
         probes in prop::collection::vec(0_usize..64, 1..8),
+        scheme in prop::option::of((prop::sample::select(vec![4_usize, 8]), prop::sample::select(vec![32_usize, 64, 128]))),
     ) {
         let config = Config {
             img_size: [patch.0 * patches.0, patch.1 * patches.1],
@@ -196,6 +198,7 @@ proptest! {
             num_heads: heads,
             num_classes: classes,
             probe_layers: probes.into_iter().map(|layer| layer % blocks).collect(),
+            quantization: scheme.map(|(bits, group)| Scheme::new(bits, group).expect("it is one")),
         };
         prop_assert_eq!(Config::from_json(&config.to_json()).expect("it is one"), config);
     }

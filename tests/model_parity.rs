@@ -7,6 +7,7 @@ mod common;
 use aim_web::config::Config;
 use aim_web::device::Device;
 use aim_web::engine::{self, Engine, HostTensor};
+use aim_web::precision::Precision;
 use aim_web::weights::checkpoint::Checkpoint;
 use common::generator::{self, Generated};
 use common::goldens::{self, relative_error};
@@ -86,6 +87,7 @@ impl Case {
             num_heads: 2,
             num_classes: 1000,
             probe_layers: self.probe_layers.to_vec(),
+            quantization: None,
         }
     }
 
@@ -96,7 +98,8 @@ impl Case {
     fn model_with_blocks(&self, blocks: usize, device: &Device) -> Box<dyn Engine> {
         let config = self.config();
         let weights: Box<dyn Checkpoint> = Box::new(Generated::new(self.weights_seed, &config));
-        engine::load(&mut [weights], config, blocks, device).expect("the generated weights load")
+        engine::load(&mut [weights], config, blocks, Precision::Fp32, device)
+            .expect("the generated weights load")
     }
 
     fn images(&self) -> HostTensor {

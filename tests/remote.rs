@@ -10,6 +10,7 @@ use std::time::Duration;
 use aim_web::config::Config;
 use aim_web::device::Device;
 use aim_web::engine::{self, Engine, HostTensor};
+use aim_web::precision::Precision;
 use aim_web::weights::checkpoint::Checkpoint;
 use aim_web::weights::remote::client::Client;
 use aim_web::weights::remote::plan::CHUNK;
@@ -33,6 +34,7 @@ fn config() -> Config {
         num_heads: 2,
         num_classes: 10,
         probe_layers: vec![0, 2],
+        quantization: None,
     }
 }
 
@@ -216,7 +218,7 @@ fn fetch(server: &Server, report: &dyn Fn(Event)) -> Result<Box<dyn Engine>, Err
     block_on(async {
         let model = RemoteModel::open(client).await?;
         let blocks = model.config.blocks_to_run();
-        engine::fetch(model, blocks, &Device::Cpu, report).await
+        engine::fetch(model, blocks, Precision::Fp32, &Device::Cpu, report).await
     })
 }
 
@@ -232,7 +234,8 @@ fn logits(model: &dyn Engine) -> Vec<f32> {
 /// What the same weights give when they are loaded from memory.
 fn expected() -> Vec<f32> {
     let weights: Box<dyn Checkpoint> = Box::new(Generated::new("remote", &config()));
-    let model = engine::load(&mut [weights], config(), 3, &Device::Cpu).expect("they load");
+    let model = engine::load(&mut [weights], config(), 3, Precision::Fp32, &Device::Cpu)
+        .expect("they load");
     logits(&*model)
 }
 

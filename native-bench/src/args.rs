@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use aim_web::config::{Family, ProbeLayers};
+use aim_web::precision::Precision;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Run Apple's AIM vision transformers on this machine.
@@ -32,8 +33,8 @@ pub enum Command {
 /// Which model, and where it runs.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Model {
-    /// A directory with config.json and model.safetensors or model.pth, or a checkpoint file;
-    /// without it, the model inside this program.
+    /// A directory with config.json and model.safetensors, model.pth or shards with their index,
+    /// or a checkpoint file; without it, the model inside this program.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["backbone", "head"])]
     pub model: Option<String>,
 
@@ -62,7 +63,8 @@ pub struct Model {
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
 
-    /// The precision of the weights.
+    /// The precision of the weights; auto takes what is stored, on a GPU in as few bits as 4 GiB
+    /// need.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
 }
@@ -81,6 +83,18 @@ pub enum Dtype {
     Fp16,
     Q8,
     Q4,
+}
+
+impl From<Dtype> for Precision {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Auto => Self::Auto,
+            Dtype::Fp32 => Self::Fp32,
+            Dtype::Fp16 => Self::Fp16,
+            Dtype::Q8 => Self::Q8,
+            Dtype::Q4 => Self::Q4,
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -187,7 +201,7 @@ pub struct Parity {
     pub input: Option<PathBuf>,
 
     /// The largest error allowed, relative to the largest value of the reference
-    /// [default: 1e-5 on the CPU, 1e-4 on a GPU].
+    /// [default: 1e-5 on the CPU, 1e-4 on a GPU, 1e-2 in fp16, 1e-1 in q8, 1 in q4].
     #[arg(long, value_name = "E")]
     pub tolerance: Option<f64>,
 

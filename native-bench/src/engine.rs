@@ -1,13 +1,13 @@
 //! The device asked for, and the model on it.
 
+use aim_web::Result;
 use aim_web::device::{Device, gpu};
 use aim_web::engine::{Engine, HostOutput, HostTensor};
 use aim_web::weights::LocalModel;
-use aim_web::{Error, ErrorKind, Result};
 use futures_util::future::{Either, select};
 use pollster::block_on;
 
-use crate::args::{self, DeviceChoice, Dtype};
+use crate::args::{self, DeviceChoice};
 
 /// Loads a model with its first `blocks` blocks on the device that the options name.
 pub fn load(
@@ -15,12 +15,6 @@ pub fn load(
     blocks: usize,
     args: &args::Model,
 ) -> Result<(Box<dyn Engine>, Device)> {
-    if !matches!(args.dtype, Dtype::Auto | Dtype::Fp32) {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "this version computes in fp32 only; leave --dtype out",
-        ));
-    }
     // Before a device starts: a broken checkpoint is told at once.
     model.locate()?;
     let device = match args.device {
@@ -30,7 +24,8 @@ pub fn load(
             block_on(gpu::open(gpu::Adapters::Hardware)).map_or(Device::Cpu, Device::Gpu)
         }
     };
-    Ok((model.load_blocks(blocks, &device)?, device))
+    let engine = model.load_blocks(blocks, &device, args.dtype.into())?;
+    Ok((engine, device))
 }
 
 /// Logits of a batch and the outputs of some blocks; an error if the device is lost meanwhile.

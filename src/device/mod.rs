@@ -1,12 +1,15 @@
 //! Where a model runs: burn's backends, and how to get a device of each.
 //!
-//! The model is generic over the backend; this room and [`engine`](crate::engine) are the places
+//! The model is generic over the [`backend`]; this room and [`engine`](crate::engine) are the places
 //! that name them.
 
+pub mod backend;
 #[cfg(feature = "cpu")]
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+#[cfg(feature = "gpu")]
+pub mod gpu_packed;
 
 use crate::error::Error;
 

@@ -1,7 +1,6 @@
 //! The whole model.
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
 
 use super::head::AttentionPoolingClassifier;
 use super::mask::prefix_causal_mask;
@@ -10,13 +9,14 @@ use super::patch_embed::PatchEmbed;
 use super::position::sin_cos;
 use super::trunk::Trunk;
 use crate::config::Config;
+use crate::device::backend::AimBackend;
 use crate::error::{Error, Result};
 
 /// AIM v1 with its attention probe, ready to run.
 ///
 /// Source: `AIM` of the reference (`aim/v1/torch/models.py`), in evaluation mode.
 #[derive(Clone, Debug)]
-pub struct Aim<B: Backend> {
+pub struct Aim<B: AimBackend> {
     config: Config,
     patchifier: PatchEmbed<B>,
     /// The position for pictures of the trained size; other sizes compute their own.
@@ -27,7 +27,7 @@ pub struct Aim<B: Backend> {
 
 /// What one pass over a batch gives.
 #[derive(Clone, Debug)]
-pub struct Output<B: Backend> {
+pub struct Output<B: AimBackend> {
     /// `[batch, num_classes]`
     pub logits: Tensor<B, 2>,
     /// The outputs of the blocks asked for, in the order asked, each `[batch, tokens, embed_dim]`.
@@ -35,13 +35,13 @@ pub struct Output<B: Backend> {
 }
 
 /// What the trunk gives, each `[batch, tokens, embed_dim]`.
-struct Run<B: Backend> {
+struct Run<B: AimBackend> {
     features: Vec<Tensor<B, 3>>,
     /// The mean of the probe layers, if there are any.
     probed: Option<Tensor<B, 3>>,
 }
 
-impl<B: Backend> Aim<B> {
+impl<B: AimBackend> Aim<B> {
     /// Builds the model from its tensors, with its first `blocks` blocks: at least
     /// [`Config::blocks_to_run`], more for features above the probe.
     ///

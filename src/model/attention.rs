@@ -1,25 +1,25 @@
 //! Multi-head self-attention: `attn`.
 
 use burn::tensor::activation::softmax;
-use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Tensor};
 
 use super::linear::Linear;
 use super::params::Scope;
 use crate::config::Config;
+use crate::device::backend::AimBackend;
 use crate::error::Result;
 
 /// Attention of every token to every token, with one matrix for queries, keys and values.
 ///
 /// Source: `Attention` of the reference (`aim/v1/torch/layers.py`).
 #[derive(Clone, Debug)]
-pub struct Attention<B: Backend> {
+pub struct Attention<B: AimBackend> {
     qkv: Linear<B>,
     proj: Linear<B>,
     num_heads: usize,
 }
 
-impl<B: Backend> Attention<B> {
+impl<B: AimBackend> Attention<B> {
     /// Takes its tensors out of `params`.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl<B: Backend> Attention<B> {
 /// - `k`, `v`: `[batch, heads, keys, head_dim]`
 /// - `mask`: `[queries, keys]`, true where a query may not see a key
 /// - output: `[batch, heads, queries, head_dim]`
-pub fn attend<B: Backend>(
+pub fn attend<B: AimBackend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,
@@ -71,14 +71,14 @@ pub fn attend<B: Backend>(
 }
 
 /// `[batch, tokens, heads * head_dim]` to `[batch, heads, tokens, head_dim]`.
-pub fn split_heads<B: Backend>(x: Tensor<B, 3>, num_heads: usize) -> Tensor<B, 4> {
+pub fn split_heads<B: AimBackend>(x: Tensor<B, 3>, num_heads: usize) -> Tensor<B, 4> {
     let [batch, tokens, dim] = x.dims();
     x.reshape([batch, tokens, num_heads, dim / num_heads])
         .swap_dims(1, 2)
 }
 
 /// `[batch, heads, tokens, head_dim]` to `[batch, tokens, heads * head_dim]`.
-pub fn join_heads<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 3> {
+pub fn join_heads<B: AimBackend>(x: Tensor<B, 4>) -> Tensor<B, 3> {
     let [batch, heads, tokens, head_dim] = x.dims();
     x.swap_dims(1, 2).reshape([batch, tokens, heads * head_dim])
 }

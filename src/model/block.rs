@@ -1,7 +1,6 @@
 //! A transformer block: `trunk.blocks.{i}`.
 
 use burn::nn::LayerNorm;
-use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Tensor};
 
 use super::attention::Attention;
@@ -9,20 +8,21 @@ use super::mlp::Mlp;
 use super::norm::layer_norm;
 use super::params::Scope;
 use crate::config::Config;
+use crate::device::backend::AimBackend;
 use crate::error::Result;
 
 /// Attention, then the MLP, each on the normalised stream and added back to it.
 ///
 /// Source: `Block` of the reference (`aim/v1/torch/layers.py`).
 #[derive(Clone, Debug)]
-pub struct Block<B: Backend> {
+pub struct Block<B: AimBackend> {
     norm_1: LayerNorm<B>,
     attn: Attention<B>,
     norm_2: LayerNorm<B>,
     mlp: Mlp<B>,
 }
 
-impl<B: Backend> Block<B> {
+impl<B: AimBackend> Block<B> {
     /// Takes its tensors out of `params`.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
 //! The attention probe: `head`.
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
 
 use super::attention::{attend, join_heads, split_heads};
 use super::linear::Linear;
 use super::norm::EPSILON;
 use super::params::Scope;
 use crate::config::Config;
+use crate::device::backend::AimBackend;
 use crate::error::Result;
 
 /// Pools the tokens by the attention of one learned query, then classifies.
@@ -16,7 +16,7 @@ use crate::error::Result;
 ///
 /// Source: `AttentionPoolingClassifier` of the reference (`aim/v1/torch/layers.py`).
 #[derive(Clone, Debug)]
-pub struct AttentionPoolingClassifier<B: Backend> {
+pub struct AttentionPoolingClassifier<B: AimBackend> {
     /// `[1, 1, embed_dim]`
     running_mean: Tensor<B, 3>,
     /// `[1, 1, embed_dim]`
@@ -29,7 +29,7 @@ pub struct AttentionPoolingClassifier<B: Backend> {
     num_heads: usize,
 }
 
-impl<B: Backend> AttentionPoolingClassifier<B> {
+impl<B: AimBackend> AttentionPoolingClassifier<B> {
     /// Takes its tensors out of `params`.
     ///
     /// # Errors

@@ -1,24 +1,53 @@
 //! A linear layer without bias: every matrix of AIM but the patch embedding is one.
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
 
-/// `y = x W`, with `W` the transpose of the checkpoint's `weight`.
+use crate::device::backend::{AimBackend, PackedMatrix};
+use crate::error::Result;
+
+/// `y = x Wᵀ`, with `W` the checkpoint's `weight`, in floats or packed.
 #[derive(Clone, Debug)]
-pub struct Linear<B: Backend> {
-    /// `[d_input, d_output]`
-    weight: Tensor<B, 2>,
+pub struct Linear<B: AimBackend> {
+    weight: Weight<B>,
+    d_input: usize,
+    d_output: usize,
 }
 
-impl<B: Backend> Linear<B> {
-    /// A layer from its matrix of shape `[d_input, d_output]`.
-    pub const fn new(weight: Tensor<B, 2>) -> Self {
-        Self { weight }
+#[derive(Clone, Debug)]
+enum Weight<B: AimBackend> {
+    /// `[d_input, d_output]`: transposed once, which a product would do each time.
+    Float(Tensor<B, 2>),
+    /// `[d_output, d_input]`
+    Packed(B::Packed),
+}
+
+impl<B: AimBackend> Linear<B> {
+    /// A layer from its transposed matrix of shape `[d_input, d_output]`.
+    pub fn new(weight: Tensor<B, 2>) -> Self {
+        let [d_input, d_output] = weight.dims();
+        Self {
+            weight: Weight::Float(weight),
+            d_input,
+            d_output,
+        }
+    }
+
+    /// A layer from its packed matrix of shape `[d_output, d_input]`.
+    ///
+    /// # Errors
+    /// As [`AimBackend::pack`].
+    pub fn packed(matrix: PackedMatrix, device: &B::Device) -> Result<Self> {
+        let [d_output, d_input] = matrix.dims();
+        Ok(Self {
+            weight: Weight::Packed(B::pack(matrix, device)?),
+            d_input,
+            d_output,
+        })
     }
 
     /// `[d_input, d_output]`
-    pub fn dims(&self) -> [usize; 2] {
-        self.weight.dims()
+    pub const fn dims(&self) -> [usize; 2] {
+        [self.d_input, self.d_output]
     }
 
     /// Applies the layer to every token.
@@ -27,11 +56,13 @@ impl<B: Backend> Linear<B> {
     /// - `x`: `[batch, tokens, d_input]`
     /// - output: `[batch, tokens, d_output]`
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let [batch, tokens, d_input] = x.dims();
-        let [_, d_output] = self.dims();
+        let [batch, tokens, _] = x.dims();
         // One product of two matrices: a batched one would copy the weight for each picture.
-        x.reshape([batch * tokens, d_input])
-            .matmul(self.weight.clone())
-            .reshape([batch, tokens, d_output])
+        let x = x.reshape([batch * tokens, self.d_input]);
+        let y = match &self.weight {
+            Weight::Float(weight) => x.matmul(weight.clone()),
+            Weight::Packed(weight) => B::packed_matmul(x, weight),
+        };
+        y.reshape([batch, tokens, self.d_output])
     }
 }

@@ -3,23 +3,23 @@
 use std::f64::consts::SQRT_2;
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
 
 use super::linear::Linear;
 use super::params::Scope;
 use crate::config::Config;
+use crate::device::backend::AimBackend;
 use crate::error::Result;
 
 /// Two linear layers around a GELU; the hidden layer is four times as wide.
 ///
 /// Source: `MLP` of the reference (`aim/v1/torch/layers.py`).
 #[derive(Clone, Debug)]
-pub struct Mlp<B: Backend> {
+pub struct Mlp<B: AimBackend> {
     fc1: Linear<B>,
     fc2: Linear<B>,
 }
 
-impl<B: Backend> Mlp<B> {
+impl<B: AimBackend> Mlp<B> {
     /// Takes its tensors out of `params`.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl<B: Backend> Mlp<B> {
 /// The exact GELU, `x Φ(x)`.
 ///
 /// Not burn's: on some backends that is the tanh approximation, which moves the logits.
-fn gelu<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+fn gelu<B: AimBackend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     let cdf = ((x.clone() / SQRT_2).erf() + 1.0) * 0.5;
     x * cdf
 }

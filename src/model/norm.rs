@@ -2,9 +2,9 @@
 
 use burn::module::Param;
 use burn::nn::{LayerNorm, LayerNormConfig};
-use burn::tensor::backend::Backend;
 
 use super::params::Scope;
+use crate::device::backend::AimBackend;
 use crate::error::Result;
 
 /// The epsilon of every normalisation in AIM v1.
@@ -14,7 +14,7 @@ pub const EPSILON: f64 = 1e-6;
 ///
 /// # Errors
 /// If a tensor is missing or of another shape.
-pub fn layer_norm<B: Backend>(
+pub fn layer_norm<B: AimBackend>(
     params: &mut Scope<'_, B>,
     name: &str,
     dim: usize,

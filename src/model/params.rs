@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
 
 use super::linear::Linear;
+use crate::device::backend::AimBackend;
 use crate::error::{Error, Result};
 
 /// A tensor that has reached its device.
-enum Param<B: Backend> {
+enum Param<B: AimBackend> {
     /// Any tensor but the weight of a linear layer, flattened, with its shape.
     Tensor(Tensor<B, 1>, Vec<usize>),
     /// The weight of a linear layer.
@@ -17,11 +17,11 @@ enum Param<B: Backend> {
 }
 
 /// The tensors of a model, filled by a loader and emptied by the modules' constructors.
-pub struct Params<B: Backend> {
+pub struct Params<B: AimBackend> {
     params: HashMap<String, Param<B>>,
 }
 
-impl<B: Backend> Default for Params<B> {
+impl<B: AimBackend> Default for Params<B> {
     fn default() -> Self {
         Self {
             params: HashMap::new(),
@@ -29,7 +29,7 @@ impl<B: Backend> Default for Params<B> {
     }
 }
 
-impl<B: Backend> Params<B> {
+impl<B: AimBackend> Params<B> {
     /// Adds a tensor of any rank, flattened in row-major order.
     pub fn insert(&mut self, name: &str, flat: Tensor<B, 1>, shape: &[usize]) {
         let param = Param::Tensor(flat, shape.to_vec());
@@ -51,12 +51,12 @@ impl<B: Backend> Params<B> {
 }
 
 /// A module's part of the [`Params`].
-pub struct Scope<'a, B: Backend> {
+pub struct Scope<'a, B: AimBackend> {
     prefix: String,
     params: &'a mut Params<B>,
 }
 
-impl<B: Backend> Scope<'_, B> {
+impl<B: AimBackend> Scope<'_, B> {
     /// The part of a module inside this one.
     pub fn scope(&mut self, name: &str) -> Scope<'_, B> {
         Scope {

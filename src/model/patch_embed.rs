@@ -2,20 +2,20 @@
 
 use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
 use super::norm::layer_norm;
 use super::params::Scope;
 use crate::config::Config;
+use crate::device::backend::AimBackend;
 use crate::error::Result;
 
 /// A convolution whose stride is its kernel, then a layer norm.
 ///
 /// Source: `PatchEmbed` of the reference (`aim/v1/torch/layers.py`).
 #[derive(Clone, Debug)]
-pub struct PatchEmbed<B: Backend> {
+pub struct PatchEmbed<B: AimBackend> {
     /// `[embed_dim, num_channels, patch height, patch width]`
     weight: Tensor<B, 4>,
     /// `[embed_dim]`
@@ -24,7 +24,7 @@ pub struct PatchEmbed<B: Backend> {
     patch_size: [usize; 2],
 }
 
-impl<B: Backend> PatchEmbed<B> {
+impl<B: AimBackend> PatchEmbed<B> {
     /// Takes its tensors out of `params`.
     ///
     /// # Errors

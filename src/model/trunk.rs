@@ -1,11 +1,11 @@
 //! The stack of blocks: `trunk`.
 
-use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Tensor};
 
 use super::block::Block;
 use super::params::Scope;
 use crate::config::Config;
+use crate::device::backend::AimBackend;
 use crate::error::Result;
 
 /// The blocks up to the highest one that the probe reads.
@@ -14,11 +14,11 @@ use crate::error::Result;
 ///
 /// Source: `Transformer` of the reference (`aim/v1/torch/layers.py`).
 #[derive(Clone, Debug)]
-pub struct Trunk<B: Backend> {
+pub struct Trunk<B: AimBackend> {
     blocks: Vec<Block<B>>,
 }
 
-impl<B: Backend> Trunk<B> {
+impl<B: AimBackend> Trunk<B> {
     /// Takes the first `blocks` blocks out of `params`.
     ///
     /// # Errors

@@ -9,20 +9,28 @@
 //! - [`QuantMatrix`]: a checked matrix in memory, from the bytes of a file and back to them;
 //! - [`Quantizer`]: rows of f32 go in, in pieces of any length, a matrix comes out;
 //! - [`dequantize`]: rows and tiles as f32;
-//! - `cpu`: the product with a quantised matrix on the CPU (feature `cpu`).
+//! - [`HalfMatrix`]: 16-bit floats, packed for a GPU;
+//! - `cpu`: the product with a quantised matrix on the CPU (feature `cpu`);
+//! - `gpu`: the kernel of the product on a GPU (feature `gpu`).
 //!
-//! Nothing here depends on a tensor library. The results of quantisation are the same bit for bit
+//! Nothing here depends on a tensor library: [`device`](crate::device) joins it to burn. The results of quantisation are the same bit for bit
 //! on every platform: no fused multiply-add, sums in a fixed order.
 
 #[cfg(feature = "cpu")]
 pub mod cpu;
 pub mod dequantize;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+mod half_matrix;
 mod matrix;
 pub mod packing;
 mod quantize;
 mod scheme;
 mod simd;
 
+#[cfg(feature = "gpu")]
+pub(crate) use half_matrix::pair;
+pub use half_matrix::{HalfMatrix, Halver};
 pub use matrix::{FloatType, QuantMatrix};
 pub use quantize::{Method, Quantizer};
 pub use scheme::{Bits, Scheme, Sizes};

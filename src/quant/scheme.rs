@@ -105,6 +105,23 @@ impl Scheme {
         Ok(Self { bits, group_size })
     }
 
+    /// The scheme to quantise rows with whose lengths are multiples of `d_input`: groups of 64, or
+    /// of 32 where those of 64 would not be whole.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if those of 32 would not be either.
+    pub fn for_rows(bits: Bits, d_input: usize) -> Result<Self> {
+        [64, 32]
+            .map(|group_size| Self { bits, group_size })
+            .into_iter()
+            .find(|scheme| scheme.fits(d_input))
+            .ok_or_else(|| {
+                Error::unsupported(format!(
+                    "rows of {d_input} weights do not fall into groups of 32, so this model can't be quantised: use fp32"
+                ))
+            })
+    }
+
     /// Reads the value of `"quantization"` in `config.json`: `{"group_size": 64, "bits": 4}`.
     ///
     /// MLX's newer files add `"mode": "affine"`, which is accepted.
@@ -171,7 +188,7 @@ impl Scheme {
         self.group_size / self.bits.codes_per_word()
     }
 
-    /// Whether rows of `d_input` weights fall into whole groups. If not, the matrix stays in float.
+    /// Whether rows of `d_input` weights fall into whole groups.
     pub const fn fits(self, d_input: usize) -> bool {
         d_input > 0 && d_input.is_multiple_of(self.group_size)
     }

@@ -112,7 +112,7 @@ impl Classifier {
         let info = Object::new();
         set(&info, "device", device);
         set(&info, "adapter", adapter);
-        set(&info, "dtype", "fp32");
+        set(&info, "dtype", inner.engine().precision().name());
         set(&info, "blocks", inner.engine().blocks() as u32);
         set(&info, "bytesFetched", *bytes_fetched as f64);
         set(&info, "bytesCached", 0);
@@ -175,12 +175,6 @@ async fn unless_lost<T>(device: &Device, future: impl Future<Output = Result<T>>
 }
 
 async fn load(options: Options) -> Result<State> {
-    if !matches!(options.dtype.as_str(), "auto" | "fp32") {
-        return Err(Error::unsupported(format!(
-            "this version computes in fp32 only, not in {}; leave dtype out",
-            options.dtype
-        )));
-    }
     let start = timer::now();
     let device = backend::open(options.allow_software).await?;
 
@@ -212,7 +206,7 @@ async fn load(options: Options) -> Result<State> {
         let labels = model.labels.clone();
         let blocks = model.config.blocks_to_run();
         Inner::new(
-            engine::fetch(model, blocks, &device, &report).await?,
+            engine::fetch(model, blocks, options.dtype, &device, &report).await?,
             labels,
         )
     };

@@ -6,6 +6,7 @@ use web_sys::AbortSignal;
 
 use crate::config::ProbeLayers;
 use crate::error::{Error, Result};
+use crate::precision::Precision;
 
 /// What `Classifier.load` is told.
 pub(super) struct Options {
@@ -13,7 +14,7 @@ pub(super) struct Options {
     pub(super) revision: Option<String>,
     pub(super) endpoint: Option<String>,
     pub(super) token: Option<String>,
-    pub(super) dtype: String,
+    pub(super) dtype: Precision,
     pub(super) probe_layers: Option<ProbeLayers>,
     pub(super) warmup: bool,
     /// Only the WebGPU build reads it.
@@ -53,7 +54,10 @@ impl Options {
             revision: text("revision")?,
             endpoint: text("endpoint")?,
             token: text("token")?,
-            dtype: text("dtype")?.unwrap_or_else(|| "auto".to_owned()),
+            dtype: text("dtype")?
+                .map(|dtype| dtype.parse())
+                .transpose()?
+                .unwrap_or_default(),
             probe_layers: get("probeLayers")
                 .map(|value| probe_layers(&value))
                 .transpose()?,

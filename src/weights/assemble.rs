@@ -1,56 +1,77 @@
 //! One tensor after the other, from bytes as they arrive to a parameter on its device.
+//!
+//! Matrices are quantised row by row on the way, so that none ever stands in memory in f32 that the
+//! model keeps in fewer bits.
 
-use burn::tensor::backend::Backend;
+use std::collections::HashMap;
+
 use burn::tensor::{Tensor, TensorData};
+use half::f16;
 
-use super::checkpoint::{TensorInfo, numel};
+use super::checkpoint::TensorInfo;
+use super::collect::{Floats, Words};
 use super::dtype::Decoder;
+use super::inventory::{Located, Part};
 use super::layout::{Role, TensorSpec};
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
+use crate::device::backend::{AimBackend, PackedMatrix};
+use crate::error::{Error, Result};
 use crate::model::linear::Linear;
 use crate::model::{Aim, Params};
+use crate::precision::{Form, Precision};
+use crate::quant::{Halver, Method, QuantMatrix, Quantizer, dequantize};
+
+/// How many bytes are decoded at once on their way into a [`Quantizer`].
+const PIECE: usize = 1 << 16;
+
+/// A model on its device.
+pub struct Loaded<B: AimBackend> {
+    /// The model.
+    pub model: Aim<B>,
+    /// How precisely its matrices are kept; never [`Precision::Auto`].
+    pub precision: Precision,
+}
 
 /// Collects the tensors of a model on its device.
-pub struct Assembler<B: Backend> {
+pub struct Assembler<B: AimBackend> {
+    config: Config,
+    blocks: usize,
+    form: Form,
     params: Params<B>,
+    /// Quantised matrices that are not complete, by the names of their weights.
+    parts: HashMap<String, Parts>,
     device: B::Device,
+}
+
+/// What has arrived of a quantised matrix.
+#[derive(Default)]
+struct Parts {
+    codes: Option<Vec<u32>>,
+    scales: Option<Vec<f16>>,
+    biases: Option<Vec<f16>>,
 }
 
 /// A tensor whose bytes are arriving.
 pub struct Arriving {
     spec: TensorSpec,
-    decoder: Decoder,
-    values: Vec<f32>,
-    numel: usize,
+    part: Part,
+    content: Content,
+}
+
+/// What becomes of the bytes.
+enum Content {
+    /// They are decoded.
+    Floats(Floats),
+    /// They are decoded and quantised.
+    Quantised(Decoder, Quantizer),
+    /// They are decoded and rounded to f16.
+    Half(Decoder, Halver),
+    /// They are codes.
+    Codes(Words),
 }
 
 impl Arriving {
-    /// Makes room for a tensor whose shape and type have been checked against the layout.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] if its elements are no floats, [`ErrorKind::OutOfMemory`] if it
-    /// does not fit.
-    pub fn new(spec: TensorSpec, info: &TensorInfo) -> Result<Self> {
-        let too_large = || {
-            Error::new(
-                ErrorKind::OutOfMemory,
-                format!("tensor {} does not fit in memory", spec.name),
-            )
-        };
-        let numel = numel(&info.shape).and_then(|numel| usize::try_from(numel).ok());
-        let numel = numel.ok_or_else(too_large)?;
-        let mut values = Vec::new();
-        values.try_reserve_exact(numel).map_err(|_| too_large())?;
-        Ok(Self {
-            decoder: Decoder::new(info.dtype)?,
-            spec,
-            values,
-            numel,
-        })
-    }
-
-    /// The tensor's name.
+    /// The name of the model's tensor: that of the weight for its codes, scales and biases.
     pub fn name(&self) -> &str {
         &self.spec.name
     }
@@ -58,61 +79,248 @@ impl Arriving {
     /// Takes the next bytes, row-major and little-endian, in pieces of any length.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] if a value is not finite.
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if a value is not finite;
+    /// those of [`Quantizer::push`] and [`Halver::push`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.decoder.push(bytes, &mut self.values)
+        match &mut self.content {
+            Content::Floats(floats) => floats.push(bytes),
+            Content::Codes(words) => {
+                words.push(bytes);
+                Ok(())
+            }
+            Content::Quantised(decoder, quantizer) => {
+                decode(decoder, bytes, |values| quantizer.push(values))
+            }
+            Content::Half(decoder, halver) => decode(decoder, bytes, |values| halver.push(values)),
+        }
     }
 }
 
-impl<B: Backend> Assembler<B> {
-    /// An empty model on `device`.
-    pub fn new(device: B::Device) -> Self {
-        Self {
-            params: Params::default(),
-            device,
-        }
+/// Decodes bytes and passes the values on, not too many at once.
+fn decode(
+    decoder: &mut Decoder,
+    bytes: &[u8],
+    mut sink: impl FnMut(&[f32]) -> Result<()>,
+) -> Result<()> {
+    let mut values = Vec::new();
+    for piece in bytes.chunks(PIECE) {
+        values.clear();
+        decoder.push(piece, &mut values)?;
+        sink(&values)?;
     }
+    Ok(())
+}
 
-    /// Moves a complete tensor to the device and drops its bytes here.
+impl<B: AimBackend> Assembler<B> {
+    /// An empty model on `device`, to be filled with the probe and the first `blocks` blocks.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] if bytes are missing.
+    /// As [`Form::of`].
+    pub fn new(
+        config: Config,
+        blocks: usize,
+        precision: Precision,
+        device: B::Device,
+    ) -> Result<Self> {
+        Ok(Self {
+            form: Form::of(precision, &config, blocks, B::PLACE)?,
+            config,
+            blocks,
+            params: Params::default(),
+            parts: HashMap::new(),
+            device,
+        })
+    }
+
+    /// Makes room for a tensor that the [`Inventory`](super::inventory::Inventory) has checked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if its elements are no floats or
+    /// the device can't hold so many, [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if
+    /// it does not fit here.
+    pub fn begin(&self, located: Located, info: &TensorInfo) -> Result<Arriving> {
+        let Located { spec, part, .. } = located;
+        let content = match (part, spec.role, spec.shape.as_slice()) {
+            (Part::Codes(_), ..) => Content::Codes(Words::new(info)?),
+            (Part::Whole, Role::Linear, &[d_output, d_input]) => match self.form {
+                // What a quantised checkpoint holds in floats, its publisher wanted so.
+                Form::Quantised(scheme) if self.config.quantization.is_none() => {
+                    Content::Quantised(
+                        Decoder::new(info.dtype)?,
+                        Quantizer::new(d_output, d_input, scheme, Method::default())?,
+                    )
+                }
+                Form::Fp16 => {
+                    Content::Half(Decoder::new(info.dtype)?, Halver::new(d_output, d_input)?)
+                }
+                Form::Fp32 | Form::Quantised(_) => Content::Floats(self.floats(info)?),
+            },
+            _ => Content::Floats(self.floats(info)?),
+        };
+        Ok(Arriving {
+            spec,
+            part,
+            content,
+        })
+    }
+
+    fn floats(&self, info: &TensorInfo) -> Result<Floats> {
+        B::check_size(info.numel().saturating_mul(4), &self.device)?;
+        Floats::new(info)
+    }
+
+    /// Moves a complete tensor to the device and drops its bytes here. Codes, scales and biases
+    /// wait for each other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if bytes are missing; those of
+    /// [`AimBackend::pack`] and of the change from one quantisation to another.
     pub fn add(&mut self, tensor: Arriving) -> Result<()> {
         let Arriving {
             spec,
-            decoder,
-            values,
-            numel,
+            part,
+            content,
         } = tensor;
-        decoder.finish()?;
-        if values.len() != numel {
-            return Err(Error::format(format!(
-                "holds {} elements, its shape needs {numel}: download the file again",
-                values.len()
-            )));
-        }
-        match (spec.role, spec.shape.as_slice()) {
-            (Role::Linear, &[d_output, d_input]) => {
-                let weight = transpose(&values, d_output, d_input);
-                let weight = TensorData::new(weight, [d_input, d_output]);
-                let linear = Linear::new(Tensor::from_data(weight, &self.device));
-                self.params.insert_linear(&spec.name, linear);
+        match content {
+            Content::Quantised(decoder, quantizer) => {
+                decoder.finish()?;
+                self.pack(&spec, PackedMatrix::Quantised(quantizer.finish()?))
             }
-            (_, shape) => {
-                let flat = Tensor::from_data(TensorData::new(values, [numel]), &self.device);
-                self.params.insert(&spec.name, flat, shape);
+            Content::Half(decoder, halver) => {
+                decoder.finish()?;
+                self.pack(&spec, PackedMatrix::Half(halver.finish()?))
+            }
+            Content::Codes(words) => {
+                let words = words.finish()?;
+                self.part(&spec, part, |parts| parts.codes = Some(words))
+            }
+            Content::Floats(floats) => {
+                let values = floats.finish()?;
+                match (part, spec.role, spec.shape.as_slice()) {
+                    (Part::Scales(_), ..) => {
+                        let scales = halves(&values)?;
+                        self.part(&spec, part, |parts| parts.scales = Some(scales))
+                    }
+                    (Part::Biases(_), ..) => {
+                        let biases = halves(&values)?;
+                        self.part(&spec, part, |parts| parts.biases = Some(biases))
+                    }
+                    (_, Role::Linear, &[d_output, d_input]) => {
+                        self.float(&spec, &values, d_output, d_input);
+                        Ok(())
+                    }
+                    (_, _, shape) => {
+                        let len = values.len();
+                        let flat = TensorData::new(values, [len]);
+                        let flat = Tensor::from_data(flat, &self.device);
+                        self.params.insert(&spec.name, flat, shape);
+                        Ok(())
+                    }
+                }
             }
         }
+    }
+
+    /// Adds a part of a quantised matrix, and the matrix if it is the last one.
+    fn part(&mut self, spec: &TensorSpec, part: Part, set: impl FnOnce(&mut Parts)) -> Result<()> {
+        let parts = self.parts.entry(spec.name.clone()).or_default();
+        set(parts);
+        let (Part::Codes(scheme) | Part::Scales(scheme) | Part::Biases(scheme)) = part else {
+            return Ok(());
+        };
+        if parts.codes.is_none() || parts.scales.is_none() || parts.biases.is_none() {
+            return Ok(());
+        }
+        let (
+            Some(Parts {
+                codes: Some(codes),
+                scales: Some(scales),
+                biases: Some(biases),
+            }),
+            &[d_output, d_input],
+        ) = (self.parts.remove(&spec.name), spec.shape.as_slice())
+        else {
+            return Ok(());
+        };
+        let matrix = QuantMatrix::new(d_output, d_input, scheme, codes, scales, biases)?;
+        match self.form {
+            Form::Quantised(wanted) if wanted == scheme => {
+                self.pack(spec, PackedMatrix::Quantised(matrix))
+            }
+            Form::Quantised(wanted) => {
+                let mut quantizer = Quantizer::new(d_output, d_input, wanted, Method::default())?;
+                rows(&matrix, |row| quantizer.push(row))?;
+                self.pack(spec, PackedMatrix::Quantised(quantizer.finish()?))
+            }
+            Form::Fp16 => {
+                let mut halver = Halver::new(d_output, d_input)?;
+                rows(&matrix, |row| halver.push(row))?;
+                self.pack(spec, PackedMatrix::Half(halver.finish()?))
+            }
+            Form::Fp32 => {
+                let numel = spec
+                    .shape
+                    .iter()
+                    .fold(4_u64, |n, &side| n.saturating_mul(side as u64));
+                B::check_size(numel, &self.device)?;
+                let values = dequantize::matrix(&matrix)?;
+                drop(matrix);
+                self.float(spec, &values, d_output, d_input);
+                Ok(())
+            }
+        }
+    }
+
+    fn pack(&mut self, spec: &TensorSpec, matrix: PackedMatrix) -> Result<()> {
+        let linear = Linear::packed(matrix, &self.device)?;
+        self.params.insert_linear(&spec.name, linear);
         Ok(())
+    }
+
+    fn float(&mut self, spec: &TensorSpec, values: &[f32], d_output: usize, d_input: usize) {
+        let weight = transpose(values, d_output, d_input);
+        let weight = TensorData::new(weight, [d_input, d_output]);
+        let linear = Linear::new(Tensor::from_data(weight, &self.device));
+        self.params.insert_linear(&spec.name, linear);
     }
 
     /// Builds the model once its tensors are here.
     ///
     /// # Errors
     /// As [`Aim::new`].
-    pub fn finish(self, config: Config, blocks: usize) -> Result<Aim<B>> {
-        Aim::new(config, blocks, self.params, &self.device)
+    pub fn finish(self) -> Result<Loaded<B>> {
+        Ok(Loaded {
+            model: Aim::new(self.config, self.blocks, self.params, &self.device)?,
+            precision: self.form.precision(),
+        })
     }
+}
+
+/// Passes on a matrix row by row.
+fn rows(matrix: &QuantMatrix, mut sink: impl FnMut(&[f32]) -> Result<()>) -> Result<()> {
+    let mut row = vec![0.0; matrix.d_input()];
+    for r in 0..matrix.d_output() {
+        dequantize::row(matrix, r, &mut row)?;
+        sink(&row)?;
+    }
+    Ok(())
+}
+
+/// Scales or biases as they are kept in memory: exact if the file has them in f16.
+fn halves(values: &[f32]) -> Result<Vec<f16>> {
+    values
+        .iter()
+        .enumerate()
+        .map(|(at, &value)| {
+            let half = f16::from_f32(value);
+            if half.is_finite() {
+                return Ok(half);
+            }
+            Err(Error::unsupported(format!(
+                "element {at} is {value:e}, over the range of float16"
+            )))
+        })
+        .collect()
 }
 
 /// `[rows, columns]` to `[columns, rows]`, tile by tile so that both sides stay in the cache.

@@ -1,6 +1,7 @@
 //! One interface to every kind of checkpoint file.
 
-use super::dtype::{Decoder, Dtype};
+use super::collect::Floats;
+use super::dtype::Dtype;
 use crate::error::{At, Error, Result};
 
 /// The most bytes that [`Checkpoint::read`] hands over at once: 1 MiB.
@@ -66,23 +67,9 @@ pub trait Checkpoint: Send {
             return Err(no_such_tensor(self.name(), index));
         };
         let place = place(self.name(), &info.name);
-        let numel = numel(&info.shape).ok_or_else(|| too_large(&place))?;
-        let mut decoder = Decoder::new(info.dtype).at(&place)?;
-        let mut values = Vec::new();
-        values
-            .try_reserve_exact(usize::try_from(numel).map_err(|_| too_large(&place))?)
-            .map_err(|_| too_large(&place))?;
-        self.read(index, &mut |piece| {
-            decoder.push(piece, &mut values).at(&place)
-        })?;
-        let read = decoder.finish().at(&place)?;
-        if read != numel {
-            return Err(Error::format(format!(
-                "holds {read} elements, its shape needs {numel}: download the file again"
-            ))
-            .at(&place));
-        }
-        Ok(values)
+        let mut values = Floats::new(info).at(&place)?;
+        self.read(index, &mut |piece| values.push(piece).at(&place))?;
+        values.finish().at(&place)
     }
 }
 
@@ -129,12 +116,5 @@ pub(super) fn unreadable(error: &std::io::Error) -> Error {
     Error::new(
         crate::error::ErrorKind::Integrity,
         printable(&format!("reading failed: {error}")),
-    )
-}
-
-fn too_large(place: &str) -> Error {
-    Error::new(
-        crate::error::ErrorKind::OutOfMemory,
-        format!("{place}: does not fit in memory"),
     )
 }

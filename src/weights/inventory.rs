@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 
 use super::checkpoint::{TensorInfo, printable};
+use super::dtype::Dtype;
 use super::layout::{self, Role, TensorSpec};
 use crate::config::Config;
 use crate::error::{At as _, Error, Result};
+use crate::quant::Scheme;
 
 /// How many names an error lists before it only counts.
 const NAMES_IN_ERROR: usize = 3;
@@ -18,18 +20,54 @@ const NAMES_IN_ERROR: usize = 3;
 pub struct Inventory {
     /// The tensors of the model, in the order in which it is loaded.
     specs: Vec<TensorSpec>,
-    /// Where each is in `specs`.
-    by_name: HashMap<String, usize>,
-    /// The file that holds it, once found.
-    found_in: Vec<Option<String>>,
+    /// Where each name that a file may hold is in `specs`, and what of it.
+    by_name: HashMap<String, (usize, Slot)>,
+    /// What has been found of each.
+    found: Vec<Found>,
     num_blocks: usize,
+    quantization: Option<Scheme>,
 }
 
-/// A tensor of the model, found in a file.
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    /// The tensor itself, or its codes.
+    Tensor,
+    Scales,
+    Biases,
+}
+
+/// What has been found of a tensor of the model.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    /// The file that holds it.
+    tensor: Option<String>,
+    /// Whether that one holds its codes.
+    is_codes: bool,
+    scales: Option<String>,
+    biases: Option<String>,
+}
+
+/// What a tensor of a file is to the tensor of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of it, in floats.
+    Whole,
+    /// The codes of a quantised matrix.
+    Codes(Scheme),
+    /// The scales of a quantised matrix.
+    Scales(Scheme),
+    /// The biases of a quantised matrix.
+    Biases(Scheme),
+}
+
+/// A tensor of the model, or a part of it, found in a file.
 #[derive(Clone, Debug)]
 pub struct Located {
     /// What the model needs.
     pub spec: TensorSpec,
+    /// What of it this is.
+    pub part: Part,
     /// Its index among the tensors of the file.
     pub index: usize,
 }
@@ -38,45 +76,59 @@ impl Inventory {
     /// Nothing has been found yet of the model that `config` describes.
     pub fn new(config: &Config) -> Self {
         let specs = layout::tensors(config);
+        let mut by_name = HashMap::new();
+        for (i, spec) in specs.iter().enumerate() {
+            by_name.insert(spec.name.clone(), (i, Slot::Tensor));
+            if config.quantization.is_some() && spec.role == Role::Linear {
+                let [scales, biases] = group_names(&spec.name);
+                by_name.insert(scales, (i, Slot::Scales));
+                by_name.insert(biases, (i, Slot::Biases));
+            }
+        }
         Self {
-            by_name: specs
-                .iter()
-                .enumerate()
-                .map(|(i, spec)| (spec.name.clone(), i))
-                .collect(),
-            found_in: vec![None; specs.len()],
+            by_name,
+            found: vec![Found::default(); specs.len()],
             specs,
             num_blocks: config.num_blocks,
+            quantization: config.quantization,
         }
     }
 
     /// Checks the tensors of one more file, and says what each is, in the order of the file.
     ///
+    /// In a quantised checkpoint the weight of a linear layer is codes, scales and biases, or, if
+    /// its publisher kept it so, floats.
+    ///
     /// # Errors
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) if one is in no AIM model of this
-    /// configuration, was in a file before, or has another shape or type.
+    /// configuration, was in a file before, or has another shape or type;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for codes of rows that don't fall
+    /// into whole groups.
     pub fn take(&mut self, file: &str, tensors: &[TensorInfo]) -> Result<Vec<Located>> {
         tensors
             .iter()
             .enumerate()
             .map(|(index, info)| {
-                let Some(&place) = self.by_name.get(&info.name) else {
-                    return Err(Error::format(format!(
-                        "tensor {} is in no AIM v1 model of this configuration ({} blocks)",
-                        printable(&info.name),
-                        self.num_blocks
-                    )));
+                let Some(&(place, slot)) = self.by_name.get(&info.name) else {
+                    return Err(self.unknown(&info.name));
                 };
-                if let Some(before) = &self.found_in[place] {
+                let found = &mut self.found[place];
+                let before = match slot {
+                    Slot::Tensor => &mut found.tensor,
+                    Slot::Scales => &mut found.scales,
+                    Slot::Biases => &mut found.biases,
+                };
+                if let Some(before) = before {
                     return Err(Error::format(format!(
                         "tensor {} is also in {before}",
                         info.name
                     )));
                 }
+                *before = Some(file.to_owned());
                 let spec = self.specs[place].clone();
-                check(info, &spec)?;
-                self.found_in[place] = Some(file.to_owned());
-                Ok(Located { spec, index })
+                let part = check(info, &spec, slot, self.quantization)?;
+                found.is_codes |= matches!(part, Part::Codes(_));
+                Ok(Located { spec, part, index })
             })
             .collect::<Result<_>>()
             .at(file)
@@ -86,15 +138,31 @@ impl Inventory {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) with the first tensors that are in no
-    /// file.
+    /// file; [`ErrorKind::Format`](crate::ErrorKind::Format) for scales or biases of a weight that
+    /// is not quantised.
     pub fn finish(&self) -> Result<()> {
-        let missing: Vec<&str> = self
-            .specs
-            .iter()
-            .zip(&self.found_in)
-            .filter(|(spec, found)| found.is_none() && spec.role != Role::Counter)
-            .map(|(spec, _)| spec.name.as_str())
-            .collect();
+        let mut missing = Vec::new();
+        for (spec, found) in self.specs.iter().zip(&self.found) {
+            if found.tensor.is_none() {
+                if spec.role != Role::Counter {
+                    missing.push(spec.name.clone());
+                }
+                continue;
+            }
+            let groups = [&found.scales, &found.biases];
+            for (name, group) in group_names(&spec.name).into_iter().zip(groups) {
+                match group {
+                    None if found.is_codes => missing.push(name),
+                    Some(file) if !found.is_codes => {
+                        return Err(Error::format(format!(
+                            "tensor {name} in {file} belongs to a quantised weight, but {} is none",
+                            spec.name
+                        )));
+                    }
+                    _ => {}
+                }
+            }
+        }
         if missing.is_empty() {
             return Ok(());
         }
@@ -117,26 +185,92 @@ impl Inventory {
             "{noun} {listed}{more} {verb} missing{hint}"
         )))
     }
+
+    /// A name that the model does not have.
+    fn unknown(&self, name: &str) -> Error {
+        let is_group = self.quantization.is_none()
+            && [".scales", ".biases"].iter().any(|end| name.ends_with(end));
+        let hint = if is_group {
+            "; the checkpoint is quantised, but its config.json has no \"quantization\""
+        } else {
+            ""
+        };
+        Error::format(format!(
+            "tensor {} is in no AIM v1 model of this configuration ({} blocks){hint}",
+            printable(name),
+            self.num_blocks
+        ))
+    }
 }
 
-/// Checks one tensor of a file against what the model needs.
-fn check(info: &TensorInfo, spec: &TensorSpec) -> Result<()> {
-    if info.shape != spec.shape {
-        return Err(Error::format(format!(
-            "tensor {} has shape {:?}, but the configuration needs {:?}{}",
-            info.name,
-            info.shape,
-            spec.shape,
-            hint(&info.shape, &spec.shape)
-        )));
+/// The names of the scales and biases of a quantised weight, as MLX writes them.
+pub fn group_names(weight: &str) -> [String; 2] {
+    let layer = weight.strip_suffix(".weight").unwrap_or(weight);
+    [format!("{layer}.scales"), format!("{layer}.biases")]
+}
+
+/// Checks one tensor of a file against what the model needs, and says what it is.
+fn check(
+    info: &TensorInfo,
+    spec: &TensorSpec,
+    slot: Slot,
+    quantization: Option<Scheme>,
+) -> Result<Part> {
+    match (slot, quantization, spec.shape.as_slice()) {
+        (Slot::Tensor, Some(scheme), &[d_output, d_input])
+            if spec.role == Role::Linear && info.dtype == Dtype::U32 =>
+        {
+            let sizes = scheme.sizes(d_output, d_input);
+            let sizes = sizes.at(format!("tensor {}", info.name))?;
+            check_shape(info, &[d_output, sizes.words_per_row])?;
+            Ok(Part::Codes(scheme))
+        }
+        (Slot::Scales | Slot::Biases, Some(scheme), &[d_output, d_input]) => {
+            let sizes = scheme.sizes(d_output, d_input);
+            let sizes = sizes.at(format!("tensor {}", info.name))?;
+            check_shape(info, &[d_output, sizes.groups_per_row])?;
+            if !matches!(info.dtype, Dtype::F16 | Dtype::Bf16 | Dtype::F32) {
+                return Err(Error::format(format!(
+                    "tensor {} has type {}, but scales and biases must be F16, BF16 or F32",
+                    info.name, info.dtype
+                )));
+            }
+            Ok(if slot == Slot::Scales {
+                Part::Scales(scheme)
+            } else {
+                Part::Biases(scheme)
+            })
+        }
+        _ => {
+            if spec.role == Role::Linear && info.dtype == Dtype::U32 {
+                return Err(Error::format(format!(
+                    "tensor {} has type U32, as codes of a quantised weight, but config.json has no \"quantization\"",
+                    info.name
+                )));
+            }
+            check_shape(info, &spec.shape)?;
+            if spec.role != Role::Counter && !info.dtype.is_float() {
+                return Err(Error::format(format!(
+                    "tensor {} has type {}, but weights must be F64, F32, F16 or BF16",
+                    info.name, info.dtype
+                )));
+            }
+            Ok(Part::Whole)
+        }
     }
-    if spec.role != Role::Counter && !info.dtype.is_float() {
-        return Err(Error::format(format!(
-            "tensor {} has type {}, but weights must be F64, F32, F16 or BF16",
-            info.name, info.dtype
-        )));
+}
+
+/// Checks the shape of a tensor of a file.
+fn check_shape(info: &TensorInfo, wanted: &[usize]) -> Result<()> {
+    if info.shape == wanted {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::format(format!(
+        "tensor {} has shape {:?}, but the configuration needs {wanted:?}{}",
+        info.name,
+        info.shape,
+        hint(&info.shape, wanted)
+    )))
 }
 
 /// What a wrong shape most likely means.

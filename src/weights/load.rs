@@ -1,13 +1,12 @@
 //! From open checkpoint files to a model.
 
-use burn::tensor::backend::Backend;
-
-use super::assemble::{Arriving, Assembler};
-use super::checkpoint::Checkpoint;
+use super::assemble::{Assembler, Loaded};
+use super::checkpoint::{Checkpoint, place};
 use super::inventory::{Inventory, Located};
 use crate::config::Config;
+use crate::device::backend::AimBackend;
 use crate::error::{At as _, Result};
-use crate::model::Aim;
+use crate::precision::Precision;
 
 /// Finds every tensor of the model in the files: for each file, what its tensors are.
 ///
@@ -28,26 +27,29 @@ pub fn locate(files: &[Box<dyn Checkpoint>], config: &Config) -> Result<Vec<Vec<
 /// once its device has it.
 ///
 /// # Errors
-/// As [`locate`], and [`ErrorKind::Format`](crate::ErrorKind::Format) if a file is broken or a
-/// weight is not finite.
-pub fn load<B: Backend>(
+/// As [`locate`] and [`Assembler::new`], and [`ErrorKind::Format`](crate::ErrorKind::Format) if a
+/// file is broken or a weight is not finite.
+pub fn load<B: AimBackend>(
     files: &mut [Box<dyn Checkpoint>],
     config: Config,
     blocks: usize,
+    precision: Precision,
     device: &B::Device,
-) -> Result<Aim<B>> {
+) -> Result<Loaded<B>> {
     let located = locate(files, &config)?;
-    let mut model = Assembler::<B>::new(device.clone());
+    let mut model = Assembler::<B>::new(config, blocks, precision, device.clone())?;
     for (file, located) in files.iter_mut().zip(located) {
-        for Located { spec, index } in located {
-            if !spec.is_needed(blocks) {
+        for located in located {
+            if !located.spec.is_needed(blocks) {
                 continue;
             }
-            let place = format!("{}: tensor {}", file.name(), spec.name);
-            let mut tensor = Arriving::new(spec, &file.tensors()[index]).at(&place)?;
+            let index = located.index;
+            let info = &file.tensors()[index];
+            let place = place(file.name(), &info.name);
+            let mut tensor = model.begin(located, info).at(&place)?;
             file.read(index, &mut |bytes| tensor.push(bytes).at(&place))?;
             model.add(tensor).at(&place)?;
         }
     }
-    model.finish(config, blocks)
+    model.finish()
 }

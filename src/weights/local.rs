@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
+use super::index::{INDEX_FILE, Index};
 use super::inventory::Located;
 use super::load;
 use super::open;
@@ -11,9 +12,7 @@ use crate::device::Device;
 use crate::engine::{self, Engine};
 use crate::error::{At as _, Error, Result};
 use crate::labels::Labels;
-
-/// The checkpoint of a directory, by preference.
-const CHECKPOINT_NAMES: [&str; 2] = ["model.safetensors", "model.pth"];
+use crate::precision::Precision;
 
 /// The largest configuration or label file that is read.
 const JSON_LIMIT: u64 = 16 << 20;
@@ -28,26 +27,45 @@ pub struct LocalModel {
 }
 
 impl LocalModel {
-    /// Opens a directory with `config.json`, `model.safetensors` or `model.pth`, and perhaps
-    /// `labels.json`.
+    /// Opens a directory with `config.json`, perhaps `labels.json`, and a checkpoint:
+    /// `model.safetensors`, or shards with their `model.safetensors.index.json`, or `model.pth`.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if one of them is not there; the errors
-    /// of [`Config::from_json`], [`Labels::from_json`] and [`open`], with the file's
+    /// of [`Config::from_json`], [`Labels::from_json`], [`Index`] and [`open`], with the file's
     /// name.
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        let checkpoint = CHECKPOINT_NAMES
-            .map(|name| dir.join(name))
-            .into_iter()
-            .find(|path| path.is_file())
-            .ok_or_else(|| {
-                Error::not_found(format!(
-                    "{}: holds neither {}",
-                    dir.display(),
-                    CHECKPOINT_NAMES.join(" nor ")
-                ))
-            })?;
-        Self::from_files(&[checkpoint], &dir.join("config.json"))
+        let config = dir.join("config.json");
+        let [single, index, pth] =
+            ["model.safetensors", INDEX_FILE, "model.pth"].map(|name| dir.join(name));
+        if single.is_file() {
+            return Self::from_files(&[single], &config);
+        }
+        if index.is_file() {
+            return Self::from_index(&index, &config);
+        }
+        if pth.is_file() {
+            return Self::from_files(&[pth], &config);
+        }
+        Err(Error::not_found(format!(
+            "{}: holds no model.safetensors, {INDEX_FILE} or model.pth",
+            dir.display()
+        )))
+    }
+
+    /// Opens the shards of an index, which lie beside it.
+    fn from_index(index: &Path, config: &Path) -> Result<Self> {
+        let parsed = Index::from_json(&read_json(index)?).at(index.display())?;
+        let files: Vec<_> = parsed
+            .files()
+            .iter()
+            .map(|name| index.with_file_name(name))
+            .collect();
+        let model = Self::from_files(&files, config)?;
+        for (name, file) in parsed.files().iter().zip(&model.files) {
+            parsed.check(name, file.tensors()).at(file.name())?;
+        }
+        Ok(model)
     }
 
     /// Opens checkpoint files that together hold a model, with its `config.json`; labels come from
@@ -113,17 +131,22 @@ impl LocalModel {
     ///
     /// # Errors
     /// As [`load::load`].
-    pub fn load(self, device: &Device) -> Result<Box<dyn Engine>> {
+    pub fn load(self, device: &Device, precision: Precision) -> Result<Box<dyn Engine>> {
         let blocks = self.config.blocks_to_run();
-        self.load_blocks(blocks, device)
+        self.load_blocks(blocks, device, precision)
     }
 
     /// Loads the first `blocks` blocks.
     ///
     /// # Errors
     /// As [`load::load`].
-    pub fn load_blocks(mut self, blocks: usize, device: &Device) -> Result<Box<dyn Engine>> {
-        engine::load(&mut self.files, self.config, blocks, device)
+    pub fn load_blocks(
+        mut self,
+        blocks: usize,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Box<dyn Engine>> {
+        engine::load(&mut self.files, self.config, blocks, precision, device)
     }
 }
 

@@ -8,16 +8,20 @@
 //! | [`content`], `open` | which of them a file is, by its first bytes |
 //! | [`checkpoint`] | one face for both kinds of file |
 //! | [`layout`] | which tensors an AIM checkpoint holds, and of what shape |
+//! | [`index`] | which files a model is in |
 //! | [`inventory`] | files against that layout, strictly |
-//! | [`assemble`] | bytes of one tensor after the other to parameters on the device |
+//! | `collect` | the values of one tensor, as its bytes arrive |
+//! | [`assemble`] | one tensor after the other to parameters on the device, quantised on the way |
 //! | [`load`] | open files into the model |
 //! | [`local`] | a model's folder: configuration, checkpoint, labels |
 //! | [`remote`] | a model on a server, in chunks |
 
 pub mod assemble;
 pub mod checkpoint;
+mod collect;
 pub mod content;
 pub mod dtype;
+pub mod index;
 pub mod inventory;
 pub mod layout;
 pub mod load;

@@ -7,7 +7,7 @@ use aim_web::weights::dtype::Dtype;
 use aim_web::weights::layout;
 
 /// Nearly normal values of mean 0 and deviation 1: splitmix64, started at FNV-1a-64 of `seed/name`.
-fn normal(seed: &str, name: &str, count: usize) -> impl Iterator<Item = f64> {
+pub fn normal(seed: &str, name: &str, count: usize) -> impl Iterator<Item = f64> {
     let mut state = 0xCBF2_9CE4_8422_2325_u64;
     for byte in seed.bytes().chain([b'/']).chain(name.bytes()) {
         state = (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);

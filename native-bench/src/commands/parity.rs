@@ -1,6 +1,7 @@
 //! `aim-bench parity`: the model's outputs against those of a reference.
 
 use aim_web::engine::{HostOutput, HostTensor};
+use aim_web::precision::Precision;
 use aim_web::weights::dtype::Dtype;
 use aim_web::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -9,8 +10,17 @@ use crate::args::Parity;
 use crate::tensors::TensorFile;
 use crate::{engine, model, output};
 
-const CPU_TOLERANCE: f64 = 1e-5;
-const GPU_TOLERANCE: f64 = 1e-4;
+/// What may be off without a word, by device and precision. In few bits a model differs by what its
+/// weights have lost; random weights lose as much as this.
+const fn tolerance(precision: Precision, is_gpu: bool) -> f64 {
+    match precision {
+        Precision::Fp16 => 1e-2,
+        Precision::Q8 => 1e-1,
+        Precision::Q4 => 1.0,
+        Precision::Fp32 | Precision::Auto if is_gpu => 1e-4,
+        Precision::Fp32 | Precision::Auto => 1e-5,
+    }
+}
 
 /// How far one output is off.
 #[derive(Serialize)]
@@ -73,11 +83,7 @@ pub fn run(args: &Parity) -> Result<()> {
         ));
     }
     let (engine, device) = engine::load(model, blocks, &args.model)?;
-    let default = if device.is_gpu() {
-        GPU_TOLERANCE
-    } else {
-        CPU_TOLERANCE
-    };
+    let default = tolerance(engine.precision(), device.is_gpu());
     let tolerance = args.tolerance.unwrap_or(default);
 
     let HostOutput { logits, features } = engine::run(&*engine, &device, input, &layers)?;
@@ -104,7 +110,8 @@ pub fn run(args: &Parity) -> Result<()> {
     if args.json {
         output::print_json(&comparisons)?;
     } else {
-        println!("{}, tolerance {tolerance:.0e}", device.name());
+        let dtype = engine.precision();
+        println!("{}, {dtype}, tolerance {tolerance:.0e}", device.name());
         for Comparison {
             name,
             error,

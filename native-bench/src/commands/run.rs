@@ -34,10 +34,16 @@ pub fn run(args: &Run) -> Result<()> {
         output::print_json(&json!({
             "output": args.output,
             "device": device.name(),
+            "dtype": engine.precision().name(),
             "tensors": written,
         }))?;
     } else {
-        println!("{} ({})", args.output.display(), device.name());
+        println!(
+            "{} ({}, {})",
+            args.output.display(),
+            device.name(),
+            engine.precision()
+        );
         for (name, tensor) in &tensors {
             println!("  {name} {:?}", tensor.shape);
         }

@@ -116,3 +116,35 @@ fn inputs_that_do_not_fit_are_refused() {
     );
     assert!(line.contains("no tensor `input`"), "{line}");
 }
+
+#[test]
+fn few_bits_are_near_and_say_what_they_are() {
+    let (work, input, reference) = run();
+    let error = |dtype: &str| {
+        let output = work.path().join(format!("{dtype}.safetensors"));
+        let mut program = aim_bench("run");
+        program
+            .args(["--dtype", dtype, "--input"])
+            .arg(&input)
+            .arg("--output")
+            .arg(&output);
+        let report = json(&mut program);
+        let used = report["dtype"].as_str().expect("a name").to_owned();
+        let ours = read_tensor(&output, "logits").1;
+        let logits = read_tensor(&reference, "logits").1;
+        (used, super::relative_error(&ours, &logits))
+    };
+    let (used, exact) = error("fp16");
+    assert_eq!(
+        (used.as_str(), exact),
+        ("fp32", 0.0),
+        "a CPU has no products of fp16"
+    );
+    let ((q8, small), (q4, larger)) = (error("q8"), error("q4"));
+    assert_eq!((q8.as_str(), q4.as_str()), ("q8", "q4"));
+    assert!(0.0 < small && small < 0.05, "q8 {small}");
+    assert!(small < larger && larger < 0.5, "q4 {larger}");
+
+    let mut program = parity(&reference, &input);
+    program.args(["--dtype", "q8"]).assert().success();
+}

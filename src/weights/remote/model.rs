@@ -2,19 +2,19 @@
 
 use std::ops::Range;
 
-use burn::tensor::backend::Backend;
 use futures_util::stream::{self, StreamExt as _};
-use serde::Deserialize;
 
 use super::client::{Client, RemoteFile};
 use super::plan::{self, CHUNK, Chunk};
 use super::progress::{Event, Meter};
 use super::transport::Transport;
 use crate::config::Config;
+use crate::device::backend::AimBackend;
 use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::labels::Labels;
-use crate::model::Aim;
-use crate::weights::assemble::{Arriving, Assembler};
+use crate::precision::Precision;
+use crate::weights::assemble::{Arriving, Assembler, Loaded};
+use crate::weights::index::{INDEX_FILE, Index};
 use crate::weights::inventory::{Inventory, Located};
 use crate::weights::safetensors::Header;
 
@@ -24,8 +24,6 @@ const WINDOW: usize = 4;
 
 /// The checkpoint of a model that is in one file.
 const SINGLE_FILE: &str = "model.safetensors";
-/// The list of files of a model that is in several.
-const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// A model on a server, whose configuration has been read.
 pub struct RemoteModel<'a, T> {
@@ -35,12 +33,6 @@ pub struct RemoteModel<'a, T> {
     pub labels: Labels,
     client: Client<'a, T>,
     files: Vec<String>,
-}
-
-/// `model.safetensors.index.json`, as the hub's libraries write it.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: std::collections::BTreeMap<String, String>,
 }
 
 /// A tensor whose bytes lie in a file.
@@ -71,7 +63,10 @@ impl<'a, T: Transport> RemoteModel<'a, T> {
             .at(client.url(place))?
             .unwrap_or_else(|| Labels::unnamed(config.num_classes));
         let files = match client.text(INDEX_FILE).await? {
-            Some(index) => files(&index).at(client.url(INDEX_FILE))?,
+            Some(index) => {
+                let index = Index::from_json(&index).at(client.url(INDEX_FILE))?;
+                index.files().to_vec()
+            }
             None => vec![SINGLE_FILE.to_owned()],
         };
         Ok(Self {
@@ -87,15 +82,17 @@ impl<'a, T: Transport> RemoteModel<'a, T> {
     ///
     /// # Errors
     /// Those of [`Client::range`], [`Header::parse`], [`Inventory`] and [`Assembler`].
-    pub async fn load<B: Backend>(
+    pub async fn load<B: AimBackend>(
         self,
         blocks: usize,
+        precision: Precision,
         device: &B::Device,
         report: &dyn Fn(Event),
-    ) -> Result<Aim<B>> {
+    ) -> Result<Loaded<B>> {
         let meter = Meter::new(report, 0);
         let mut inventory = Inventory::new(&self.config);
-        let mut model = Assembler::<B>::new(device.clone());
+        let mut model =
+            Assembler::<B>::new(self.config.clone(), blocks, precision, device.clone())?;
         for name in &self.files {
             meter.start(name);
             self.load_file(name, blocks, &mut inventory, &mut model, &meter)
@@ -103,10 +100,10 @@ impl<'a, T: Transport> RemoteModel<'a, T> {
             meter.done();
         }
         inventory.finish().at(self.files.join(", "))?;
-        model.finish(self.config, blocks)
+        model.finish()
     }
 
-    async fn load_file<B: Backend>(
+    async fn load_file<B: AimBackend>(
         &self,
         name: &str,
         blocks: usize,
@@ -187,7 +184,7 @@ impl<'a, T: Transport> RemoteModel<'a, T> {
                     None => match needed.next_if(|next| next.range.start < chunk.range.end) {
                         Some(Needed { located, range }) => {
                             let info = &header.tensors()[located.index];
-                            (Arriving::new(located.spec, info).at(&url)?, range)
+                            (model.begin(located, info).at(&url)?, range)
                         }
                         None => break,
                     },
@@ -218,28 +215,5 @@ impl<'a, T: Transport> RemoteModel<'a, T> {
                 bytes.len()
             ),
         ))
-    }
-}
-
-/// The files of an index, each once, in the order of their names, which is the order of the model.
-fn files(index: &str) -> Result<Vec<String>> {
-    let index: Index = serde_json::from_str(index)
-        .map_err(|error| Error::format(format!("is no index of shards: {error}")))?;
-    let mut files: Vec<String> = index.weight_map.into_values().collect();
-    files.sort_unstable();
-    files.dedup();
-    let is_plain = |file: &String| {
-        file.ends_with(".safetensors")
-            && !file.starts_with('.')
-            && file
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    };
-    match files.iter().find(|file| !is_plain(file)) {
-        Some(file) => Err(Error::format(format!(
-            "names {file:?}, which is no safetensors file beside it"
-        ))),
-        None if files.is_empty() => Err(Error::format("lists no files")),
-        None => Ok(files),
     }
 }

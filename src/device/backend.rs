@@ -1,0 +1,59 @@
+//! What the model asks of a backend beyond burn's own operations.
+
+use std::fmt::Debug;
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+use crate::error::Result;
+use crate::precision::Place;
+use crate::quant::{HalfMatrix, QuantMatrix};
+
+/// A backend of burn that also multiplies with matrices which stay packed on its device.
+pub trait AimBackend: Backend {
+    /// A packed matrix on its device.
+    type Packed: Clone + Debug;
+
+    /// What the backend means for the choice of a precision.
+    const PLACE: Place;
+
+    /// Whether a device can hold a tensor of so many bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if it can't.
+    fn check_size(bytes: u64, device: &Self::Device) -> Result<()>;
+
+    /// Moves a matrix to a device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the device can't hold a matrix
+    /// of its size or kind.
+    fn pack(matrix: PackedMatrix, device: &Self::Device) -> Result<Self::Packed>;
+
+    /// `y = x Wᵀ`
+    ///
+    /// # Shapes
+    /// - `x`: `[n, d_input]`
+    /// - `w`: `[d_output, d_input]`
+    /// - output: `[n, d_output]`
+    fn packed_matmul(x: Tensor<Self, 2>, w: &Self::Packed) -> Tensor<Self, 2>;
+}
+
+/// A matrix on the host that a backend keeps packed.
+#[derive(Clone, Debug)]
+pub enum PackedMatrix {
+    /// Codes of 4 or 8 bits.
+    Quantised(QuantMatrix),
+    /// 16-bit floats: only where [`Place::halves`].
+    Half(HalfMatrix),
+}
+
+impl PackedMatrix {
+    /// `[d_output, d_input]`
+    pub const fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Quantised(matrix) => [matrix.d_output(), matrix.d_input()],
+            Self::Half(matrix) => [matrix.d_output(), matrix.d_input()],
+        }
+    }
+}
