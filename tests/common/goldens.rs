@@ -1,7 +1,5 @@
 //! The outputs of the reference in `tests/goldens`, and how to compare with them.
 
-use std::path::Path;
-
 use safetensors::{Dtype, SafeTensors};
 
 /// One output of the reference, whole or as samples.
@@ -14,10 +12,7 @@ pub struct Golden {
 
 /// Reads `name` from the file of a case.
 pub fn read(case: &str, name: &str) -> Option<Golden> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/goldens")
-        .join(format!("{case}.safetensors"));
-    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let bytes = file(&format!("{case}.safetensors"));
     let file = SafeTensors::deserialize(&bytes).expect("a golden is a safetensors file");
     if let Ok(tensor) = file.tensor(name) {
         assert_eq!(tensor.dtype(), Dtype::F32);
@@ -47,6 +42,25 @@ pub fn read(case: &str, name: &str) -> Option<Golden> {
         values: f32s(values.data()),
         largest: largest as f32,
     })
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn file(name: &str) -> Vec<u8> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/goldens")
+        .join(name);
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A browser has no files: they are in the test.
+#[cfg(target_family = "wasm")]
+fn file(name: &str) -> Vec<u8> {
+    static GOLDENS: include_dir::Dir<'_> =
+        include_dir::include_dir!("$CARGO_MANIFEST_DIR/../goldens");
+    let file = GOLDENS.get_file(name);
+    file.unwrap_or_else(|| panic!("tests/goldens has no {name}"))
+        .contents()
+        .to_vec()
 }
 
 impl Golden {

@@ -1,5 +1,6 @@
 //! What the integration tests share.
 #![allow(dead_code)] // Each test file uses its own part.
 
+pub mod cases;
 pub mod generator;
 pub mod goldens;

@@ -2,16 +2,27 @@
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+#[cfg(not(target_family = "wasm"))]
 pub fn read(name: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/pictures")
         .join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A browser has no files: they are in the test.
+#[cfg(target_family = "wasm")]
+pub fn read(name: &str) -> Vec<u8> {
+    static PICTURES: include_dir::Dir<'_> =
+        include_dir::include_dir!("$CARGO_MANIFEST_DIR/../pictures");
+    let file = PICTURES.get_file(name);
+    file.unwrap_or_else(|| panic!("tests/pictures has no {name}"))
+        .contents()
+        .to_vec()
 }
 
 /// Every picture file, with its name.
