@@ -5,45 +5,44 @@
 #   pkg-scripts/build-wasm.sh [webgpu] [cpu] [cpu-relaxed]     (default: all)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. pkg-scripts/tools.sh
 
-tools=target/wasm-tools
-version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
-
-# The command has to be of the crate's version.
-if [ "$("$tools/bin/wasm-bindgen" --version 2>/dev/null)" != "wasm-bindgen $version" ]; then
-    cargo install wasm-bindgen-cli --version "$version" --root "$tools"
-fi
-rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
+need_rust
+need_wasm_bindgen
 
 # binaryen's optimiser takes a tenth off; npm brings a current one.
-optimizer=$tools/node_modules/.bin/wasm-opt
+optimizer=$wasm_tools/node_modules/.bin/wasm-opt
 if [ ! -x "$optimizer" ] && command -v npm >/dev/null; then
-    npm install --silent --no-audit --no-fund --prefix "$tools" binaryen@132 || true
+    npm install --silent --no-audit --no-fund --prefix "$wasm_tools" binaryen@132 || true
 fi
 
-build() { # variant, cargo feature, target features
-    local out=www/package/wasm/$1
-    echo "== $1"
-    RUSTFLAGS="--cfg getrandom_backend=\"wasm_js\" -C target-feature=$3" \
-        cargo build --locked --profile wasm --target wasm32-unknown-unknown --package aim-web \
-        --no-default-features --features "$2"
-    rm -rf "$out"
-    "$tools/bin/wasm-bindgen" --target web --out-name aim_web --out-dir "$out" --no-typescript \
-        target/wasm32-unknown-unknown/wasm/aim_web.wasm
+build() { # variant, profile, cargo feature, target features, level of wasm-opt
+    local out=www/package/wasm/$1 artifact=target/wasm32-unknown-unknown/$2/aim_web.wasm
+    step "$1"
+    RUSTFLAGS="--cfg getrandom_backend=\"wasm_js\" -C target-feature=$4" \
+        cargo build --locked --profile "$2" --target wasm32-unknown-unknown --package aim-web \
+        --no-default-features --features "$3"
+    if [ "$out/aim_web_bg.wasm" -nt "$artifact" ]; then return; fi
+    rm -rf "$out" "$out.new"
+    wasm-bindgen --target web --out-name aim_web --out-dir "$out.new" --no-typescript \
+        --remove-name-section --remove-producers-section "$artifact"
     if [ -x "$optimizer" ]; then
-        "$optimizer" -O3 --all-features --disable-custom-descriptors --strip-debug --strip-producers \
-            "$out/aim_web_bg.wasm" -o "$out/aim_web_bg.wasm"
+        # Only what browsers have today: binaryen would also write what none of them reads yet.
+        "$optimizer" "$5" --enable-bulk-memory --enable-multivalue --enable-mutable-globals --enable-nontrapping-float-to-int \
+            --enable-reference-types --enable-sign-ext --enable-simd --enable-relaxed-simd \
+            "$out.new/aim_web_bg.wasm" -o "$out.new/aim_web_bg.wasm"
     else
         echo "without wasm-opt: install npm for a smaller file"
     fi
+    mv "$out.new" "$out"
 }
 
 for variant in "${@:-webgpu cpu cpu-relaxed}"; do
     for name in $variant; do
         case $name in
-            webgpu) build webgpu gpu +simd128 ;;
-            cpu) build cpu cpu +simd128 ;;
-            cpu-relaxed) build cpu-relaxed cpu +simd128,+relaxed-simd ;;
+            webgpu) build webgpu wasm-webgpu gpu +simd128 -Oz ;;
+            cpu) build cpu wasm cpu +simd128 -O2 ;;
+            cpu-relaxed) build cpu-relaxed wasm cpu +simd128,+relaxed-simd -O2 ;;
             *)
                 echo "unknown variant $name: webgpu, cpu or cpu-relaxed" >&2
                 exit 2

@@ -115,7 +115,8 @@ impl<T> At<T> for Result<T> {
 macro_rules! constructors {
     ($($name:ident => $kind:ident),* $(,)?) => {
         impl Error {
-            $(pub(crate) fn $name(message: impl Into<String>) -> Self {
+            $(#[allow(dead_code)] // Not every build raises every kind.
+            pub(crate) fn $name(message: impl Into<String>) -> Self {
                 Self::new(ErrorKind::$kind, message)
             })*
         }

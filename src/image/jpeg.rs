@@ -10,8 +10,13 @@ use ::jpeg_decoder::{Decoder, Error as JpegError, PixelFormat};
 use super::pixels::{MAX_BYTES, check_bytes, check_size, picture, rgb, truncated};
 use crate::{Error, Result};
 
-/// Decodes a JPEG to RGB. Its CMYK and YCCK are inverted, as Adobe writes them and Pillow reads them.
-pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
+/// Decodes a JPEG to RGB, as [`decode`](super::decode()) does: for a build that has no room for the other formats.
+///
+/// CMYK and YCCK are inverted, as Adobe writes them and Pillow reads them.
+///
+/// # Errors
+/// As [`decode`](super::decode()).
+pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     let frame = Frame::find(bytes)?;
     check_size(frame.width, frame.height)?;
     if !matches!(frame.components, 1 | 3 | 4) {

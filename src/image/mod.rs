@@ -31,6 +31,7 @@ mod webp;
 
 pub use self::decode::decode;
 pub use self::geometry::Geometry;
+pub use self::jpeg::decode as decode_jpeg;
 pub use self::normalize::{MEAN, STD};
 pub use self::pixels::MAX_PIXELS;
 pub use self::preprocess::Preprocessor;

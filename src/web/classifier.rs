@@ -35,6 +35,13 @@ struct State {
     warmup_ms: f64,
 }
 
+/// burn keeps every device it was ever given: without this the memory of a GPU would stay taken.
+impl Drop for State {
+    fn drop(&mut self) {
+        self.device.destroy();
+    }
+}
+
 #[wasm_bindgen]
 impl Classifier {
     /// Opens the device, fetches the model, and runs it once.
@@ -168,9 +175,10 @@ impl State {
 async fn unless_lost<T>(device: &Device, future: impl Future<Output = Result<T>>) -> Result<T> {
     let future = std::pin::pin!(future);
     let lost = std::pin::pin!(device.lost());
-    match select(future, lost).await {
-        Either::Left((result, _)) => result,
-        Either::Right((error, _)) => Err(error),
+    // The loss first: burn panics on a read that fails because of it.
+    match select(lost, future).await {
+        Either::Left((error, _)) => Err(error),
+        Either::Right((result, _)) => result,
     }
 }
 
@@ -230,14 +238,23 @@ async fn load(options: Options) -> Result<State> {
     })
 }
 
-/// Runs a grey picture, so that kernels are compiled before the first real one.
+/// Runs a grey picture, so that kernels are compiled before the first real one, and a device that can't
+/// compute is found out.
 async fn warm_up(inner: &Inner) -> Result<()> {
     let size = inner.img_size();
     let grey = HostTensor {
         shape: vec![1, 3, size, size],
         values: vec![0.0; 3 * size * size],
     };
-    inner.logits(grey).await.map(|_| ())
+    let logits = inner.logits(grey).await?;
+    // A driver that compiles a kernel wrongly says nothing about it.
+    if logits.iter().all(|value| value.is_finite()) {
+        Ok(())
+    } else {
+        Err(Error::device_lost(
+            "the model gives no finite numbers on this device; use the CPU, or check the model's weights",
+        ))
+    }
 }
 
 /// An event that is about no file.

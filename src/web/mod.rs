@@ -8,6 +8,7 @@
 //! | `options.rs` | JavaScript's options to Rust's |
 //! | `fetch.rs` | HTTP by the page's `fetch` |
 //! | `timer.rs` | waiting |
+//! | `picture.rs` | JPEG files, decoded as natively |
 //! | `promise.rs` | promises that settle even if Rust panics |
 //! | `error.rs` | errors and progress as JavaScript objects |
 
@@ -16,7 +17,9 @@ mod classifier;
 mod error;
 mod fetch;
 mod options;
+mod picture;
 mod promise;
 mod timer;
 
 pub use classifier::Classifier;
+pub use picture::decode_jpeg;

@@ -28,13 +28,13 @@ pub(super) fn promise<F>(future: F) -> Promise
 where
     F: Future<Output = Result<JsValue, JsValue>> + 'static,
 {
-    install_hook();
+    let ready = ready();
     let mut settle = None;
     let promise = Promise::new(&mut |resolve, reject| settle = Some((resolve, reject)));
     let Some((resolve, reject)) = settle else {
         return promise; // `Promise` calls its executor at once.
     };
-    if let Some(error) = poisoned() {
+    if let Err(error) = ready {
         let _ = reject.call1(&JsValue::UNDEFINED, &error);
         return promise;
     }
@@ -52,9 +52,10 @@ where
     promise
 }
 
-/// The error of every call after a panic.
-pub(super) fn poisoned() -> Option<JsValue> {
-    PANIC.with_borrow(|message| message.as_deref().map(error_of_panic))
+/// Makes panics known to their callers; after one, the error of every later call.
+pub(super) fn ready() -> Result<(), JsValue> {
+    install_hook();
+    PANIC.with_borrow(|message| message.as_deref().map(error_of_panic).map_or(Ok(()), Err))
 }
 
 fn error_of_panic(message: &str) -> JsValue {

@@ -6,22 +6,37 @@ use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-/// Ends after `duration`.
+/// Ends after `duration`. If it is dropped before, its timer is cleared: Node stays for every timer that is set.
 pub(super) async fn sleep(duration: Duration) {
     let milliseconds = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+    let mut timer = Timer(JsValue::UNDEFINED);
     let promise = Promise::new(&mut |resolve, _| {
-        let global = js_sys::global();
-        let set_timeout = Reflect::get(&global, &"setTimeout".into())
-            .ok()
-            .and_then(|value| value.dyn_into::<Function>().ok());
-        let started = set_timeout
-            .map(|set_timeout| set_timeout.call2(&global, &resolve, &milliseconds.into()));
-        if !matches!(started, Some(Ok(_))) {
+        match call("setTimeout", &resolve, &milliseconds.into()) {
+            Some(started) => timer.0 = started,
             // No timers here: do not wait rather than wait for ever.
-            let _ = resolve.call0(&JsValue::UNDEFINED);
+            None => {
+                let _ = resolve.call0(&JsValue::UNDEFINED);
+            }
         }
     });
     let _ = JsFuture::from(promise).await;
+    drop(timer);
+}
+
+/// What `setTimeout` gave: a number, or an object in Node.
+struct Timer(JsValue);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        call("clearTimeout", &self.0, &JsValue::UNDEFINED);
+    }
+}
+
+/// Calls a global function, if it is there.
+fn call(name: &str, first: &JsValue, second: &JsValue) -> Option<JsValue> {
+    let global = js_sys::global();
+    let function: Function = Reflect::get(&global, &name.into()).ok()?.dyn_into().ok()?;
+    function.call2(&global, first, second).ok()
 }
 
 /// Milliseconds since some moment in the past.

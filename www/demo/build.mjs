@@ -1,6 +1,6 @@
 // Lays out www/demo/dist: a folder that any static host can serve, below any path.
 // `--serve [PORT]` serves it and says the address.
-import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -19,14 +19,27 @@ for (const [folder, how] of [
 rmSync(at('dist'), { recursive: true, force: true });
 mkdirSync(at('dist/aim-web'), { recursive: true });
 cpSync(at('src'), at('dist'), { recursive: true });
+// The samples are test photographs of the embedded model: what it names rightly, and was not trained on.
+const PHOTOS = at('../../tests/photos/');
+mkdirSync(at('dist/samples'));
+for (const label of ['2', '5', 'dress', 'shoes', 'hat', 't-shirt']) {
+  const [first] = readdirSync(PHOTOS + label).filter((file) => file.endsWith('.jpg')).sort();
+  cpSync(`${PHOTOS}${label}/${first}`, at(`dist/samples/${label}.jpg`));
+}
 cpSync(`${PACKAGE}dist`, at('dist/aim-web/dist'), { recursive: true, filter: (path) => !path.endsWith('.d.ts') && !path.endsWith('workerd.js') });
 cpSync(`${PACKAGE}wasm`, at('dist/aim-web/wasm'), { recursive: true, filter: (path) => !path.endsWith('.ts') });
 cpSync(`${PACKAGE}models`, at('dist/aim-web/models'), { recursive: true });
 
 if (process.argv[2] === '--serve') {
   const { serve } = await import('../package/tests/lib/server.mjs');
-  const { url } = await serve({ '/': at('dist/') }, { port: Number(process.argv[3] ?? 8080) });
-  console.log(`aim-web runs at ${url}`);
+  const port = Number(process.argv[3] ?? 8080);
+  try {
+    const { url } = await serve({ '/': at('dist/') }, { port });
+    console.log(`aim-web runs at ${url}`);
+  } catch (error) {
+    console.error(error.code === 'EADDRINUSE' ? `port ${port} is taken: give another one` : `the page can't be served: ${error.message}`);
+    process.exit(1);
+  }
 } else {
   console.log('www/demo/dist is ready');
 }

@@ -27,6 +27,8 @@ export function notice(key, { title, text, detail, action, bad = false }) {
     box.append(more);
   }
   place.append(box);
+  // Whoever pressed a button further down would not see it.
+  if (bad) box.scrollIntoView({ block: 'nearest' });
 }
 
 /** Takes a message away. */

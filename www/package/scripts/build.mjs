@@ -1,9 +1,9 @@
 // Builds dist/ from src/, and brings in the model and the licences. wasm/ comes from pkg-scripts/build-wasm.sh.
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { build, transform } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const tree = fileURLToPath(new URL('../../..', import.meta.url));
@@ -11,10 +11,22 @@ const at = (path) => `${root}${path}`;
 
 rmSync(at('dist'), { recursive: true, force: true });
 
-const common = { bundle: true, format: 'esm', target: 'es2022', outdir: at('dist'), logLevel: 'warning' };
+const common = { bundle: true, format: 'esm', target: 'es2022', outdir: at('dist'), minify: true, logLevel: 'warning' };
 await build({ ...common, entryPoints: [at('src/index.ts'), at('src/worker.ts')], splitting: true, chunkNames: 'chunk-[hash]' });
 // One file, because every module of a workerd deployment is listed by hand.
 await build({ ...common, entryPoints: [at('src/workerd.ts')], external: ['../wasm/*'] });
+
+// Bundlers must leave imports of a variable alone; minifying drops the comments that tell them.
+for (const file of readdirSync(at('dist'))) {
+  const text = readFileSync(at(`dist/${file}`), 'utf8');
+  writeFileSync(at(`dist/${file}`), text.replace(/\bimport\((?=[\w$]+\))/g, 'import(/* @vite-ignore */ /* webpackIgnore: true */ '));
+}
+
+// The other half of the JavaScript: what wasm-bindgen wrote.
+for (const variant of existsSync(at('wasm')) ? readdirSync(at('wasm')) : []) {
+  const glue = at(`wasm/${variant}/aim_web.js`);
+  if (existsSync(glue)) writeFileSync(glue, (await transform(readFileSync(glue, 'utf8'), { minify: true, target: 'es2022' })).code);
+}
 
 execFileSync(process.execPath, [at('node_modules/typescript/bin/tsc'), '-p', at('tsconfig.json')], { stdio: 'inherit' });
 pruneTypes();

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { CHROME } from '../tests/lib/chrome.mjs';
-import { PHOTOS, photographs } from '../tests/lib/site.mjs';
+import { AIM_BENCH, PHOTOS, photographs } from '../tests/lib/site.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const run = (command, args) => {
@@ -33,6 +33,7 @@ if (files.some((file) => !file.startsWith('unit'))) {
     if (!existsSync(wasm) || statSync(wasm).size < 50_000) missing.push(`www/package/wasm/${build}: run pkg-scripts/build-wasm.sh`);
   }
   if (!existsSync(`${root}models/aim-tiny/model.safetensors`)) missing.push('models/aim-tiny/model.safetensors: the embedded model');
+  if (files.some((file) => file.includes('parity')) && !existsSync(AIM_BENCH)) missing.push(`${AIM_BENCH}: cargo build --release -p native-bench`);
   if (photographs().length === 0) missing.push(`test photographs: there are none in ${PHOTOS} (set AIM_WEB_PHOTOS to a folder of CLASS/*.jpg)`);
   if (missing.length > 0) {
     console.error(`The tests can't run. Missing:\n- ${missing.join('\n- ')}`);

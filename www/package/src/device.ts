@@ -8,6 +8,8 @@ export type Build = 'webgpu' | 'cpu' | 'cpu-relaxed';
 export interface Choice {
   build: Build;
   reason: string;
+  /** What the browser calls the GPU. */
+  adapter?: string;
 }
 
 // (func (result v128) i32.const 0, i8x16.splat, i8x16.popcnt)
@@ -31,12 +33,12 @@ export async function choose(device: Device): Promise<Choice> {
   const found = await findAdapter();
   if (device === 'webgpu') {
     if (typeof found === 'string') throw new AimError('unsupported', `device 'webgpu': ${found}. Use 'auto' to fall back to the CPU`);
-    return { build: 'webgpu', reason: 'asked for' };
+    return { build: 'webgpu', reason: 'asked for', adapter: nameOf(found) };
   }
   if (typeof found === 'string') return { build: cpuBuild(), reason: found };
   const name = software(found);
   if (name !== undefined) return { build: cpuBuild(), reason: `the only WebGPU adapter is software (${name})` };
-  return { build: 'webgpu', reason: 'a hardware adapter is there' };
+  return { build: 'webgpu', reason: 'a hardware adapter is there', adapter: nameOf(found) };
 }
 
 /** The adapter, or why there is none. */
@@ -53,10 +55,16 @@ async function findAdapter(): Promise<GPUAdapter | string> {
   }
 }
 
+/** What the browser tells of an adapter; often little. */
+function nameOf(adapter: GPUAdapter): string {
+  const info = adapter.info as GPUAdapterInfo | undefined;
+  return [info?.vendor, info?.architecture, info?.device, info?.description].filter(Boolean).join(' ');
+}
+
 /** The name of a software adapter, undefined for hardware. */
 export function software(adapter: GPUAdapter): string | undefined {
   const info = adapter.info as GPUAdapterInfo | undefined;
-  const name = [info?.vendor, info?.architecture, info?.device, info?.description].filter(Boolean).join(' ');
+  const name = nameOf(adapter);
   const fallback = info?.isFallbackAdapter ?? (adapter as GPUAdapter & { isFallbackAdapter?: boolean }).isFallbackAdapter;
   return fallback || SOFTWARE.test(name) ? name || 'fallback adapter' : undefined;
 }

@@ -1,8 +1,9 @@
+import { orCrash } from './crash.js';
 import { type Build, type Choice, choose, cpuBuild } from './device.js';
 import { AimError, abortReason, codeOf, isTrap, messageOf, toError } from './errors.js';
 import type { Frame } from './frames/frame.js';
 import { release } from './frames/frame.js';
-import { pixels } from './frames/pixels.js';
+import { type Decoder, pixels } from './frames/pixels.js';
 import type { Classification, GlueClassifier, GlueLoadOptions, RawProgress } from './glue.js';
 import type { AimInfo } from './info.js';
 import { type Source, source } from './model.js';
@@ -30,6 +31,8 @@ interface Loaded {
   classifier: GlueClassifier;
   /** Rejects when the GPU goes. The CPU has none: workerd objects to a promise that outlives its request. */
   lost: Promise<never> | undefined;
+  /** Its last words, once its classifier is freed. */
+  gone?: AimInfo;
 }
 
 /** The model in this thread. */
@@ -66,9 +69,24 @@ export class LocalEngine implements Engine {
     return engine;
   }
 
-  async #open(choice: Choice, report?: (event: RawProgress) => void, signal?: AbortSignal): Promise<void> {
-    const { model: _, device, wasmUrl, wasmModule, cache, warmup, ...rest } = this.#options;
-    const running = await instance(choice.build, wasmUrl, wasmModule);
+  /** The instance of the wanted build, or of the next best where that one is not served. */
+  async #start(wanted: Choice): Promise<{ choice: Choice; running: Instance }> {
+    const { device, wasmUrl, wasmModule } = this.#options;
+    for (let choice = wanted; ; ) {
+      try {
+        return { choice, running: await instance(choice.build, wasmUrl, wasmModule) };
+      } catch (error) {
+        if (codeOf(error) !== 'not_found') throw error;
+        if (choice.build === 'webgpu' && device === 'auto') choice = { build: cpuBuild(), reason: 'the WebGPU build is not served here' };
+        else if (choice.build === 'cpu-relaxed') choice = { ...choice, build: 'cpu' };
+        else throw error;
+      }
+    }
+  }
+
+  async #open(wanted: Choice, report?: (event: RawProgress) => void, signal?: AbortSignal): Promise<void> {
+    const { device, cache, warmup, ...rest } = this.#options;
+    const { choice, running } = await this.#start(wanted);
     if (signal?.aborted) throw abortReason(signal);
     // An abort of its own, so that a model over the runtime's limit ends before its bytes arrive.
     const stop = new AbortController();
@@ -98,7 +116,7 @@ export class LocalEngine implements Engine {
     let classifier: GlueClassifier;
     const loading = running.glue.Classifier.load(options);
     try {
-      classifier = await Promise.race([loading, aborted(stop.signal)]);
+      classifier = await orCrash(Promise.race([loading, aborted(stop.signal)]));
     } catch (error) {
       if (stop.signal.aborted) {
         // A load that was past its last check still ends in a model, which nobody wants now.
@@ -115,7 +133,7 @@ export class LocalEngine implements Engine {
       choice.build === 'webgpu'
         ? classifier.lost().then((error) => Promise.reject(toError(error, 'device_lost')))
         : undefined;
-    const loaded = { choice, instance: running, classifier, lost };
+    const loaded: Loaded = { choice, instance: running, classifier, lost };
     this.#loaded = loaded;
     lost?.catch((error: unknown) => {
       if (!this.#end && this.#loaded === loaded) void this.#recover(loaded, error).catch(() => undefined);
@@ -123,10 +141,12 @@ export class LocalEngine implements Engine {
   }
 
   get info(): AimInfo {
-    const { choice, classifier } = this.#loaded;
-    const { imgSize, device: _, ...info } = classifier.info();
+    const { choice, classifier, gone } = this.#loaded;
+    if (gone) return gone;
+    const { imgSize, device: _, adapter, ...info } = classifier.info();
     return {
       ...info,
+      adapter: adapter || (choice.adapter ?? ''),
       model: this.#source.name,
       device: choice.build === 'webgpu' ? 'webgpu' : 'wasm',
       build: choice.build,
@@ -154,6 +174,7 @@ export class LocalEngine implements Engine {
   }
 
   async destroyDevice(): Promise<void> {
+    await this.#recovery;
     this.#loaded.classifier.destroyDevice();
   }
 
@@ -162,7 +183,7 @@ export class LocalEngine implements Engine {
     this.#end = new AimError('disposed', 'this classifier was disposed of: make a new one by AimClassifier.fromPretrained()');
     await this.#turns.settled();
     await this.#recovery?.catch(() => undefined);
-    await free(this.#loaded);
+    this.#free(this.#loaded);
   }
 
   /** One request after the other: the model has one device. */
@@ -171,7 +192,7 @@ export class LocalEngine implements Engine {
     try {
       return await this.#turns.take(signal, async () => {
         taken = true;
-        const input = await pixels(frame, signal);
+        const input = await pixels(frame, this.#decoder(), signal);
         for (;;) {
           await this.#recovery;
           if (this.#end) throw this.#end;
@@ -179,18 +200,42 @@ export class LocalEngine implements Engine {
           const loaded = this.#loaded;
           try {
             const answer = work(loaded.classifier, input);
-            return await (loaded.lost ? Promise.race([answer, loaded.lost]) : answer);
+            return await orCrash(loaded.lost ? Promise.race([answer, loaded.lost]) : answer);
           } catch (error) {
-            const lost = codeOf(error) === 'device_lost';
+            const stopped = isTrap(error) || codeOf(error) === 'device_lost';
+            if (!stopped || this.#end) throw toError(error, 'unsupported');
             // A processor is not lost: there it is the wasm module that stopped.
-            if (isTrap(error) || (lost && loaded.choice.build !== 'webgpu')) throw this.#trap(loaded.instance, error);
-            if (!lost || this.#end) throw toError(error, 'unsupported');
+            if (loaded.choice.build !== 'webgpu') throw this.#trap(loaded.instance, error);
             await this.#recover(loaded, error);
           }
         }
       });
     } finally {
       if (!taken) release(frame);
+    }
+  }
+
+  #decoder(): Decoder | undefined {
+    const where = this.#loaded.instance;
+    const { decodeJpeg } = where.glue;
+    return (
+      decodeJpeg &&
+      ((bytes) => {
+        try {
+          return decodeJpeg(bytes);
+        } catch (error) {
+          throw isTrap(error) ? this.#trap(where, error) : toError(error, 'image');
+        }
+      })
+    );
+  }
+
+  #free(loaded: Loaded): void {
+    try {
+      loaded.gone = this.info;
+      loaded.classifier.free();
+    } catch {
+      // A read of a dead device may still hold it; the memory goes with the instance.
     }
   }
 
@@ -206,9 +251,11 @@ export class LocalEngine implements Engine {
     if (this.#loaded !== from) return Promise.resolve();
     this.#recovery ??= (async () => {
       const again: Choice[] = [{ build: cpuBuild(), reason: `the GPU was lost: ${messageOf(cause)}` }];
-      if (!this.#rebuilt) again.unshift({ build: 'webgpu', reason: 'rebuilt after the GPU was lost' });
+      if (!this.#rebuilt) again.unshift({ ...from.choice, reason: 'rebuilt after the GPU was lost' });
       this.#rebuilt = true;
-      await free(from);
+      // A read that was pending may have trapped, now or in a moment: the next device gets an instance of its own.
+      from.instance.poison();
+      this.#free(from);
       let last: unknown = cause;
       for (const choice of again) {
         try {
@@ -239,12 +286,4 @@ function aborted(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
     signal.addEventListener('abort', () => reject(abortReason(signal) as Error), { once: true });
   });
-}
-
-async function free({ classifier }: Loaded): Promise<void> {
-  try {
-    classifier.free();
-  } catch {
-    // A read of a dead device may still hold it; the memory goes with the instance.
-  }
 }

@@ -2,9 +2,18 @@
 export interface Glue {
   default(input: { module_or_path: WebAssembly.Module }): Promise<unknown>;
   Classifier: { load(options: GlueLoadOptions): Promise<GlueClassifier> };
+  /** Decodes a JPEG file as natively, without orientation and colour profile. */
+  decodeJpeg?(bytes: Uint8Array): RawPicture;
   /** Left out by a build that keeps no cache. */
   listCached?(): Promise<CachedModel[]>;
   deleteCached?(model?: string): Promise<void>;
+}
+
+/** A decoded picture: 3 bytes a pixel. */
+export interface RawPicture {
+  rgb: Uint8Array;
+  width: number;
+  height: number;
 }
 
 /** How the wasm module fetches, if not by the global `fetch`. */

@@ -37,7 +37,7 @@ export interface LoadOptions {
   cache?: boolean | undefined;
   /** Run in a worker, so that the page never waits; `true` by default where there are workers. */
   worker?: boolean | undefined;
-  /** How many threads the CPU may use, where the page is cross-origin isolated. */
+  /** How many threads the CPU may use; without effect in this version, which uses one. */
   threads?: number | undefined;
   /** The folder that holds `webgpu/`, `cpu/` and `cpu-relaxed/`, if it is not beside this package. */
   wasmUrl?: string | URL | undefined;

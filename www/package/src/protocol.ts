@@ -23,6 +23,4 @@ export type ToPage =
   | { id: number; value: unknown; info: AimInfo | undefined; labels?: string[] }
   | { id: number; error: WireError }
   /** The device was replaced. */
-  | { info: AimInfo }
-  /** The worker can't go on. */
-  | { fatal: WireError };
+  | { info: AimInfo };

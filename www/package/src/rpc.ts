@@ -84,7 +84,6 @@ export class Rpc {
   }
 
   #hear(message: ToPage): void {
-    if ('fatal' in message) return this.end(fromWire(message.fatal));
     if (!('id' in message)) return this.#changed?.(message.info);
     const pending = this.#pending.get(message.id);
     // An answer that was given up meanwhile.

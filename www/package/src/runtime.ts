@@ -50,10 +50,11 @@ export function instance(build: Build, wasmUrl: string | undefined, wasmModule: 
   const running = instances.get(key);
   if (running) return running;
   const poison = () => {
+    if (instances.get(key) !== started) return;
     instances.delete(key);
     generation += 1;
   };
-  const started = start(build, wasmUrl, wasmModule).then((glue) => ({ build, glue, poison }));
+  const started: Promise<Instance> = start(build, wasmUrl, wasmModule).then((glue) => ({ build, glue, poison }));
   instances.set(key, started);
   // A failed start is not remembered: the next load tries again.
   started.catch(() => instances.delete(key));
@@ -74,7 +75,11 @@ async function start(build: Build, wasmUrl: string | undefined, wasmModule: WebA
   const urls = wasmUrl
     ? { glue: `${wasmUrl}${build}/aim_web.js`, wasm: `${wasmUrl}${build}/aim_web_bg.wasm` }
     : { glue: BUILDS[build].glue().href, wasm: BUILDS[build].wasm().href };
-  const [glue, module] = await Promise.all([importGlue(urls.glue), wasmModule ?? compile(urls.wasm)]);
+  const loading = importGlue(urls.glue);
+  // The error of the wasm file says more than that of an import.
+  loading.catch(() => undefined);
+  const module = wasmModule ?? (await compile(urls.wasm));
+  const glue = await loading;
   await glue.default({ module_or_path: module });
   return glue;
 }

@@ -1,5 +1,6 @@
+import { crashed } from './crash.js';
 import { LocalEngine } from './engine.js';
-import { AimError, isTrap, messageOf, toWire } from './errors.js';
+import { AimError, isTrap, toWire } from './errors.js';
 import { deleteCachedHere, listCachedHere } from './local-cache.js';
 import type { Call, ToPage, ToWorker } from './protocol.js';
 
@@ -15,13 +16,12 @@ scope.addEventListener('message', (event) => {
   else void answer(message.id, message.call);
 });
 
-// A trap inside a future of the wasm module reaches nobody's promise: without this its caller would wait for good.
 for (const type of ['error', 'unhandledrejection']) {
   scope.addEventListener(type, (event) => {
     const error = 'reason' in event ? event.reason : (event as ErrorEvent).error;
     if (!isTrap(error)) return;
     event.preventDefault();
-    scope.postMessage({ fatal: toWire(new AimError('device_lost', `the engine stopped after an internal error (${messageOf(error)}): make a new classifier by AimClassifier.fromPretrained()`, { cause: error })) });
+    crashed(error);
   });
 }
 

@@ -3,13 +3,14 @@ import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { serve } from './lib/server.mjs';
-import { PACKAGE, SAMPLES, site } from './lib/site.mjs';
+import { PACKAGE, photograph, site } from './lib/site.mjs';
 
 const run = promisify(execFile);
-const PICTURES = [['hand-2.jpg', '2'], ['hand-5.jpg', '5'], ['dress.jpg', 'dress'], ['shoes.jpg', 'shoes']];
+const LABELS = ['2', '5', 'dress', 'shoes'];
 
 /** A model of 2 GB as far as its header says; nobody should come to read it. */
 async function hugeModel() {
@@ -78,9 +79,9 @@ function checkLines(output, label) {
 describe('node', () => {
   const node = (...args) => run(process.execPath, ['examples/node/classify.mjs', ...args], { cwd: PACKAGE });
 
-  for (const [picture, label] of PICTURES) {
-    test(`names ${picture}`, async () => {
-      const { stdout, stderr } = await node(SAMPLES + picture);
+  for (const label of LABELS) {
+    test(`names ${label}`, async () => {
+      const { stdout, stderr } = await node(photograph(label));
       assert.equal(stderr, '');
       checkLines(stdout, label);
     });
@@ -89,18 +90,22 @@ describe('node', () => {
   test('a model from a folder and from a server', async () => {
     const served = await site();
     try {
-      const { stdout } = await node(`${SAMPLES}hat.jpg`, `${served.url}small/`);
+      const { stdout } = await node(photograph('hat'), `${served.url}small/`);
       assert.match(stdout, /class \d+\n/);
     } finally {
       await served.close();
     }
-    await assert.rejects(node(`${SAMPLES}hat.jpg`, 'file:///nowhere/'), (error) => error.code === 1 && /not_found/.test(error.stderr));
+    await assert.rejects(node(photograph('hat'), 'file:///nowhere/'), (error) => error.code === 1 && /not_found/.test(error.stderr));
   });
 });
 
 describe('deno', () => {
   test('names a picture', async () => {
-    const deno = await run(`${PACKAGE}node_modules/.bin/deno`, ['run', '--no-remote', '--allow-read', '--allow-net', '--allow-env', '--config', 'examples/deno/deno.json', 'examples/deno/classify.js', `${SAMPLES}hand-5.jpg`], { cwd: PACKAGE, env: { ...process.env, NO_COLOR: '1', DENO_NO_UPDATE_CHECK: '1' } });
+    const deno = await run(`${PACKAGE}node_modules/.bin/deno`, ['run', '--no-remote', '--allow-read', '--allow-net', '--allow-env', '--config', 'examples/deno/deno.json', 'examples/deno/classify.js', photograph('5')], {
+      cwd: PACKAGE,
+      // Without the last, the Vulkan loader writes to standard error.
+      env: { ...process.env, NO_COLOR: '1', DENO_NO_UPDATE_CHECK: '1', XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? tmpdir() },
+    });
     checkLines(deno.stdout, '5');
     assert.equal(deno.stderr, '');
   });
@@ -137,32 +142,30 @@ describe('workerd', () => {
     return JSON.parse(text);
   };
 
-  for (const [picture, label] of PICTURES) {
-    test(`the embedded model names a posted ${picture}`, async () => {
-      const result = await post(readFileSync(SAMPLES + picture));
+  for (const label of LABELS) {
+    test(`the embedded model names a posted photograph of ${label}`, async () => {
+      const result = await post(readFileSync(photograph(label)));
       assert.equal(result.length, 5, JSON.stringify(result));
       assert.equal(result[0].label, label);
     });
   }
 
   test('several requests at once', async () => {
-    const results = await Promise.all([...PICTURES, ...PICTURES].map(([picture]) => post(readFileSync(SAMPLES + picture))));
-    assert.deepEqual(results.map(([best]) => best.label), [...PICTURES, ...PICTURES].map(([, label]) => label));
+    const results = await Promise.all([...LABELS, ...LABELS].map((label) => post(readFileSync(photograph(label)))));
+    assert.deepEqual(results.map(([best]) => best.label), [...LABELS, ...LABELS]);
   });
 
   test('bytes that are no picture', async () => {
     assert.equal((await post('nothing')).code, 'image');
-    assert.equal((await post(readFileSync(`${SAMPLES}hand-5.jpg`)))[0].label, '5');
+    assert.equal((await post(readFileSync(photograph('5'))))[0].label, '5');
   });
 
   test('a model over 128 MB: out_of_memory at once, not after its download', async () => {
     const huge = await hugeModel();
     try {
-      const start = Date.now();
-      const result = await post(readFileSync(`${SAMPLES}hat.jpg`), `?model=${encodeURIComponent(huge.url)}`);
+      const result = await post(readFileSync(photograph('hat')), `?model=${encodeURIComponent(huge.url)}`);
       assert.equal(result.code, 'out_of_memory', result.message);
       assert.match(result.message, /128 MB/);
-      assert.ok(Date.now() - start < 10_000);
       assert.ok(huge.sent() < 100e6, `${huge.sent()} bytes were sent`);
     } finally {
       await huge.close();

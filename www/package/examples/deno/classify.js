@@ -1,7 +1,6 @@
 // Names a JPEG: deno run --allow-read --allow-net classify.js PICTURE.jpg
 // On WebGPU where `navigator.gpu` has a hardware adapter, else on the CPU.
 import { AimClassifier, AimError } from 'aim-web';
-import jpeg from 'jpeg-js';
 
 const [path, model] = Deno.args;
 if (!path) {
@@ -10,7 +9,7 @@ if (!path) {
 }
 try {
   const aim = await AimClassifier.fromPretrained(model);
-  const picture = jpeg.decode(await Deno.readFile(path), { useTArray: true });
+  const picture = new Blob([await Deno.readFile(path)]);
   for (const { label, score } of await aim.classify(picture)) console.log(`${score.toFixed(4)} ${label}`);
   await aim.dispose();
 } catch (error) {

@@ -1,8 +1,6 @@
 // Names a JPEG on the CPU: node classify.mjs PICTURE.jpg
-// Node has no picture decoder, so one from npm (jpeg-js) turns the file into RGBA bytes.
 import { readFile } from 'node:fs/promises';
 import { AimClassifier, AimError } from 'aim-web';
-import jpeg from 'jpeg-js';
 
 const [path, model] = process.argv.slice(2);
 if (!path) {
@@ -11,7 +9,7 @@ if (!path) {
 }
 try {
   const aim = await AimClassifier.fromPretrained(model);
-  const picture = jpeg.decode(await readFile(path), { useTArray: true });
+  const picture = new Blob([await readFile(path)]);
   for (const { label, score } of await aim.classify(picture)) console.log(`${score.toFixed(4)} ${label}`);
   await aim.dispose();
 } catch (error) {

@@ -20,6 +20,5 @@ const worker :Workerd.Worker = (
     (name = "aim-web/models/aim-tiny/config.json", text = embed "../../models/aim-tiny/config.json"),
     (name = "aim-web/models/aim-tiny/labels.json", text = embed "../../models/aim-tiny/labels.json"),
     (name = "aim-web/models/aim-tiny/model.safetensors", data = embed "../../models/aim-tiny/model.safetensors"),
-    (name = "jpeg-js/decoder.js", commonJsModule = embed "../../node_modules/jpeg-js/lib/decoder.js"),
   ],
 );

@@ -7,7 +7,6 @@ import wasmModule from './aim-web/wasm/cpu/aim_web_bg.wasm';
 import config from './aim-web/models/aim-tiny/config.json';
 import labels from './aim-web/models/aim-tiny/labels.json';
 import weights from './aim-web/models/aim-tiny/model.safetensors';
-import decodeJpeg from './jpeg-js/decoder.js';
 
 const embedded = { 'config.json': config, 'labels.json': labels, 'model.safetensors': weights };
 
@@ -23,13 +22,7 @@ export default {
         ? AimClassifier.fromPretrained(searchParams.get('model'), { wasmModule })
         : (ready ?? AimClassifier.fromPretrained(embedded, { wasmModule })));
       if (!searchParams.has('model')) ready = aim;
-      let picture;
-      try {
-        picture = decodeJpeg(new Uint8Array(await request.arrayBuffer()), { useTArray: true, maxMemoryUsageInMB: 64 });
-      } catch (cause) {
-        throw new AimError('image', `the posted bytes are no JPEG: ${cause.message}`, { cause });
-      }
-      return Response.json(await aim.classify(picture));
+      return Response.json(await aim.classify(await request.blob()));
     } catch (error) {
       if (!(error instanceof AimError)) throw error;
       return Response.json({ code: error.code, message: error.message }, { status: error.code === 'image' ? 400 : 500 });

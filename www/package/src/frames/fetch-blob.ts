@@ -1,10 +1,16 @@
 import { AimError, messageOf } from '../errors.js';
 import { dataUrl } from '../data-url.js';
+import { readFileUrl } from '../files.js';
 
 /** The file at a URL. */
 export async function fetchBlob(url: string, signal?: AbortSignal): Promise<Blob> {
   const inline = dataUrl(url);
   if (inline) return new Blob([inline.bytes], { type: inline.type });
+  if (url.startsWith('file:')) {
+    const bytes = await readFileUrl(url);
+    if (!bytes) throw new AimError('not_found', `there is no picture at ${url}`);
+    return new Blob([bytes]);
+  }
   let response: Response;
   try {
     response = await fetch(url, signal ? { signal } : {});

@@ -33,6 +33,37 @@ function webp(bytes: Uint8Array, view: DataView): { width: number; height: numbe
   return undefined;
 }
 
+/** True if a JPEG says that it has to be turned or mirrored to be upright: EXIF's orientation. */
+export function isTurned(bytes: Uint8Array): boolean {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  try {
+    let at = 2;
+    for (;;) {
+      const marker = view.getUint16(at);
+      const length = view.getUint16(at + 2);
+      // The picture begins, and no EXIF block came before it.
+      if (marker < 0xff01 || marker === 0xffda) return false;
+      if (marker === 0xffe1 && ascii(bytes, at + 4, 'Exif')) return orientation(view, at + 10) > 1;
+      at += 2 + length;
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return false;
+  }
+}
+
+/** The tag 0x0112 of the first directory of a TIFF block; 1 is upright. */
+function orientation(view: DataView, start: number): number {
+  const little = view.getUint16(start) === 0x4949;
+  const directory = start + view.getUint32(start + 4, little);
+  const entries = view.getUint16(directory, little);
+  for (let i = 0; i < entries; i++) {
+    const entry = directory + 2 + 12 * i;
+    if (view.getUint16(entry, little) === 0x0112) return view.getUint16(entry + 8, little);
+  }
+  return 1;
+}
+
 function jpeg(view: DataView): { width: number; height: number } | undefined {
   let at = 2;
   for (;;) {

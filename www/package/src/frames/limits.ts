@@ -3,6 +3,9 @@ import { AimError } from '../errors.js';
 /** The most pixels of a picture: 400 MB as RGBA. */
 export const MAX_PIXELS = 100_000_000;
 
+/** Up to here a JPEG file is decoded as natively; the browser's decoder is faster. */
+export const EXACT_PIXELS = 4_000_000;
+
 /** Refuses a size that can't be classified. */
 export function checkSize(width: number, height: number): void {
   if (!Number.isInteger(width) || !Number.isInteger(height) || width < 1 || height < 1) {

@@ -1,16 +1,20 @@
 import { AimError } from '../errors.js';
+import type { RawPicture } from '../glue.js';
 import { fetchBlob } from './fetch-blob.js';
 import { BITMAP, imageError } from './capture.js';
 import { type Frame, type Pixels, release } from './frame.js';
-import { sizeOf } from './header.js';
-import { checkSize } from './limits.js';
+import { isTurned, sizeOf } from './header.js';
+import { EXACT_PIXELS, checkSize } from './limits.js';
 import { straightPixels } from './straight.js';
 
 /** How far into a file its size is looked for: past a large EXIF or ICC block of a JPEG. */
 const HEADER_BYTES = 1 << 20;
 
+/** Decodes a JPEG file as natively. */
+export type Decoder = (bytes: Uint8Array) => RawPicture;
+
 /** Reads the pixels of a frame, and gives the frame back. */
-export async function pixels(frame: Frame, signal?: AbortSignal): Promise<Pixels> {
+export async function pixels(frame: Frame, decoder?: Decoder, signal?: AbortSignal): Promise<Pixels> {
   try {
     switch (frame.kind) {
       case 'rgba':
@@ -20,9 +24,9 @@ export async function pixels(frame: Frame, signal?: AbortSignal): Promise<Pixels
       case 'video':
         return (await copy(frame.frame)) ?? draw(frame.frame, frame.frame.displayWidth, frame.frame.displayHeight);
       case 'blob':
-        return await decode(frame.blob, 'the picture');
+        return await decode(frame.blob, 'the picture', decoder);
       case 'url':
-        return await decode(await fetchBlob(frame.url, signal), `the picture at ${frame.url}`);
+        return await decode(await fetchBlob(frame.url, signal), `the picture at ${frame.url}`, decoder);
     }
   } catch (error) {
     throw imageError(error, 'the picture');
@@ -31,20 +35,32 @@ export async function pixels(frame: Frame, signal?: AbortSignal): Promise<Pixels
   }
 }
 
-async function decode(blob: Blob, what: string): Promise<Pixels> {
-  if (typeof createImageBitmap !== 'function') {
-    throw new AimError('unsupported', `${what} can't be decoded: this runtime has no picture decoder. Decode it first and pass { data, width, height } of RGBA bytes`);
-  }
+async function decode(blob: Blob, what: string, decoder: Decoder | undefined): Promise<Pixels> {
+  const browser = typeof createImageBitmap === 'function';
   const head = new Uint8Array(await blob.slice(0, HEADER_BYTES).arrayBuffer());
   const size = sizeOf(head);
   if (size) checkSize(size.width, size.height);
+  const jpeg = head[0] === 0xff && head[1] === 0xd8 && decoder !== undefined;
+  // Decoders of JPEG differ by a level or two, which moves scores in the third digit; in a large picture it
+  // averages out. What a browser would turn upright, it should.
+  const exact = jpeg && size !== undefined && size.width * size.height <= EXACT_PIXELS && !isTurned(head);
+  if (jpeg && (exact || !browser)) {
+    try {
+      return opaque(decoder(new Uint8Array(await blob.arrayBuffer())));
+    } catch (error) {
+      if (!browser || (error instanceof AimError && error.code !== 'image')) throw error;
+      // A kind of JPEG that only the browser reads, or one that nobody does.
+    }
+  }
+  if (!browser) {
+    if (!size && !jpeg) throw new AimError('image', `${what} is broken or of no known format${hint(head, blob)}`);
+    throw new AimError('unsupported', `${what} can't be decoded: this runtime decodes JPEG only. Decode it first and pass { data, width, height } of RGBA bytes`);
+  }
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(blob, BITMAP);
   } catch (cause) {
-    const text = new TextDecoder().decode(head.subarray(0, 64)).trimStart();
-    const hint = /^<(!doctype|html)/i.test(text) ? ': it is an HTML page' : ` (${blob.size} bytes${blob.type ? `, ${blob.type}` : ''})`;
-    throw new AimError('image', `${what} is broken or of no format this browser knows${hint}`, { cause });
+    throw new AimError('image', `${what} is broken or of no format this browser knows${hint(head, blob)}`, { cause });
   }
   try {
     checkSize(bitmap.width, bitmap.height);
@@ -52,6 +68,24 @@ async function decode(blob: Blob, what: string): Promise<Pixels> {
   } finally {
     bitmap.close();
   }
+}
+
+/** What bytes that are no picture are instead. */
+function hint(head: Uint8Array, blob: Blob): string {
+  const text = new TextDecoder().decode(head.subarray(0, 64)).trimStart();
+  return /^<(!doctype|html)/i.test(text) ? ': it is an HTML page' : ` (${blob.size} bytes${blob.type ? `, ${blob.type}` : ''})`;
+}
+
+/** Adds an alpha to each pixel. */
+function opaque({ rgb, width, height }: RawPicture): Pixels {
+  const data = new Uint8Array(width * height * 4);
+  for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
+    data[to] = rgb[from]!;
+    data[to + 1] = rgb[from + 1]!;
+    data[to + 2] = rgb[from + 2]!;
+    data[to + 3] = 255;
+  }
+  return { data, width, height };
 }
 
 /** A frame whose pixels are RGB already, as they are. Camera frames are not: the canvas converts them. */

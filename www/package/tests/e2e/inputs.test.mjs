@@ -29,9 +29,9 @@ after(async () => {
 
 describe('the same pixels give the same logits, whatever holds them', () => {
   const INPUTS = {
-    'URL string, absolute': async () => new URL('/samples/hand-2.jpg', location.href).href,
-    'URL string, relative': async () => './samples/hand-2.jpg',
-    'URL object': async () => new URL('/samples/hand-2.jpg', location.href),
+    'URL string, absolute': async () => new URL('/photo/2.jpg', location.href).href,
+    'URL string, relative': async () => './photo/2.jpg',
+    'URL object': async () => new URL('/photo/2.jpg', location.href),
     'Blob': async () => png,
     'File': async () => new File([png], 'p.png'),
     'blob: URL': async () => URL.createObjectURL(png),
@@ -84,7 +84,7 @@ describe('the same pixels give the same logits, whatever holds them', () => {
       const worst = await page.evaluate(async (make) => {
         const input = await new Function(`return (${make})()`)();
         const jpeg = String(input).endsWith('.jpg');
-        const reference = jpeg ? await aim.logits(await (await fetch('/samples/hand-2.jpg')).blob()) : right;
+        const reference = jpeg ? await aim.logits(await (await fetch('/photo/2.jpg')).blob()) : right;
         return difference(await aim.logits(input), reference);
       }, String(make));
       assert.ok(worst <= 1e-6, `off by ${worst}`);
@@ -164,7 +164,7 @@ describe('bad pictures are typed errors, and the classifier goes on', () => {
     'HTML in place of a picture': [async () => './index.html', /HTML page/],
     'a picture that is not there': [async () => './nothing.jpg', /404/, 'not_found'],
     'a server that is not there': [async () => 'http://localhost:9/x.jpg', /could not be fetched/, 'network'],
-    'another origin without CORS': [async () => `${FOREIGN}samples/hat.jpg`, /CORS/, 'network'],
+    'another origin without CORS': [async () => `${FOREIGN}photo/hat.jpg`, /CORS/, 'network'],
     '0x0 pixels': [async () => ({ data: new Uint8Array(), width: 0, height: 0 }), /0 x 0/],
     'a canvas of 0x0': [async () => testCanvasOf(0, 0), /0 x 0/],
     'a header of 20000x20000': [async () => {
@@ -176,7 +176,7 @@ describe('bad pictures are typed errors, and the classifier goes on', () => {
     'too few bytes': [async () => ({ data: new Uint8Array(7), width: 2, height: 2 }), /needs 16 bytes/],
     'a tainted canvas': [async () => {
       const image = new Image();
-      image.src = `${FOREIGN}samples/hat.jpg`;
+      image.src = `${FOREIGN}photo/hat.jpg`;
       await loaded(image);
       const tainted = testCanvas();
       tainted.getContext('2d').drawImage(image, 0, 0);
@@ -184,7 +184,7 @@ describe('bad pictures are typed errors, and the classifier goes on', () => {
     }, /origin/],
     'an image element of another origin': [async () => {
       const image = new Image();
-      image.src = `${FOREIGN}samples/hat.jpg`;
+      image.src = `${FOREIGN}photo/hat.jpg`;
       return image;
     }, /origin/],
     'an image element that failed': [async () => Object.assign(new Image(), { src: './nothing.jpg' }), /no picture/],

@@ -7,7 +7,7 @@ import { open, site } from '../lib/site.mjs';
 let browser;
 let served;
 before(async () => {
-  browser = await launch({ webgpu: 'software' });
+  browser = await launch({ webgpu: 'software', args: ['--js-flags=--expose-gc'] });
   served = await site();
 });
 after(async () => {
@@ -63,6 +63,27 @@ test('asked for: the same answers as the CPU, and only the WebGPU build is fetch
   assert.ok(log.some((path) => path.endsWith('/wasm/webgpu/aim_web_bg.wasm')));
 });
 
+test('dispose gives the GPU back, and the next classifier works', async () => {
+  const { result } = await visit(async () => {
+    const devices = [];
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = async function (...args) {
+      const device = await requestDevice.apply(this, args);
+      devices.push(device);
+      return device;
+    };
+    const canvas = testCanvas();
+    const logits = [];
+    for (let i = 0; i < 2; i++) {
+      const aim = await lib.AimClassifier.fromPretrained('/tiny/', { device: 'webgpu', worker: false });
+      logits.push(await aim.logits(canvas));
+      await aim.dispose();
+    }
+    return { reasons: (await Promise.all(devices.map(({ lost }) => lost))).map(({ reason }) => reason), same: difference(...logits) };
+  });
+  assert.deepEqual(result, { reasons: ['destroyed', 'destroyed'], same: 0 });
+});
+
 describe('a device that is destroyed', () => {
   for (const worker of [true, false]) {
     test(`${worker ? 'in a worker' : 'in the page'}: rebuilt once, then the CPU takes over, and no request is lost`, async () => {
@@ -105,28 +126,41 @@ describe('a device that is destroyed', () => {
   }
 });
 
-test('frames leave the wasm heap and the number of GPU buffers as they were', async () => {
+test('500 frames leave the wasm heap and the number of GPU buffers as they were', async () => {
   const { result } = await visit(async () => {
-    // Counted where the device is, so without a worker.
+    // Counted where the device is, so without a worker. A buffer is gone when it is destroyed or collected.
     let live = 0;
+    const collected = new FinalizationRegistry((destroyed) => {
+      if (!destroyed.done) live -= 1;
+    });
+    const states = new WeakMap();
     const { createBuffer } = GPUDevice.prototype;
     const { destroy } = GPUBuffer.prototype;
     GPUDevice.prototype.createBuffer = function (...args) {
+      const buffer = createBuffer.apply(this, args);
+      const state = { done: false };
+      states.set(buffer, state);
+      collected.register(buffer, state);
       live += 1;
-      return createBuffer.apply(this, args);
+      return buffer;
     };
-    const gone = new WeakSet();
     GPUBuffer.prototype.destroy = function () {
-      if (!gone.has(this)) live -= 1;
-      gone.add(this);
+      const state = states.get(this);
+      if (!state.done) live -= 1;
+      state.done = true;
       return destroy.call(this);
     };
-    const aim = await lib.AimClassifier.fromPretrained('/small/', { device: 'webgpu', worker: false });
+    const aim = await lib.AimClassifier.fromPretrained('/tiny/', { device: 'webgpu', worker: false });
     const canvas = testCanvas();
     const seen = [];
     for (let i = 0; i < 500; i++) {
       await aim.classifyForVideo(canvas, i);
-      if (i % 100 === 99) seen.push({ live, heap: aim.info.wasmBytes });
+      if (i % 100 !== 99) continue;
+      for (let j = 0; j < 3; j++) {
+        gc();
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      seen.push({ live, heap: aim.info.wasmBytes });
     }
     return seen;
   });

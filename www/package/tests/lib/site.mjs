@@ -1,5 +1,6 @@
 // The site that the end-to-end tests visit: the package as built, test pictures, a small model.
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,10 +11,12 @@ const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 export const PACKAGE = at('../../');
 export const DEMO = at('../../../demo/');
-export const SAMPLES = at('../../../demo/src/samples/');
 
 /** The test photographs: CLASS/*.jpg or SET/CLASS/*.jpg below tests/photos, or where AIM_WEB_PHOTOS says. */
 export const PHOTOS = process.env.AIM_WEB_PHOTOS ?? at('../../../../tests/photos/');
+
+/** The program; `cargo build --release -p native-bench` makes it. */
+export const AIM_BENCH = process.env.AIM_BENCH ?? at('../../../../target/release/aim-bench');
 
 /** All photographs with their class, by the name of their folder. */
 export function photographs() {
@@ -24,23 +27,42 @@ export function photographs() {
     .map((file) => ({ file: join(PHOTOS, file), label: file.split('/').at(-2) }));
 }
 
+/** The photograph of a class. */
+export function photograph(label) {
+  return photographs().find((photo) => photo.label === label)?.file ?? assert.fail(`there is no photograph of ${label} in ${PHOTOS}`);
+}
+
 /** Serves the site. `answer` and `headers` as for `serve`. */
 export async function site(options = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'aim-web-site-'));
   writeSmallModel(`${folder}/small`);
+  // One that even a software GPU runs many times a second.
+  writeSmallModel(`${folder}/tiny`, { embed_dim: 32, img_size: 42, num_blocks: 1, probe_layers: [0] });
+  // One photograph a class, under an address that does not change with it.
+  mkdirSync(`${folder}/photo`);
+  for (const label of new Set(photographs().map((photo) => photo.label))) copyFileSync(photograph(label), `${folder}/photo/${label}.jpg`);
   const served = await serve(
-    { '/': at('../e2e/pages/'), '/pkg/': PACKAGE, '/small/': `${folder}/small/`, '/samples/': SAMPLES, '/photos/': PHOTOS, '/pictures/': at('../../../../tests/pictures/'), ...options.mounts },
+    { '/': at('../e2e/pages/'), '/pkg/': PACKAGE, '/small/': `${folder}/small/`, '/tiny/': `${folder}/tiny/`, '/photo/': `${folder}/photo/`, '/photos/': PHOTOS, '/pictures/': at('../../../../tests/pictures/'), ...options.mounts },
     options,
   );
   return { ...served, close: () => (rmSync(folder, { recursive: true, force: true }), served.close()) };
 }
 
-/** Opens a page with the package in `lib`, and passes on what it logs as errors. */
-export async function open(browser, url, { path = 'index.html', context = {} } = {}) {
-  const page = await (await browser.newContext(context)).newPage();
+/** Collects what goes wrong in a page: `page.problems`. */
+export function listen(page) {
   page.problems = [];
   page.on('pageerror', (error) => page.problems.push(String(error)));
-  page.on('console', (message) => message.type() === 'error' && page.problems.push(message.text()));
+  page.on('console', (message) => {
+    // What a model need not have is asked for none the less, and browsers tell of every 404.
+    const optional = /404/.test(message.text()) && /(\.index|manifest)\.json$/.test(message.location().url);
+    if (message.type() === 'error' && !optional) page.problems.push(`${message.text()} ${message.location().url}`);
+  });
+  return page;
+}
+
+/** Opens a page with the package in `lib`, and passes on what it logs as errors. */
+export async function open(browser, url, { path = 'index.html', context = {} } = {}) {
+  const page = listen(await (await browser.newContext(context)).newPage());
   await page.goto(url + path);
   await page.waitForFunction(() => globalThis.ready, null, { timeout: 20_000 }).catch(() => {
     throw new Error(`the page did not start: ${page.problems.join('; ')}`);

@@ -75,7 +75,7 @@ export function smallModel(changes = {}) {
 }
 
 /** Writes the files of the model into a folder. */
-export function writeSmallModel(folder) {
+export function writeSmallModel(folder, changes) {
   mkdirSync(folder, { recursive: true });
-  for (const [name, content] of Object.entries(smallModel())) writeFileSync(`${folder}/${name}`, content);
+  for (const [name, content] of Object.entries(smallModel(changes))) writeFileSync(`${folder}/${name}`, content);
 }

@@ -11,7 +11,7 @@ const { Progress } = await source('progress');
 const { NewestWins } = await source('video');
 const { Turns } = await source('turns');
 const { Rpc } = await source('rpc');
-const { sizeOf } = await source('frames/header');
+const { isTurned, sizeOf } = await source('frames/header');
 const { dataUrl } = await source('data-url');
 const { answer } = await source('local-answer');
 const { cpuBuild, software } = await source('device');
@@ -180,11 +180,10 @@ describe('rpc', () => {
     await assert.rejects(rpc.call({ method: 'listCached' }, { signal: AbortSignal.abort() }), { name: 'AbortError' });
   });
 
-  test('a worker that does not start, stops, or traps: every call ends', async () => {
+  test('a worker that does not start or stops: every call ends', async () => {
     for (const [break_, code, text] of [
       [(port) => port.fail('404'), 'network', /could not be started from w\.js.*worker: false/],
       [(port) => (port.say({ id: 99, value: 1 }), port.fail('boom')), 'device_lost', /stopped: boom/],
-      [(port) => port.say({ fatal: toWire(new AimError('device_lost', 'trap')) }), 'device_lost', /trap/],
     ]) {
       const port = new FakePort();
       const rpc = new Rpc(port, 'w.js');
@@ -229,6 +228,25 @@ describe('small parts', () => {
     assert.equal(sizeOf(bytes([0xff, 0xd8, 0xff, 0xe1])), undefined);
     assert.equal(sizeOf(bytes('hello, this is no picture at all')), undefined);
     assert.equal(sizeOf(new Uint8Array()), undefined);
+  });
+
+  test('whether a JPEG has to be turned', () => {
+    const ascii = (text) => [...text].map((char) => char.charCodeAt(0));
+    const exif = (order, number, value) => {
+      const two = (n) => (order === 'II' ? [n & 255, n >> 8] : [n >> 8, n & 255]);
+      const four = (n) => (order === 'II' ? [...two(n), 0, 0] : [0, 0, ...two(n)]);
+      const tiff = [...ascii(order), ...two(42), ...four(8), ...two(2), ...two(0x010f), ...two(2), ...four(1), 65, 0, 0, 0, ...two(number), ...two(3), ...four(1), ...two(value), 0, 0];
+      const body = [...ascii('Exif'), 0, 0, ...tiff];
+      return Uint8Array.from([0xff, 0xd8, 0xff, 0xe0, 0, 4, 9, 9, 0xff, 0xe1, 0, body.length + 2, ...body, 0xff, 0xda, 0, 2]);
+    };
+    for (const order of ['II', 'MM']) {
+      assert.equal(isTurned(exif(order, 0x0112, 6)), true, order);
+      assert.equal(isTurned(exif(order, 0x0112, 1)), false, order);
+      assert.equal(isTurned(exif(order, 0x0113, 6)), false, order);
+      assert.equal(isTurned(exif(order, 0x0112, 6).subarray(0, 40)), false, order);
+    }
+    assert.equal(isTurned(Uint8Array.from([0xff, 0xd8, 0xff, 0xda, 0, 2])), false);
+    assert.equal(isTurned(Uint8Array.from([0xff, 0xd8, 0, 0, 0, 0])), false);
   });
 
   test('data URLs', () => {
