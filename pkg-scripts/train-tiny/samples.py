@@ -94,7 +94,7 @@ class Batches:
     def fresh_negatives(self, n):
         chosen = torch.randint(0, len(self.squares), (n,)).tolist()
         x = to_unit(np.stack([self.squares[i] for i in chosen]))
-        return warp(x, affine(n, (0.45, 1.0), (0.8, 1.25), 10, 0.0), SIZE)
+        return warp(x, affine(n, (0.6, 1.0), (0.8, 1.25), 10, 0.0), SIZE)
 
     def backgrounds(self, n):
         """Photographs, textures, walls, and scrambled rooms with garments."""
@@ -116,7 +116,7 @@ class Batches:
 
     def draw_neither(self, n):
         """Photographs mostly; then scrambled pictures, made-up ones and empty backgrounds."""
-        photo, scrambled, made, _ = np.random.multinomial(n, [0.6, 0.15, 0.1, 0.15])
+        photo, scrambled, made, _ = np.random.multinomial(n, [0.7, 0.12, 0.06, 0.12])
         shapes = torch.cat([self.clothing.draw(2)[0], self.draw_hands(4)[0]])
         shapes = shapes[torch.randint(0, len(shapes), (n,))]
         return torch.cat([
@@ -128,7 +128,7 @@ class Batches:
 
     def draw(self, n):
         """A dict: pictures, labels; maps of the first ones, logits and features of still fewer."""
-        garments, hands, free_hands = n * 44 // 100, n * 13 // 100, n * 16 // 100
+        garments, hands, free_hands = n * 50 // 100, n * 10 // 100, n * 13 // 100
         known = n * 13 // 100
         x, y, maps, logits, features = self.clothing.draw(garments)
         nx, ny, nmaps, nlogits, nfeatures = self.negatives.draw(known)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from calibrate import calibrate
 from data import (
     DIGITS, GARMENTS, LABELS, Photographs, labelled, resize_and_crop, split_every,
     split_signers, SIZE,
@@ -35,7 +36,7 @@ def arguments():
     parser.add_argument("--work", type=Path, required=True, help="caches and checkpoints")
     parser.add_argument("--output", type=Path, required=True, help="where the model goes")
     parser.add_argument("--pretrain-steps", type=int, default=240)
-    parser.add_argument("--garment-views", type=int, default=4)
+    parser.add_argument("--garment-views", type=int, default=6)
     parser.add_argument("--hand-views", type=int, default=3)
     parser.add_argument("--negative-views", type=int, default=1)
     parser.add_argument("--teacher-epochs", type=int, default=2)
@@ -111,6 +112,7 @@ def finetune_worker(rank, args, work, config, validation, clothing_labels, hand_
         validation=validation, on_check=on_check, rank=rank, workers=args.workers,
     )
     if rank == 0:
+        calibrate(average, batches, validation, log)
         export(average, args.output)
         log(f"wrote {args.output}")
     if args.workers > 1:
