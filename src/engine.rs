@@ -114,7 +114,7 @@ pub fn load(
 /// # Errors
 /// As [`RemoteModel::load`].
 pub async fn fetch<T: Transport>(
-    model: RemoteModel<'_, T>,
+    model: RemoteModel<T>,
     blocks: usize,
     precision: Precision,
     device: &Device,

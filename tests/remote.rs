@@ -15,7 +15,7 @@ use aim_web::weights::checkpoint::Checkpoint;
 use aim_web::weights::remote::client::Client;
 use aim_web::weights::remote::plan::CHUNK;
 use aim_web::weights::remote::{
-    Event, Failure, Location, RemoteModel, Request, Response, Status, Transport,
+    Event, Failure, Location, RemoteModel, Repository, Request, Response, Status, Transport,
 };
 use aim_web::{Error, ErrorKind};
 use common::generator::{self, Generated};
@@ -214,9 +214,9 @@ impl Transport for Server {
 
 fn fetch(server: &Server, report: &dyn Fn(Event)) -> Result<Box<dyn Engine>, Error> {
     let location = Location::new("me/model", None, None)?;
-    let client = Client::new(server, &location, None);
+    let client = Client::new(server, location, None);
     block_on(async {
-        let model = RemoteModel::open(client).await?;
+        let model = RemoteModel::open(Repository::open(client, None).await?).await?;
         let blocks = model.config.blocks_to_run();
         engine::fetch(model, blocks, Precision::Fp32, &Device::Cpu, report).await
     })
@@ -388,9 +388,14 @@ fn shards_are_read_in_the_order_of_their_names() {
         assert_eq!(error.kind(), ErrorKind::Format);
         assert!(error.to_string().contains(part), "{error}");
     }
-    let index = r#"{"weight_map": {"head.k.weight": "model.safetensors"}}"#;
+    let map: serde_json::Map<String, serde_json::Value> = Generated::new("remote", &config())
+        .tensors()
+        .iter()
+        .map(|info| (info.name.clone(), "model.safetensors".into()))
+        .collect();
+    let index = serde_json::json!({ "weight_map": map }).to_string();
     let name = "model.safetensors.index.json".to_owned();
-    server.files.insert(name, index.as_bytes().to_vec());
+    server.files.insert(name, index.into_bytes());
     let model = fetch(&server, &|_| {}).expect("one shard");
     assert_eq!(logits(&*model), expected());
 }

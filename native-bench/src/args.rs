@@ -28,14 +28,21 @@ pub enum Command {
     Inspect(Inspect),
     /// Compare the model's outputs with those of a reference.
     Parity(Parity),
+    /// Write a model as shards that a browser streams, in 4, 8, 16 or 32 bits.
+    Convert(Convert),
+    /// Write a random checkpoint of a released model's size.
+    Synth(Synth),
+    /// The models from servers that are kept on this machine.
+    Cache(Cache),
 }
 
 /// Which model, and where it runs.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Model {
-    /// A directory with config.json and model.safetensors, model.pth or shards with their index,
-    /// or a checkpoint file; without it, the model inside this program.
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["backbone", "head"])]
+    /// A directory with config.json and model.safetensors, shards or model.pth; a checkpoint file;
+    /// a repository of the hub such as user/name or user/name@revision; a URL of a folder or a
+    /// safetensors file; without it, the model inside this program.
+    #[arg(long, value_name = "PATH|NAME|URL", conflicts_with_all = ["backbone", "head"])]
     pub model: Option<String>,
 
     /// Apple's backbone checkpoint; goes with --head.
@@ -175,9 +182,9 @@ pub struct Preprocess {
 
 #[derive(Debug, ClapArgs)]
 pub struct Inspect {
-    /// A model directory or a checkpoint file; without it, what --model or --backbone and --head
+    /// What to look at, as --model takes it; without it, what --model or --backbone and --head
     /// name, or the model inside this program.
-    #[arg(value_name = "PATH", conflicts_with_all = ["model", "backbone", "head"])]
+    #[arg(value_name = "PATH|NAME|URL", conflicts_with_all = ["model", "backbone", "head"])]
     pub path: Option<String>,
 
     #[command(flatten)]
@@ -211,4 +218,77 @@ pub struct Parity {
     /// Write JSON to standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Convert {
+    /// The folder to write.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// Weights that share a scale, in q4 and q8: 32, 64 or 128.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = group_size)]
+    pub group_size: usize,
+
+    /// Replace the folder if it is there and holds a model.
+    #[arg(long)]
+    pub overwrite: bool,
+
+    #[command(flatten)]
+    pub model: Model,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn group_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size @ (32 | 64 | 128)) => Ok(size),
+        _ => Err("must be 32, 64 or 128".to_owned()),
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Synth {
+    /// The released model whose shape it gets: aim-600M, aim-1B, aim-3B or aim-7B.
+    #[arg(long, value_name = "NAME")]
+    pub arch: Family,
+
+    /// The folder to write: 2.7, 4.9, 10.9 or 26 GB.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// Another seed gives other weights.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+
+    /// Replace the folder if it is there and holds a model.
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Cache {
+    #[command(subcommand)]
+    pub action: CacheAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CacheAction {
+    /// Name them and what they take.
+    List {
+        /// Write JSON to standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete the chunks of one, of every revision.
+    Delete {
+        /// Its name on the hub, or its URL.
+        name: String,
+    },
 }

@@ -2,21 +2,30 @@
 
 use aim_web::Result;
 use aim_web::device::{Device, gpu};
-use aim_web::engine::{Engine, HostOutput, HostTensor};
-use aim_web::weights::LocalModel;
+use aim_web::engine::{Engine, HostOutput, HostTensor, fetch};
+use aim_web::weights::remote::Event;
 use futures_util::future::{Either, select};
 use pollster::block_on;
 
 use crate::args::{self, DeviceChoice};
+use crate::model::{Model, Source};
+use crate::remote::Progress;
 
 /// Loads a model with its first `blocks` blocks on the device that the options name.
-pub fn load(
-    model: LocalModel,
-    blocks: usize,
-    args: &args::Model,
-) -> Result<(Box<dyn Engine>, Device)> {
-    // Before a device starts: a broken checkpoint is told at once.
-    model.locate()?;
+pub fn load(model: Model, blocks: usize, args: &args::Model) -> Result<(Box<dyn Engine>, Device)> {
+    let config = model.config;
+    let source = match model.source {
+        Source::Local(mut local) => {
+            local.config = config;
+            // Before a device starts: a broken checkpoint is told at once.
+            local.locate()?;
+            Source::Local(local)
+        }
+        Source::Remote(mut remote) => {
+            remote.config = config;
+            Source::Remote(remote)
+        }
+    };
     let device = match args.device {
         DeviceChoice::Cpu => Device::Cpu,
         DeviceChoice::Gpu => Device::Gpu(block_on(gpu::open(gpu::Adapters::Any))?),
@@ -24,7 +33,19 @@ pub fn load(
             block_on(gpu::open(gpu::Adapters::Hardware)).map_or(Device::Cpu, Device::Gpu)
         }
     };
-    let engine = model.load_blocks(blocks, &device, args.dtype.into())?;
+    let engine = match source {
+        Source::Local(local) => local.load_blocks(blocks, &device, args.dtype.into())?,
+        Source::Remote(remote) => {
+            let progress = Progress::new();
+            let report = |event: Event| progress.show(&event);
+            let engine = wait(
+                &device,
+                fetch(*remote, blocks, args.dtype.into(), &device, &report),
+            );
+            progress.end();
+            engine?
+        }
+    };
     Ok((engine, device))
 }
 

@@ -5,6 +5,7 @@ mod commands;
 mod engine;
 mod model;
 mod output;
+mod remote;
 mod tensors;
 
 use std::process::ExitCode;
@@ -22,6 +23,9 @@ fn main() -> ExitCode {
         Command::Preprocess(args) => commands::preprocess::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
+        Command::Convert(args) => commands::convert::run(&args),
+        Command::Synth(args) => commands::synth::run(&args),
+        Command::Cache(args) => commands::cache::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,18 +2,47 @@
 
 use std::path::{Path, PathBuf};
 
-use aim_web::config::ProbeLayers;
+use aim_web::config::{Config, ProbeLayers};
+use aim_web::labels::Labels;
 use aim_web::weights::LocalModel;
+use aim_web::weights::http::Http;
+use aim_web::weights::remote::RemoteModel;
 use aim_web::{Error, ErrorKind, Result, embedded};
 
 use crate::args;
+use crate::remote::{self, Found};
 
-/// Opens the model that the options name and reads its headers.
-pub fn open(args: &args::Model) -> Result<LocalModel> {
+/// A model whose configuration is known; its weights still lie where they are.
+pub struct Model {
+    pub config: Config,
+    pub labels: Labels,
+    pub source: Source,
+}
+
+/// Where the weights are.
+pub enum Source {
+    Local(LocalModel),
+    Remote(Box<RemoteModel<Http>>),
+}
+
+impl From<LocalModel> for Model {
+    fn from(model: LocalModel) -> Self {
+        Self {
+            config: model.config.clone(),
+            labels: model.labels.clone(),
+            source: Source::Local(model),
+        }
+    }
+}
+
+/// Opens the model that the options name and reads its configuration.
+pub fn open(args: &args::Model) -> Result<Model> {
     let mut model = match (&args.model, &args.backbone, &args.head) {
-        (Some(model), _, _) => open_path(local(model)?, args)?,
-        (None, Some(backbone), Some(head)) => open_files(&[backbone.clone(), head.clone()], args)?,
-        _ => embedded::open()?,
+        (Some(model), _, _) => open_named(model, args)?,
+        (None, Some(backbone), Some(head)) => {
+            open_files(&[backbone.clone(), head.clone()], args)?.into()
+        }
+        _ => embedded::open()?.into(),
     };
     if let Some(layers) = probe_layers(args) {
         model.config = model.config.with_probe_layers(&layers)?;
@@ -21,24 +50,25 @@ pub fn open(args: &args::Model) -> Result<LocalModel> {
     Ok(model)
 }
 
-/// A model on this machine, or why it is none.
-fn local(model: &str) -> Result<&Path> {
+/// A model on this machine, or else on a server.
+fn open_named(model: &str, args: &args::Model) -> Result<Model> {
     let path = Path::new(model);
     if path.exists() {
-        return Ok(path);
+        return open_path(path, args).map(Model::from);
     }
-    if model.contains("://") || model.parse::<aim_web::config::Family>().is_ok() {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "{model}: this version reads models from disk; download it and give its folder"
-            ),
-        ));
+    match remote::open(model, args) {
+        None => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("{model}: no such file or directory"),
+        )),
+        Some(Ok(Found::Snapshot(dir))) => LocalModel::from_dir(&dir).map(Model::from),
+        Some(Ok(Found::Model(remote))) => Ok(Model {
+            config: remote.config.clone(),
+            labels: remote.labels.clone(),
+            source: Source::Remote(remote),
+        }),
+        Some(Err(error)) => Err(error),
     }
-    Err(Error::new(
-        ErrorKind::NotFound,
-        format!("{model}: no such file or directory"),
-    ))
 }
 
 /// Opens a directory or a checkpoint file.

@@ -19,7 +19,7 @@ use crate::device::Device;
 use crate::engine::{self, HostTensor};
 use crate::error::{Error, Result};
 use crate::weights::remote::client::Client;
-use crate::weights::remote::{Event, Location, RemoteModel, Status};
+use crate::weights::remote::{Event, Location, RemoteModel, Repository, Status};
 
 /// A loaded model on its device.
 #[wasm_bindgen]
@@ -194,7 +194,7 @@ async fn load(options: Options) -> Result<State> {
         options.revision.as_deref(),
         options.endpoint.as_deref(),
     )?;
-    let client = Client::new(&fetch, &location, options.token.as_deref());
+    let client = Client::new(fetch, location, options.token.clone());
 
     let bytes_fetched = std::cell::Cell::new(0);
     let report = |event: Event| {
@@ -207,7 +207,8 @@ async fn load(options: Options) -> Result<State> {
         }
     };
     let loading = async {
-        let mut model = RemoteModel::open(client).await?;
+        let repository = Repository::open(client, None).await?;
+        let mut model = RemoteModel::open(repository).await?;
         if let Some(layers) = &options.probe_layers {
             model.config = model.config.with_probe_layers(layers)?;
         }

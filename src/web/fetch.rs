@@ -146,6 +146,8 @@ impl Transport for Fetch {
             content_type: header("content-type"),
             retry_after: header("retry-after"),
             redirected: answer.redirected(),
+            // `fetch` decodes what is compressed.
+            content_encoding: None,
             body,
             cut,
         })

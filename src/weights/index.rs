@@ -61,6 +61,14 @@ impl Index {
         &self.files
     }
 
+    /// The tensors of a file.
+    pub fn tensors_of(&self, file: &str) -> impl Iterator<Item = &str> {
+        self.weight_map
+            .iter()
+            .filter(move |(_, place)| *place == file)
+            .map(|(tensor, _)| tensor.as_str())
+    }
+
     /// Compares a file's own tensors with what the index says is in it.
     ///
     /// # Errors

@@ -134,6 +134,37 @@ impl Inventory {
             .at(file)
     }
 
+    /// What a name stands for; `None` if the model has no such tensor.
+    pub fn spec(&self, name: &str) -> Option<&TensorSpec> {
+        let (place, _) = self.by_name.get(name)?;
+        self.specs.get(*place)
+    }
+
+    /// Takes an index's word for the tensors of a file that is not read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if one is in no AIM model of this
+    /// configuration or was in a file before.
+    pub fn trust(&mut self, file: &str, tensors: &[&str]) -> Result<()> {
+        for name in tensors {
+            let Some(&(place, slot)) = self.by_name.get(*name) else {
+                return Err(self.unknown(name));
+            };
+            let found = &mut self.found[place];
+            let before = match slot {
+                Slot::Tensor => &mut found.tensor,
+                Slot::Scales => &mut found.scales,
+                Slot::Biases => &mut found.biases,
+            };
+            if let Some(before) = before {
+                return Err(Error::format(format!("tensor {name} is also in {before}")));
+            }
+            *before = Some(file.to_owned());
+            found.is_codes |= slot != Slot::Tensor;
+        }
+        Ok(())
+    }
+
     /// Ends the search.
     ///
     /// # Errors

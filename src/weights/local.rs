@@ -114,6 +114,11 @@ impl LocalModel {
         }
     }
 
+    /// The files, to read them.
+    pub fn into_files(self) -> Vec<Box<dyn Checkpoint>> {
+        self.files
+    }
+
     /// The files, in the order given.
     pub fn files(&self) -> &[Box<dyn Checkpoint>] {
         &self.files

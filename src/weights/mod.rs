@@ -13,20 +13,28 @@
 //! | `collect` | the values of one tensor, as its bytes arrive |
 //! | [`assemble`] | one tensor after the other to parameters on the device, quantised on the way |
 //! | [`load`] | open files into the model |
+//! | `shards`, `synth` | natively: a model written as shards, and a random one in Apple's layout |
 //! | [`local`] | a model's folder: configuration, checkpoint, labels |
+//! | [`manifest`] | `aim.manifest.json`: the SHA-256 of every chunk |
 //! | [`remote`] | a model on a server, in chunks |
+//! | `http`, `disk_cache` | natively: the server by HTTP, and the chunks kept on disk |
 
 pub mod assemble;
 pub mod checkpoint;
 mod collect;
 pub mod content;
+#[cfg(not(target_family = "wasm"))]
+pub mod disk_cache;
 pub mod dtype;
+#[cfg(all(feature = "http", not(target_family = "wasm")))]
+pub mod http;
 pub mod index;
 pub mod inventory;
 pub mod layout;
 pub mod load;
 #[cfg(not(target_family = "wasm"))]
 pub mod local;
+pub mod manifest;
 #[cfg(not(target_family = "wasm"))]
 mod open;
 #[cfg(not(target_family = "wasm"))]
@@ -35,6 +43,12 @@ mod pickle;
 mod pth;
 pub mod remote;
 pub mod safetensors;
+#[cfg(not(target_family = "wasm"))]
+pub mod shards;
+#[cfg(not(target_family = "wasm"))]
+pub mod staging;
+#[cfg(not(target_family = "wasm"))]
+pub mod synth;
 
 #[cfg(not(target_family = "wasm"))]
 pub use local::LocalModel;

@@ -4,11 +4,15 @@ use std::path::Path;
 
 use aim_web::config::{Config, Family, ProbeLayers};
 use aim_web::weights::checkpoint::{Checkpoint, TensorInfo};
+use aim_web::weights::remote::model::RemoteHeader;
+use aim_web::weights::remote::{RemoteModel, Transport, plan};
 use aim_web::weights::{self, LocalModel, layout};
 use aim_web::{Error, ErrorKind, Result};
+use pollster::block_on;
 use serde::Serialize;
 
 use crate::args::Inspect;
+use crate::model::Source;
 use crate::{model, output};
 
 #[derive(Serialize)]
@@ -21,6 +25,9 @@ struct Report {
     tensors: Vec<Entry>,
     parameters: u64,
     bytes: u64,
+    /// What the files on a server have, headers and all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_bytes: Option<u64>,
     /// What a run with the best probe layers reads, where the model is known.
     best: Option<Best>,
 }
@@ -37,12 +44,15 @@ struct Best {
     probe_layers: Vec<usize>,
     blocks: usize,
     bytes: u64,
+    /// What of files on a server is fetched for it, in whole chunks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    download_bytes: Option<u64>,
 }
 
 pub fn run(args: &Inspect) -> Result<()> {
     let report = match &args.path {
         Some(path)
-            if !Path::new(path).is_dir()
+            if Path::new(path).is_file()
                 && args.model.config.is_none()
                 && args.model.arch.is_none() =>
         {
@@ -51,7 +61,14 @@ pub fn run(args: &Inspect) -> Result<()> {
         path => {
             let mut options = args.model.clone();
             options.model = path.clone().or(options.model);
-            inspect_model(&model::open(&options)?)?
+            let model = model::open(&options)?;
+            match model.source {
+                Source::Local(mut local) => {
+                    local.config = model.config;
+                    inspect_model(&local)?
+                }
+                Source::Remote(remote) => inspect_remote(&remote, model.config)?,
+            }
         }
     };
     if args.json {
@@ -59,6 +76,51 @@ pub fn run(args: &Inspect) -> Result<()> {
     }
     print(&report);
     Ok(())
+}
+
+/// A model on a server, of which only the headers are read.
+fn inspect_remote<T: Transport>(remote: &RemoteModel<T>, config: Config) -> Result<Report> {
+    let headers = block_on(remote.headers())?;
+    let files = headers
+        .iter()
+        .map(|file| Box::new(HeaderOnly(file.clone())) as Box<dyn Checkpoint>)
+        .collect();
+    let model = LocalModel::new(files, config, Some(remote.labels.clone()));
+    let mut report = inspect_model(&model)?;
+    report.file_bytes = Some(headers.iter().map(|file| file.len).sum());
+    if let Some(best) = &mut report.best {
+        let mut download = 0;
+        for (file, located) in headers.iter().zip(model.locate()?) {
+            let needed: Vec<_> = located
+                .iter()
+                .filter(|tensor| tensor.spec.is_needed(best.blocks))
+                .filter_map(|tensor| file.header.range(tensor.index))
+                .collect();
+            download += plan::download(&needed, file.len);
+        }
+        best.download_bytes = Some(download);
+    }
+    Ok(report)
+}
+
+/// The header of a file whose data stay on their server.
+struct HeaderOnly(RemoteHeader);
+
+impl Checkpoint for HeaderOnly {
+    fn tensors(&self) -> &[TensorInfo] {
+        self.0.header.tensors()
+    }
+
+    fn name(&self) -> &str {
+        &self.0.url
+    }
+
+    fn read(&mut self, _: usize, _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{}: only its header was read", self.0.url),
+        ))
+    }
 }
 
 /// A model whose configuration is known.
@@ -81,18 +143,13 @@ fn inspect_model(model: &LocalModel) -> Result<Report> {
         probe_layers: config.probe_layers,
         blocks,
         bytes,
+        download_bytes: None,
     });
     Ok(report)
 }
 
 /// A lone checkpoint file: a whole model, a backbone or a probe.
 fn inspect_file(path: &str) -> Result<Report> {
-    if path.contains("://") {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("{path}: this version reads models from disk; download it first"),
-        ));
-    }
     let path = Path::new(path);
     let file = weights::open(path)?;
     let config = path.with_file_name("config.json");
@@ -154,6 +211,7 @@ fn best_of(config: &Config, file: &dyn Checkpoint) -> Best {
             .filter(|info| needed.contains(&info.name))
             .map(TensorInfo::bytes)
             .sum(),
+        download_bytes: None,
     }
 }
 
@@ -175,6 +233,7 @@ fn report(files: &[&dyn Checkpoint]) -> Report {
             .map(TensorInfo::numel)
             .sum(),
         bytes: tensors().map(TensorInfo::bytes).sum(),
+        file_bytes: None,
         best: None,
     }
 }
@@ -206,5 +265,11 @@ fn print(report: &Report) {
             best.bytes,
             100.0 * best.bytes as f64 / report.bytes.max(1) as f64
         );
+        if let (Some(download), Some(all)) = (best.download_bytes, report.file_bytes) {
+            println!(
+                "download    {download} of {all} bytes ({:.1}%)",
+                100.0 * download as f64 / all.max(1) as f64
+            );
+        }
     }
 }

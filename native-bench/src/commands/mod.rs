@@ -1,11 +1,14 @@
 //! One file a subcommand.
 
+pub mod cache;
 pub mod classify;
+pub mod convert;
 pub mod eval;
 pub mod inspect;
 pub mod parity;
 pub mod preprocess;
 pub mod run;
+pub mod synth;
 
 use std::path::Path;
 

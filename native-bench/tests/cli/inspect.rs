@@ -44,7 +44,7 @@ fn broken_files_are_refused() {
 }
 
 /// A checkpoint of the right size whose data are a hole: only its header is real.
-fn write_sparse_checkpoint(path: &std::path::Path, family: aim_web::config::Family) {
+pub fn write_sparse_checkpoint(path: &std::path::Path, family: aim_web::config::Family) {
     use std::io::Write as _;
 
     let mut header = serde_json::Map::new();

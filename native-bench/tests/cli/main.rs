@@ -3,8 +3,10 @@
 
 mod checkpoints;
 mod classify;
+mod convert;
 mod inspect;
 mod preprocess;
+mod remote;
 mod run_and_parity;
 mod usage;
 
@@ -12,6 +14,10 @@ mod usage;
 #[path = "../../../tests/common/generator.rs"]
 #[allow(dead_code)]
 mod generator;
+
+/// The library tests' server.
+#[path = "../../../tests/hub/mod.rs"]
+mod hub;
 
 use std::path::{Path, PathBuf};
 

@@ -27,13 +27,12 @@ fn wrong_options_exit_with_2() {
 
 #[test]
 fn a_model_that_is_not_there_is_named() {
-    for (model, part) in [
-        ("no/such/folder", "no such file or directory"),
-        ("apple/aim-600M", "from disk"),
-        ("https://example.com/model", "from disk"),
-    ] {
+    for model in ["no/such/folder", "missing"] {
         let line = refused(aim_bench("classify").args(["a.png", "--model", model]));
-        assert!(line.contains(model) && line.contains(part), "{line}");
+        assert!(
+            line.contains(model) && line.contains("no such file or directory"),
+            "{line}"
+        );
     }
 }
 

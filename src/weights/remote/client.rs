@@ -1,21 +1,30 @@
 //! Files of one model by HTTP: retried, resumed, and checked against what the server said before.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::hub::Location;
+use super::listing::Listing;
 use super::retry::{self, ATTEMPTS};
 use super::transport::{Failure, Request, Response, Transport};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{At as _, Error, ErrorKind, Result};
+use crate::weights::checkpoint::printable;
 
 /// The largest configuration, label or index file that is read.
 pub const SMALL_FILE: usize = 16 << 20;
 
+/// How many bytes an attempt has to bring to count as progress: a line that keeps breaking gets
+/// there, one that drips does not take for ever.
+const PROGRESS: usize = 64 << 10;
+
 /// Fetches the files of one [`Location`].
-pub struct Client<'a, T> {
-    transport: &'a T,
-    location: &'a Location,
-    token: Option<&'a str>,
+pub struct Client<T> {
+    transport: T,
+    location: Location,
+    token: Option<String>,
+    fetched: Cell<u64>,
 }
 
 /// What the first answer said about a file, and every later one has to repeat.
@@ -23,11 +32,13 @@ pub struct Client<'a, T> {
 pub struct RemoteFile {
     /// Its name in the folder.
     pub name: String,
+    /// The length it has to have, where something else than the file's server says it.
+    expected_len: Option<u64>,
     pinned: RefCell<Option<Pinned>>,
 }
 
 /// The identity of a file's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Pinned {
     /// Its length in bytes.
     pub len: u64,
@@ -40,8 +51,26 @@ impl RemoteFile {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            expected_len: None,
             pinned: RefCell::default(),
         }
+    }
+
+    /// A file that has to have `len` bytes.
+    pub(super) const fn with_len(mut self, len: Option<u64>) -> Self {
+        self.expected_len = len;
+        self
+    }
+
+    /// Its length, once something has said it.
+    pub fn known_len(&self) -> Option<u64> {
+        self.expected_len
+            .or_else(|| self.pinned.borrow().as_ref().map(|pinned| pinned.len))
+    }
+
+    /// Takes over what was known of it before.
+    pub(super) fn pin(&self, pinned: Pinned) {
+        self.pinned.replace(Some(pinned));
     }
 
     /// What is known, once a range of it has arrived.
@@ -52,20 +81,41 @@ impl RemoteFile {
 
 /// What one answer means.
 enum Outcome {
-    /// The bytes asked for, from where this attempt began; perhaps not all of them.
-    Bytes(Vec<u8>),
+    /// The bytes asked for, from where this attempt began; if not all of them, why.
+    Bytes(Vec<u8>, Option<String>),
     /// Try again; why, and the server's `Retry-After`.
     Again(String, Option<String>),
 }
 
-impl<'a, T: Transport> Client<'a, T> {
+impl<T: Transport> Client<T> {
     /// A client for one location; `token` goes with every request.
-    pub const fn new(transport: &'a T, location: &'a Location, token: Option<&'a str>) -> Self {
+    pub const fn new(transport: T, location: Location, token: Option<String>) -> Self {
         Self {
             transport,
             location,
             token,
+            fetched: Cell::new(0),
         }
+    }
+
+    /// What carries out the requests.
+    pub const fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// Where the files are.
+    pub const fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Bytes of bodies that came from the server so far.
+    pub const fn fetched(&self) -> u64 {
+        self.fetched.get()
+    }
+
+    /// From here on, asks for the files of a commit.
+    pub(super) fn at_commit(&mut self, commit: &str) {
+        self.location.at_commit(commit);
     }
 
     /// The URL of a file, for messages.
@@ -80,43 +130,66 @@ impl<'a, T: Transport> Client<'a, T> {
     /// [`ErrorKind::Network`] if the server can't be reached or keeps failing,
     /// [`ErrorKind::Format`] if the file is too large or no text, and those of an abort.
     pub async fn text(&self, file: &str) -> Result<Option<String>> {
+        let url = self.location.url(file);
+        let body = self.whole(&url).await?;
+        body.map_or(Ok(None), |body| text(body).at(url))
+    }
+
+    /// What the hub says of the repository; `None` for a folder, or if this hub says nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Network`] if the server can't be reached or keeps failing, and those of an
+    /// abort.
+    pub(super) async fn listing(&self) -> Result<Option<Listing>> {
+        let Some(url) = self.location.listing_url() else {
+            return Ok(None);
+        };
+        let body = match self.whole(&url).await {
+            Ok(body) => body,
+            // It may be no hub but a mirror of its files; those tell what is wrong, if anything.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let text = body.and_then(|body| String::from_utf8(body).ok());
+        Ok(text.and_then(|text| Listing::from_hub(&text).ok()))
+    }
+
+    /// Reads a small body whole; `None` for 404.
+    async fn whole(&self, url: &str) -> Result<Option<Vec<u8>>> {
         let request = Request {
-            url: self.location.url(file),
+            url: url.to_owned(),
             range: None,
             if_range: None,
-            token: self.token.map(str::to_owned),
+            token: self.token.clone(),
             limit: SMALL_FILE,
         };
+        let count = |bytes| self.count(bytes);
         let mut attempt = 0;
         let body = loop {
-            let again = match self.transport.get(request.clone(), &|_| {}).await {
+            let again = match self.transport.get(request.clone(), &count).await {
                 Ok(Response { status: 404, .. }) => return Ok(None),
-                Ok(Response {
-                    status: 200,
-                    cut: None,
-                    body,
-                    ..
-                }) => break body,
-                Ok(Response {
-                    status: 200,
-                    cut: Some(reason),
-                    ..
-                }) => (reason, None),
-                Ok(response) => self.refusal(file, response)?,
+                Ok(response) if response.status == 200 => {
+                    self.check_encoding(url, &response)?;
+                    match response.cut {
+                        None => break response.body,
+                        Some(reason) => (reason, None),
+                    }
+                }
+                Ok(response) => self.refusal(url, response)?,
                 Err(failure) => (network(failure)?, None),
             };
-            self.wait(file, &mut attempt, again).await?;
+            self.wait(url, &mut attempt, again).await?;
         };
         if body.len() > SMALL_FILE {
             return Err(Error::format(format!(
-                "{}: has over {SMALL_FILE} bytes, too many for a file of its kind",
-                self.location.url(file)
+                "{url}: has over {SMALL_FILE} bytes, too many for a file of its kind"
             )));
         }
-        let text = String::from_utf8(body)
-            .map_err(|_| Error::format(format!("{}: is no text", self.location.url(file))))?;
-        let is_html = text.trim_start().starts_with('<');
-        Ok((!is_html).then_some(text))
+        Ok(Some(body))
+    }
+
+    fn count(&self, bytes: u64) {
+        self.fetched.set(self.fetched.get().saturating_add(bytes));
     }
 
     /// Reads a range of a file. What arrived before a connection broke is kept, and only the rest
@@ -135,30 +208,35 @@ impl<'a, T: Transport> Client<'a, T> {
         arrived: &dyn Fn(u64),
     ) -> Result<Vec<u8>> {
         let mut range = range;
-        if let Some(pinned) = file.pinned() {
-            range.end = range.end.min(pinned.len);
+        if let Some(len) = file.known_len() {
+            range.end = range.end.min(len);
         }
+        let count = |bytes| {
+            self.count(bytes);
+            arrived(bytes);
+        };
+        let url = self.location.url(&file.name);
         let mut bytes: Vec<u8> = Vec::new();
         let mut attempt = 0;
         while (bytes.len() as u64) < range.end.saturating_sub(range.start) {
             let rest = range.start + bytes.len() as u64..range.end;
-            let again = match self.attempt(file, rest, arrived).await? {
-                Outcome::Bytes(more) => {
-                    // Progress was made: a slow line that keeps breaking still gets there.
-                    attempt = if more.is_empty() { attempt } else { 0 };
-                    let again = more.is_empty();
+            let again = match self.attempt(file, rest, &count).await? {
+                Outcome::Bytes(more, cut) => {
+                    let progress = more.len() >= PROGRESS;
                     bytes.extend(more);
                     if let Some(pinned) = file.pinned() {
                         range.end = range.end.min(pinned.len);
                     }
-                    if !again {
+                    if progress || bytes.len() as u64 >= range.end.saturating_sub(range.start) {
+                        attempt = 0;
                         continue;
                     }
-                    ("the connection broke".to_owned(), None)
+                    let reason = cut.unwrap_or_else(|| "only small parts came".to_owned());
+                    (reason, None)
                 }
                 Outcome::Again(reason, after) => (reason, after),
             };
-            self.wait(&file.name, &mut attempt, again).await?;
+            self.wait(&url, &mut attempt, again).await?;
         }
         Ok(bytes)
     }
@@ -174,16 +252,21 @@ impl<'a, T: Transport> Client<'a, T> {
         let request = Request {
             url: self.location.url(&file.name),
             range: Some(range.clone()),
-            if_range: pinned.as_ref().and_then(|pinned| pinned.etag.clone()),
-            token: self.token.map(str::to_owned),
+            if_range: pinned
+                .as_ref()
+                .and_then(|pinned| pinned.etag.clone())
+                // A weak one would get the whole file.
+                .filter(|etag| !etag.starts_with("W/")),
+            token: self.token.clone(),
             limit: usize::try_from(wanted).unwrap_or(usize::MAX),
         };
         let response = match self.transport.get(request, arrived).await {
             Ok(response) => response,
             Err(failure) => return Ok(Outcome::Again(network(failure)?, None)),
         };
+        self.check_encoding(&self.location.url(&file.name), &response)?;
         match response.status {
-            206 => self.accept(file, &range, response).map(Outcome::Bytes),
+            206 => self.accept(file, &range, response),
             200 if pinned.is_some_and(|pinned| response.etag != pinned.etag) => {
                 Err(self.changed(&file.name))
             }
@@ -192,11 +275,14 @@ impl<'a, T: Transport> Client<'a, T> {
                 && response.cut.is_none()
                 && response.body.len() as u64 <= wanted =>
             {
-                file.pinned.replace(Some(Pinned {
-                    len: response.body.len() as u64,
-                    etag: response.etag,
-                }));
-                Ok(Outcome::Bytes(response.body))
+                self.pin(
+                    file,
+                    Pinned {
+                        len: response.body.len() as u64,
+                        etag: response.etag,
+                    },
+                )?;
+                Ok(Outcome::Bytes(response.body, None))
             }
             200 => Err(Error::unsupported(format!(
                 "{}: the server sends the whole file where a part was asked for; use one that supports Range requests",
@@ -214,14 +300,14 @@ impl<'a, T: Transport> Client<'a, T> {
                 self.location.url(&file.name)
             ))),
             _ => {
-                let (reason, after) = self.refusal(&file.name, response)?;
+                let (reason, after) = self.refusal(&self.location.url(&file.name), response)?;
                 Ok(Outcome::Again(reason, after))
             }
         }
     }
 
     /// Checks a partial answer, and pins what it says about the file.
-    fn accept(&self, file: &RemoteFile, range: &Range<u64>, response: Response) -> Result<Vec<u8>> {
+    fn accept(&self, file: &RemoteFile, range: &Range<u64>, response: Response) -> Result<Outcome> {
         let url = || self.location.url(&file.name);
         let wrong = |what: String| Error::new(ErrorKind::Network, format!("{}: {what}", url()));
         let header = response.content_range.as_deref().unwrap_or_default();
@@ -239,28 +325,66 @@ impl<'a, T: Transport> Client<'a, T> {
                 sent.end.saturating_sub(1)
             )));
         }
-        let now = Pinned {
-            len,
-            etag: response.etag,
-        };
-        let mut pinned = file.pinned.borrow_mut();
-        match pinned.as_ref() {
-            Some(before) if *before != now => return Err(self.changed(&file.name)),
-            Some(_) => {}
-            None => *pinned = Some(now),
-        }
-        if response.body.len() as u64 > sent.end - sent.start {
+        let etag = response.etag;
+        self.pin(file, Pinned { len, etag })?;
+        let announced = sent.end - sent.start;
+        let came = response.body.len() as u64;
+        if came > announced {
             return Err(wrong(format!(
-                "more bytes came than the {} announced",
-                sent.end - sent.start
+                "more bytes came than the {announced} announced"
             )));
         }
-        Ok(response.body)
+        Ok(match response.cut {
+            None if came < announced => Outcome::Again(
+                format!("{came} bytes came where the server announced {announced}"),
+                None,
+            ),
+            cut => Outcome::Bytes(response.body, cut),
+        })
+    }
+
+    /// Keeps what a file is, or compares it with what it was.
+    fn pin(&self, file: &RemoteFile, now: Pinned) -> Result<()> {
+        let url = self.location.url(&file.name);
+        if let Some(expected) = file.expected_len
+            && expected != now.len
+        {
+            return Err(Error::new(
+                ErrorKind::Integrity,
+                format!(
+                    "{url}: has {} bytes, but must have {expected}: it was cut, or changed",
+                    now.len
+                ),
+            ));
+        }
+        let mut pinned = file.pinned.borrow_mut();
+        match pinned.as_ref() {
+            Some(before) if *before != now => Err(self.changed(&file.name)),
+            Some(_) => Ok(()),
+            None => {
+                *pinned = Some(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// A compressed body has other bytes than the file.
+    fn check_encoding(&self, url: &str, response: &Response) -> Result<()> {
+        let encoding = response.content_encoding.as_deref().map(str::trim);
+        match encoding {
+            None | Some("" | "identity") => Ok(()),
+            Some(encoding) if (200..300).contains(&response.status) => {
+                Err(Error::unsupported(format!(
+                    "{url}: the server compresses it ({}) although it was asked not to; turn that off for models",
+                    printable(encoding)
+                )))
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// An answer that is no success: passing or final.
-    fn refusal(&self, file: &str, response: Response) -> Result<(String, Option<String>)> {
-        let url = self.location.url(file);
+    fn refusal(&self, url: &str, response: Response) -> Result<(String, Option<String>)> {
         let status = response.status;
         // The hub redirects to signed addresses that expire; asking the hub again signs a new one.
         if retry::is_passing(status) || (status == 403 && response.redirected) {
@@ -293,17 +417,14 @@ impl<'a, T: Transport> Client<'a, T> {
     /// Waits before the next attempt, or gives up.
     async fn wait(
         &self,
-        file: &str,
+        url: &str,
         attempt: &mut u32,
         (reason, retry_after): (String, Option<String>),
     ) -> Result<()> {
         if *attempt + 1 >= ATTEMPTS {
             return Err(Error::new(
                 ErrorKind::Network,
-                format!(
-                    "{}: {reason}; gave up after {ATTEMPTS} attempts",
-                    self.location.url(file)
-                ),
+                format!("{url}: {reason}; gave up after {ATTEMPTS} attempts"),
             ));
         }
         let wait = retry::wait(*attempt, retry_after.as_deref(), self.transport.jitter());
@@ -313,6 +434,13 @@ impl<'a, T: Transport> Client<'a, T> {
             Err(failure) => network(failure).map(|_| ()),
         }
     }
+}
+
+/// The text of a small file, if it is one.
+fn text(body: Vec<u8>) -> Result<Option<String>> {
+    let text = String::from_utf8(body).map_err(|_| Error::format("is no text"))?;
+    let is_html = text.trim_start().starts_with('<');
+    Ok((!is_html).then_some(text))
 }
 
 /// A failure that may pass as its reason; an abort as the error that ends everything.

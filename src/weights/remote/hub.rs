@@ -12,8 +12,10 @@ pub struct Location {
     pub name: String,
     /// The URL in front of a file's name; ends in a slash.
     base: String,
-    /// The state of the repository, part of the cache's keys.
+    /// The branch, tag or commit of a repository; empty for a folder.
     pub revision: String,
+    /// The hub, if it is a repository there.
+    endpoint: Option<String>,
 }
 
 impl Location {
@@ -43,11 +45,9 @@ impl Location {
         let endpoint = http(endpoint)?.trim_end_matches('/');
         Ok(Self {
             name: model.to_owned(),
-            base: format!(
-                "{endpoint}/{model}/resolve/{}/",
-                revision.replace('/', "%2F")
-            ),
+            base: base(endpoint, model, revision),
             revision: revision.to_owned(),
+            endpoint: Some(endpoint.to_owned()),
         })
     }
 
@@ -69,6 +69,7 @@ impl Location {
             name: url.to_owned(),
             base,
             revision: String::new(),
+            endpoint: None,
         })
     }
 
@@ -76,6 +77,30 @@ impl Location {
     pub fn url(&self, file: &str) -> String {
         format!("{}{file}", self.base)
     }
+
+    /// Where the hub says what the repository holds; `None` for a folder.
+    pub(super) fn listing_url(&self) -> Option<String> {
+        let endpoint = self.endpoint.as_ref()?;
+        Some(format!(
+            "{endpoint}/api/models/{}/revision/{}?blobs=true",
+            self.name,
+            self.revision.replace('/', "%2F")
+        ))
+    }
+
+    /// The same repository at a commit, which never changes.
+    pub(super) fn at_commit(&mut self, commit: &str) {
+        if let Some(endpoint) = &self.endpoint {
+            self.base = base(endpoint, &self.name, commit);
+        }
+    }
+}
+
+fn base(endpoint: &str, model: &str, revision: &str) -> String {
+    format!(
+        "{endpoint}/{model}/resolve/{}/",
+        revision.replace('/', "%2F")
+    )
 }
 
 /// A part of a path that means itself.

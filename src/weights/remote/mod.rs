@@ -6,19 +6,27 @@
 //! | [`transport`] | one HTTP request, whatever carries it out |
 //! | [`retry`] | which failures pass, and how long to wait |
 //! | [`client`] | files: retried, resumed, checked against what the server said before |
+//! | [`listing`] | what the hub says a repository holds |
+//! | [`cache`] | chunks that stay on this machine |
+//! | [`repository`] | files: from the cache or the server, checked against what they have to be |
 //! | [`plan`] | which chunks hold what the model needs |
 //! | [`progress`] | what a progress bar shows |
 //! | [`model`] | all of it: a location to a model |
 
+pub mod cache;
 pub mod client;
 pub mod hub;
+pub mod listing;
 pub mod model;
 pub mod plan;
 pub mod progress;
+pub mod repository;
 pub mod retry;
 pub mod transport;
 
+pub use cache::{Cache, Store};
 pub use hub::Location;
 pub use model::RemoteModel;
 pub use progress::{Event, Status};
+pub use repository::Repository;
 pub use transport::{Failure, Request, Response, Transport};

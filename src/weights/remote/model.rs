@@ -1,12 +1,14 @@
 //! A location to a model.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use futures_util::stream::{self, StreamExt as _};
+use sha2::{Digest as _, Sha256};
 
-use super::client::{Client, RemoteFile};
 use super::plan::{self, CHUNK, Chunk};
 use super::progress::{Event, Meter};
+use super::repository::{Repository, WeightFile};
 use super::transport::Transport;
 use crate::config::Config;
 use crate::device::backend::AimBackend;
@@ -14,25 +16,32 @@ use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::labels::Labels;
 use crate::precision::Precision;
 use crate::weights::assemble::{Arriving, Assembler, Loaded};
+use crate::weights::checkpoint::TensorInfo;
 use crate::weights::index::{INDEX_FILE, Index};
 use crate::weights::inventory::{Inventory, Located};
+use crate::weights::layout::TensorSpec;
 use crate::weights::safetensors::Header;
 
-/// How many chunks are under way at once. They are taken in order, so this also bounds what waits
-/// in memory.
-const WINDOW: usize = 4;
+/// How many chunks are under way at once, each by two requests. They are taken in order, so this
+/// also bounds what waits in memory, and what is fetched again after a crash.
+const WINDOW: usize = 2;
+
+/// How much of a file is read to see its header alone: enough for most.
+const HEADER_GUESS: u64 = 64 << 10;
 
 /// The checkpoint of a model that is in one file.
-const SINGLE_FILE: &str = "model.safetensors";
+pub const SINGLE_FILE: &str = "model.safetensors";
 
 /// A model on a server, whose configuration has been read.
-pub struct RemoteModel<'a, T> {
+pub struct RemoteModel<T> {
     /// The model's shape.
     pub config: Config,
     /// The model's classes.
     pub labels: Labels,
-    client: Client<'a, T>,
+    repository: Rc<Repository<T>>,
     files: Vec<String>,
+    /// Which tensors the files hold, where the model says it.
+    index: Option<Index>,
 }
 
 /// A tensor whose bytes lie in a file.
@@ -41,47 +50,157 @@ struct Needed {
     range: Range<u64>,
 }
 
-impl<'a, T: Transport> RemoteModel<'a, T> {
+/// Something that takes tensors one after the other, as they arrive.
+pub trait Sink {
+    /// True if it takes the tensor; of others no byte is fetched for their own sake.
+    fn wants(&self, spec: &TensorSpec) -> bool;
+
+    /// The next tensor: which it is, and what its file says of it.
+    ///
+    /// # Errors
+    /// Whatever makes the tensor impossible to take.
+    fn begin(&mut self, located: Located, info: &TensorInfo) -> Result<()>;
+
+    /// The next of its bytes, row-major and little-endian.
+    ///
+    /// # Errors
+    /// Whatever makes the bytes impossible to take.
+    fn push(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// All its bytes were there.
+    ///
+    /// # Errors
+    /// Whatever makes the tensor impossible to take.
+    fn end(&mut self) -> Result<()>;
+}
+
+/// Tensors that go into a model on its device.
+struct Assembly<B: AimBackend> {
+    model: Assembler<B>,
+    blocks: usize,
+    arriving: Option<Arriving>,
+}
+
+impl<B: AimBackend> Sink for Assembly<B> {
+    fn wants(&self, spec: &TensorSpec) -> bool {
+        spec.is_needed(self.blocks)
+    }
+
+    fn begin(&mut self, located: Located, info: &TensorInfo) -> Result<()> {
+        self.arriving = Some(self.model.begin(located, info)?);
+        Ok(())
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.arriving {
+            Some(tensor) => tensor.push(bytes),
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        match self.arriving.take() {
+            Some(tensor) => self.model.add(tensor),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The header of a file on a server.
+#[derive(Clone, Debug)]
+pub struct RemoteHeader {
+    /// The file's URL.
+    pub url: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its tensors, and where they are.
+    pub header: Header,
+}
+
+impl<T: Transport> RemoteModel<T> {
     /// Reads the configuration, the labels and the list of files.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no `config.json`; those of
-    /// [`Client::text`], [`Config::from_json`] and [`Labels::from_json`].
-    pub async fn open(client: Client<'a, T>) -> Result<Self> {
-        let text = client.text("config.json").await?.ok_or_else(|| {
+    /// [`Repository::text`], [`Config::from_json`] and [`Labels::from_json`].
+    pub async fn open(repository: Repository<T>) -> Result<Self> {
+        let text = repository.text("config.json").await?.ok_or_else(|| {
             Error::not_found(format!(
                 "{}: there is no such file, so this is no model; check its name",
-                client.url("config.json")
+                repository.url("config.json")
             ))
         })?;
-        let config = Config::from_json(&text).at(client.url("config.json"))?;
-        let (labels, place) = match client.text("labels.json").await? {
+        let config = match Config::from_json(&text) {
+            Ok(config) => config,
+            Err(error) => {
+                repository.forget_text("config.json").await;
+                return Err(error.at(repository.url("config.json")));
+            }
+        };
+        let (labels, place) = match repository.text("labels.json").await? {
             Some(labels) => (labels, "labels.json"),
             None => (text, "config.json"),
         };
-        let labels = Labels::from_json(&labels, config.num_classes)
-            .at(client.url(place))?
-            .unwrap_or_else(|| Labels::unnamed(config.num_classes));
-        let files = match client.text(INDEX_FILE).await? {
-            Some(index) => {
-                let index = Index::from_json(&index).at(client.url(INDEX_FILE))?;
-                index.files().to_vec()
+        let labels = match Labels::from_json(&labels, config.num_classes) {
+            Ok(labels) => labels.unwrap_or_else(|| Labels::unnamed(config.num_classes)),
+            Err(error) => {
+                repository.forget_text(place).await;
+                return Err(error.at(repository.url(place)));
             }
-            None => vec![SINGLE_FILE.to_owned()],
         };
+        let index = match repository.text(INDEX_FILE).await? {
+            None => None,
+            Some(text) => match Index::from_json(&text) {
+                Ok(index) => Some(index),
+                Err(error) => {
+                    repository.forget_text(INDEX_FILE).await;
+                    return Err(error.at(repository.url(INDEX_FILE)));
+                }
+            },
+        };
+        let files = index.as_ref().map_or_else(
+            || vec![SINGLE_FILE.to_owned()],
+            |index| index.files().to_vec(),
+        );
         Ok(Self {
+            index,
+            ..Self::with_config(repository, config, labels, files)
+        })
+    }
+
+    /// A model whose configuration and files are known.
+    pub fn with_config(
+        repository: Repository<T>,
+        config: Config,
+        labels: Labels,
+        files: Vec<String>,
+    ) -> Self {
+        Self {
             config,
             labels,
-            client,
+            repository: Rc::new(repository),
             files,
-        })
+            index: None,
+        }
+    }
+
+    /// The same model in other files of its repository.
+    pub fn with_files(mut self, files: Vec<String>) -> Self {
+        self.files = files;
+        self.index = None;
+        self
+    }
+
+    /// Where its files are.
+    pub const fn repository(&self) -> &Rc<Repository<T>> {
+        &self.repository
     }
 
     /// Fetches the chunks that hold the probe and the first `blocks` blocks, and moves their
     /// tensors to the device as they arrive.
     ///
     /// # Errors
-    /// Those of [`Client::range`], [`Header::parse`], [`Inventory`] and [`Assembler`].
+    /// As [`stream`](Self::stream), and those of [`Assembler`].
     pub async fn load<B: AimBackend>(
         self,
         blocks: usize,
@@ -89,52 +208,120 @@ impl<'a, T: Transport> RemoteModel<'a, T> {
         device: &B::Device,
         report: &dyn Fn(Event),
     ) -> Result<Loaded<B>> {
-        let meter = Meter::new(report, 0);
-        let mut inventory = Inventory::new(&self.config);
-        let mut model =
-            Assembler::<B>::new(self.config.clone(), blocks, precision, device.clone())?;
-        for name in &self.files {
-            meter.start(name);
-            self.load_file(name, blocks, &mut inventory, &mut model, &meter)
-                .await?;
-            meter.done();
-        }
-        inventory.finish().at(self.files.join(", "))?;
-        model.finish()
+        let config = self.config.clone();
+        let mut sink = Assembly {
+            model: Assembler::<B>::new(config, blocks, precision, device.clone())?,
+            blocks,
+            arriving: None,
+        };
+        self.stream(&mut sink, report).await?;
+        sink.model.finish()
     }
 
-    async fn load_file<B: AimBackend>(
+    /// Fetches the chunks that hold the tensors that `sink` wants, and hands them over in the order
+    /// of the files.
+    ///
+    /// # Errors
+    /// Those of [`Repository::chunk`], [`Header::parse`], [`Inventory`] and the sink.
+    pub async fn stream(&self, sink: &mut dyn Sink, report: &dyn Fn(Event)) -> Result<()> {
+        let meter = Meter::new(report, 0);
+        let mut inventory = Inventory::new(&self.config);
+        for name in &self.files {
+            if self.is_idle(name, sink, &mut inventory)? {
+                continue;
+            }
+            meter.start(name);
+            let file = self.repository.file(name).await?;
+            let loaded = self
+                .stream_file(name, &file, &mut inventory, sink, &meter)
+                .await;
+            if let Err(error) = loaded {
+                if matches!(error.kind(), ErrorKind::Format | ErrorKind::Integrity) {
+                    self.repository.forget(&file).await;
+                }
+                return Err(error);
+            }
+            meter.done();
+        }
+        inventory.finish().at(self.files.join(", "))
+    }
+
+    /// True if the index says that a file holds nothing the sink wants: then it is not touched.
+    fn is_idle(&self, name: &str, sink: &dyn Sink, inventory: &mut Inventory) -> Result<bool> {
+        let Some(index) = &self.index else {
+            return Ok(false);
+        };
+        let tensors: Vec<&str> = index.tensors_of(name).collect();
+        let is_wanted = |tensor: &&str| inventory.spec(tensor).is_none_or(|spec| sink.wants(spec));
+        if tensors.iter().any(is_wanted) {
+            return Ok(false);
+        }
+        inventory
+            .trust(name, &tensors)
+            .at(self.repository.url(INDEX_FILE))?;
+        Ok(true)
+    }
+
+    /// Reads the header of each file, and no more than a little of what comes after it.
+    ///
+    /// # Errors
+    /// Those of [`Client::range`](super::client::Client::range) and [`Header::parse`].
+    pub async fn headers(&self) -> Result<Vec<RemoteHeader>> {
+        let mut headers = Vec::with_capacity(self.files.len());
+        for name in &self.files {
+            let url = self.repository.url(name);
+            let (start, len) = self.repository.start(name, HEADER_GUESS).await?;
+            let needed = Header::needed(&start, len).at(&url)? as u64;
+            let (start, len) = if needed > start.len() as u64 {
+                self.repository.start(name, needed).await?
+            } else {
+                (start, len)
+            };
+            let header = Header::parse(&start, len).at(&url)?;
+            headers.push(RemoteHeader { url, len, header });
+        }
+        Ok(headers)
+    }
+
+    async fn stream_file(
         &self,
         name: &str,
-        blocks: usize,
+        file: &WeightFile,
         inventory: &mut Inventory,
-        model: &mut Assembler<B>,
+        sink: &mut dyn Sink,
         meter: &Meter<'_>,
     ) -> Result<()> {
-        let file = RemoteFile::new(name);
-        let url = self.client.url(name);
+        let url = self.repository.url(name);
 
         // The first chunk brings the header, and nearly always tensors.
-        let mut start = self.client.range(&file, 0..CHUNK, &|_| {}).await?;
-        let len = file
-            .pinned()
-            .map_or(start.len() as u64, |pinned| pinned.len);
-        let first = start.len() as u64;
+        let chunk = |number: u64, len: u64| Chunk {
+            number,
+            range: number * CHUNK..((number + 1) * CHUNK).min(len),
+        };
+        let first_chunk = chunk(0, file.known_len().unwrap_or(CHUNK));
+        let mut start = self.repository.chunk(file, &first_chunk, &|_| {}).await?;
+        let len = file.known_len().unwrap_or(start.len() as u64);
+        let first = start.len();
         loop {
-            let needed = Header::needed(&start, len).at(&url)? as u64;
-            let have = start.len() as u64;
-            if needed <= have {
+            let needed = Header::needed(&start, len).at(&url)?;
+            if needed <= start.len() {
                 break;
             }
-            start.extend(self.client.range(&file, have..needed, &|_| {}).await?);
+            let next = chunk(start.len() as u64 / CHUNK, len);
+            let more = self.repository.chunk(file, &next, &|_| {}).await?;
+            self.check_length(&next, &more, name)?;
+            start.extend(more);
         }
         let header = Header::parse(&start, len).at(&url)?;
-        start.truncate(first as usize);
+        start.truncate(first);
+        if let Some(index) = &self.index {
+            index.check(name, header.tensors()).at(&url)?;
+        }
 
         let mut needed: Vec<Needed> = inventory
             .take(&url, header.tensors())?
             .into_iter()
-            .filter(|located| located.spec.is_needed(blocks))
+            .filter(|located| sink.wants(&located.spec))
             .filter_map(|located| {
                 let range = header.range(located.index)?;
                 Some(Needed { located, range })
@@ -149,11 +336,15 @@ impl<'a, T: Transport> RemoteModel<'a, T> {
                 .map(|chunk| chunk.range.end - chunk.range.start)
                 .sum(),
         );
+        // The hash of a whole file says something only if the whole file is read.
+        let mut whole = file
+            .whole_hash()
+            .filter(|_| chunks.len() as u64 == len.div_ceil(CHUNK))
+            .map(|hash| (hash, Sha256::new()));
 
         let fetched = stream::iter(chunks)
             .map(|chunk| {
                 let start = (chunk.number == 0).then(|| std::mem::take(&mut start));
-                let file = &file;
                 async move {
                     let bytes = match start {
                         Some(bytes) => {
@@ -161,9 +352,8 @@ impl<'a, T: Transport> RemoteModel<'a, T> {
                             bytes
                         }
                         None => {
-                            let range = chunk.range.clone();
-                            self.client
-                                .range(file, range, &|bytes| meter.add(bytes))
+                            self.repository
+                                .chunk(file, &chunk, &|bytes| meter.add(bytes))
                                 .await?
                         }
                     };
@@ -175,29 +365,39 @@ impl<'a, T: Transport> RemoteModel<'a, T> {
         let mut fetched = std::pin::pin!(fetched);
 
         let mut needed = needed.into_iter().peekable();
-        let mut arriving: Option<(Arriving, Range<u64>)> = None;
+        // The name and place of the tensor that has begun.
+        let mut open: Option<(String, Range<u64>)> = None;
         while let Some(chunk) = fetched.next().await {
             let (chunk, bytes) = chunk?;
+            if let Some((_, hasher)) = &mut whole {
+                hasher.update(&bytes);
+            }
             loop {
-                let (mut tensor, range) = match arriving.take() {
-                    Some(tensor) => tensor,
+                let (place, range) = match open.take() {
+                    Some(open) => open,
                     None => match needed.next_if(|next| next.range.start < chunk.range.end) {
                         Some(Needed { located, range }) => {
+                            let place = format!("{url}: tensor {}", located.spec.name);
                             let info = &header.tensors()[located.index];
-                            (model.begin(located, info).at(&url)?, range)
+                            sink.begin(located, info).at(&url)?;
+                            (place, range)
                         }
                         None => break,
                     },
                 };
-                let place = format!("{url}: tensor {}", tensor.name());
-                let part = plan::part(&bytes, &chunk.range, &range);
-                tensor.push(part).at(&place)?;
+                sink.push(plan::part(&bytes, &chunk.range, &range))
+                    .at(&place)?;
                 if range.end > chunk.range.end {
-                    arriving = Some((tensor, range));
+                    open = Some((place, range));
                     break;
                 }
-                model.add(tensor).at(&place)?;
+                sink.end().at(&place)?;
             }
+        }
+        if let Some((hash, hasher)) = whole
+            && <[u8; 32]>::from(hasher.finalize()) != hash
+        {
+            return Err(self.repository.wrong_file(file));
         }
         Ok(())
     }
@@ -211,7 +411,7 @@ impl<'a, T: Transport> RemoteModel<'a, T> {
             ErrorKind::Integrity,
             format!(
                 "{}: {} bytes came where {expected} belong; load the model again",
-                self.client.url(name),
+                self.repository.url(name),
                 bytes.len()
             ),
         ))

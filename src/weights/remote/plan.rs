@@ -33,6 +33,20 @@ pub fn chunks(needed: &[Range<u64>], len: u64) -> Vec<Chunk> {
         .collect()
 }
 
+/// How many bytes of a file of `len` bytes are fetched for the `needed` ranges: none if there are
+/// none, else their chunks and the first, which holds the header.
+pub fn download(needed: &[Range<u64>], len: u64) -> u64 {
+    let chunks = chunks(needed, len);
+    let start = match chunks.first() {
+        Some(first) if first.number > 0 => CHUNK.min(len),
+        _ => 0,
+    };
+    chunks
+        .iter()
+        .map(|chunk| chunk.range.end - chunk.range.start)
+        .fold(start, u64::saturating_add)
+}
+
 /// The part of `bytes`, which lie at `place` in the file, that belongs to `wanted`.
 pub fn part<'a>(bytes: &'a [u8], place: &Range<u64>, wanted: &Range<u64>) -> &'a [u8] {
     let start = wanted.start.clamp(place.start, place.end) - place.start;
@@ -57,6 +71,9 @@ mod tests {
         let numbers: Vec<u64> = chunks(&needed, len).iter().map(|c| c.number).collect();
         assert_eq!(numbers, [0, 1, 5]);
         assert_eq!(chunks(&needed, len)[2].range, 5 * CHUNK..len);
+        assert_eq!(download(&needed, len), 2 * CHUNK + 100);
+        assert_eq!(download(&needed[3..], len), CHUNK + 100);
+        assert_eq!(download(&[], len), 0);
     }
 
     #[test]

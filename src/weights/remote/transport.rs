@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 /// A `GET`.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -12,7 +14,7 @@ pub struct Request {
     pub range: Option<Range<u64>>,
     /// The `ETag` that the range belongs to, sent as `If-Range`.
     pub if_range: Option<String>,
-    /// Sent as `Authorization: Bearer`.
+    /// Sent as `Authorization: Bearer`, to the server of `url` alone: not to those it redirects to.
     pub token: Option<String>,
     /// The most bytes of the body to read; a longer one is cut one byte after it.
     pub limit: usize,
@@ -29,11 +31,13 @@ pub struct Response {
     pub content_range: Option<String>,
     /// `Content-Type`.
     pub content_type: Option<String>,
+    /// `Content-Encoding`, if `body` is still encoded.
+    pub content_encoding: Option<String>,
     /// `Retry-After`.
     pub retry_after: Option<String>,
     /// True if the address that answered is not the one that was asked.
     pub redirected: bool,
-    /// What arrived of the body, decoded if it was compressed.
+    /// What arrived of the body.
     pub body: Vec<u8>,
     /// Why the body ended before its end, if it did.
     pub cut: Option<String>,
@@ -50,7 +54,7 @@ pub enum Failure {
 
 /// Something that carries out requests.
 ///
-/// The futures need not be `Send`: a browser's are not.
+/// The futures need not be `Send`: a browser's are not. Dropping one ends its request.
 #[allow(async_fn_in_trait)]
 pub trait Transport {
     /// Carries out one request, redirects followed. `arrived` is told how many bytes came, as they
@@ -62,4 +66,27 @@ pub trait Transport {
 
     /// A number from 0 to 1, so that many clients do not retry in step.
     fn jitter(&self) -> f64;
+
+    /// The SHA-256 of some bytes, by whatever is fastest here.
+    async fn sha256(&self, bytes: &[u8]) -> [u8; 32] {
+        Sha256::digest(bytes).into()
+    }
+}
+
+impl<T: Transport> Transport for &T {
+    async fn get(&self, request: Request, arrived: &dyn Fn(u64)) -> Result<Response, Failure> {
+        (**self).get(request, arrived).await
+    }
+
+    async fn sleep(&self, duration: Duration) -> Result<(), Failure> {
+        (**self).sleep(duration).await
+    }
+
+    fn jitter(&self) -> f64 {
+        (**self).jitter()
+    }
+
+    async fn sha256(&self, bytes: &[u8]) -> [u8; 32] {
+        (**self).sha256(bytes).await
+    }
 }

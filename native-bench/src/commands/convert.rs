@@ -1,0 +1,57 @@
+//! `aim-bench convert`: any model as shards.
+
+use aim_web::quant::Scheme;
+use aim_web::weights::shards::{ShardWriter, StoredAs};
+use aim_web::{Result, weights};
+use pollster::block_on;
+use serde_json::json;
+
+use crate::args::{Convert, Dtype};
+use crate::model::{self, Source};
+use crate::{output, remote};
+
+pub fn run(args: &Convert) -> Result<()> {
+    let (stored, name) = match args.model.dtype {
+        Dtype::Fp32 => (StoredAs::F32, "fp32"),
+        Dtype::Fp16 => (StoredAs::F16, "fp16"),
+        Dtype::Q8 => (StoredAs::Quantised(Scheme::new(8, args.group_size)?), "q8"),
+        Dtype::Q4 | Dtype::Auto => (StoredAs::Quantised(Scheme::new(4, args.group_size)?), "q4"),
+    };
+    let model = model::open(&args.model)?;
+    let mut writer = ShardWriter::new(
+        &args.output,
+        args.overwrite,
+        model.config.clone(),
+        model.labels,
+        stored,
+    )?;
+    match model.source {
+        Source::Local(local) => {
+            let mut files = local.into_files();
+            writer.copy(&mut files, &model.config)?;
+        }
+        Source::Remote(mut remote) => {
+            remote.config = model.config;
+            let progress = remote::Progress::new();
+            let report = |event: weights::remote::Event| progress.show(&event);
+            block_on(remote.stream(&mut writer, &report))?;
+            progress.end();
+        }
+    }
+    let written = writer.finish()?;
+    if args.json {
+        return output::print_json(&json!({
+            "output": args.output,
+            "dtype": name,
+            "shards": written.shards,
+            "bytes": written.bytes,
+        }));
+    }
+    println!(
+        "{} ({name}, {} shards, {} bytes)",
+        args.output.display(),
+        written.shards,
+        written.bytes
+    );
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! `aim-bench synth`: a random checkpoint in Apple's layout.
+
+use aim_web::Result;
+use aim_web::weights::synth;
+use serde_json::json;
+
+use crate::args::Synth;
+use crate::output;
+
+pub fn run(args: &Synth) -> Result<()> {
+    let config = args.arch.config();
+    let bytes = synth::write(&config, args.seed, &args.output, args.overwrite)?;
+    if args.json {
+        return output::print_json(&json!({
+            "output": args.output,
+            "model": args.arch.name(),
+            "bytes": bytes,
+        }));
+    }
+    println!("{} ({} bytes)", args.output.display(), bytes);
+    Ok(())
+}

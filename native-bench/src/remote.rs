@@ -1,0 +1,192 @@
+//! Models on servers: the hub's or any other.
+
+use std::cell::Cell;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use aim_web::config::{Config, Family};
+use aim_web::labels::Labels;
+use aim_web::weights::disk_cache::DiskCache;
+use aim_web::weights::http::{Http, Timeouts};
+use aim_web::weights::remote::client::Client;
+use aim_web::weights::remote::hub::ENDPOINT;
+use aim_web::weights::remote::{Event, Location, RemoteModel, Repository, Status, Store};
+use aim_web::{Error, ErrorKind, Result};
+use pollster::block_on;
+
+use crate::args;
+
+/// What a name that is no path may mean.
+pub enum Found {
+    /// On a server.
+    Model(Box<RemoteModel<Http>>),
+    /// On this machine after all: the hub's own tools have downloaded it.
+    Snapshot(PathBuf),
+}
+
+/// What is asked of a server.
+struct Place {
+    location: Location,
+    revision: String,
+    /// The one file that was named, if one was.
+    file: Option<String>,
+    endpoint: String,
+}
+
+/// Opens the model that a name or a URL means; `None` if it can mean none.
+pub fn open(model: &str, args: &args::Model) -> Option<Result<Found>> {
+    match place(model)? {
+        Ok(place) => Some(open_place(place, args)),
+        Err(error) => Some(Err(error)),
+    }
+}
+
+fn place(model: &str) -> Option<Result<Place>> {
+    let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
+    if model.contains("://") {
+        let (folder, file) = match model.rsplit_once('/') {
+            Some((folder, file)) if file.ends_with(".safetensors") => {
+                (folder, Some(file.to_owned()))
+            }
+            _ => (model, None),
+        };
+        return Some(Location::new(folder, None, None).map(|location| Place {
+            location,
+            revision: String::new(),
+            file,
+            endpoint,
+        }));
+    }
+    let (name, revision) = match model.rsplit_once('@') {
+        Some((name, revision)) => (name, Some(revision)),
+        None => (model, None),
+    };
+    let name = match name.parse::<Family>() {
+        Ok(family) => format!("apple/{family}"),
+        Err(_) => name.to_owned(),
+    };
+    if name.split('/').count() != 2 || name.starts_with(['.', '/']) {
+        return None;
+    }
+    let location = Location::new(&name, revision, Some(&endpoint));
+    Some(location.map(|location| Place {
+        location,
+        revision: revision.unwrap_or("main").to_owned(),
+        file: None,
+        endpoint,
+    }))
+}
+
+fn open_place(place: Place, args: &args::Model) -> Result<Found> {
+    let Place {
+        location,
+        revision,
+        file,
+        endpoint,
+    } = place;
+    let name = location.name.clone();
+    let is_repository = !name.contains("://");
+    let cache = DiskCache::from_env();
+    let store = cache.clone().map(|cache| {
+        let warn = |message: &str| eprintln!("warning: {message}");
+        Store::new(Rc::new(cache), Rc::new(warn))
+    });
+    // The token is for the hub alone.
+    let token = var("HF_TOKEN").filter(|_| {
+        is_repository || origin(&name).is_some_and(|own| Some(own) == origin(&endpoint))
+    });
+    let client = Client::new(Http::new(Timeouts::default())?, location, token);
+    let snapshot = |commit: &str| {
+        let cache = cache.as_ref().filter(|_| is_repository)?;
+        let dir = cache.snapshot(&name, commit)?;
+        [
+            "model.safetensors",
+            "model.safetensors.index.json",
+            "model.pth",
+        ]
+        .iter()
+        .any(|file| dir.join(file).is_file())
+        .then_some(dir)
+    };
+    let repository = match block_on(Repository::open(client, store)) {
+        Ok(repository) => repository,
+        Err(error) if error.kind() == ErrorKind::Network => {
+            let noted = cache
+                .as_ref()
+                .and_then(|cache| cache.noted_commit(&name, &revision));
+            let dir = noted.and_then(|commit| snapshot(&commit));
+            return dir.map(Found::Snapshot).ok_or(error);
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(dir) = repository.commit().and_then(snapshot) {
+        return Ok(Found::Snapshot(dir));
+    }
+    let config = match (args.arch, &args.config) {
+        (Some(family), _) => Some(family.config()),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Error::new(ErrorKind::NotFound, format!("{}: {error}", path.display()))
+            })?;
+            Some(Config::from_json(&text).map_err(|error| error.at(path.display()))?)
+        }
+        (None, None) => None,
+    };
+    let model = match (config, file) {
+        (None, None) => block_on(RemoteModel::open(repository))?,
+        (None, Some(file)) => block_on(RemoteModel::open(repository))?.with_files(vec![file]),
+        (Some(config), file) => {
+            let labels = Labels::unnamed(config.num_classes);
+            let file = file.unwrap_or_else(|| "model.safetensors".to_owned());
+            RemoteModel::with_config(repository, config, labels, vec![file])
+        }
+    };
+    Ok(Found::Model(Box::new(model)))
+}
+
+fn var(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> Option<&str> {
+    let host = url.find("://")? + 3;
+    let end = url[host..].find('/').map_or(url.len(), |end| host + end);
+    Some(&url[..end])
+}
+
+/// A line that says how far a download is, where somebody watches.
+pub struct Progress {
+    is_watched: bool,
+    shown: Cell<u64>,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        Self {
+            is_watched: std::io::stderr().is_terminal(),
+            shown: Cell::new(0),
+        }
+    }
+
+    pub fn show(&self, event: &Event) {
+        const STEP: u64 = 1 << 20;
+        if !self.is_watched || event.status != Status::ProgressTotal {
+            return;
+        }
+        if event.loaded < event.total && event.loaded < self.shown.get().saturating_add(STEP) {
+            return;
+        }
+        self.shown.set(event.loaded);
+        let mib = |bytes| bytes as f64 / f64::from(1 << 20);
+        eprint!("\r{:.0} of {:.0} MiB ", mib(event.loaded), mib(event.total));
+        let _ = std::io::stderr().flush();
+    }
+
+    pub fn end(&self) {
+        if self.is_watched && self.shown.get() > 0 {
+            eprint!("\r{:40}\r", "");
+        }
+    }
+}

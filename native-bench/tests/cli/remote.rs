@@ -1,0 +1,212 @@
+//! Models from a server, and those that are kept of them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aim_web::config::{Config, Family};
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+use super::hub::{Fault, Hub, Plan};
+use super::{aim_bench, json, read_tensor, refused, relative_error, write_tensor};
+
+/// A hub with `me/tiny`, a copy of the embedded model.
+struct World {
+    hub: Hub,
+    root: TempDir,
+    home: TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let tiny = root.path().join("me/tiny");
+        std::fs::create_dir_all(&tiny).expect("the folder is writable");
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/aim-tiny");
+        for entry in std::fs::read_dir(model)
+            .expect("the model is there")
+            .flatten()
+        {
+            std::fs::copy(entry.path(), tiny.join(entry.file_name())).expect("copied");
+        }
+        Self {
+            hub: Hub::start(root.path(), 0),
+            root,
+            home: tempfile::tempdir().expect("a temporary folder"),
+        }
+    }
+
+    fn command(&self, command: &str) -> Command {
+        let mut program = aim_bench(command);
+        self.environment(&mut program);
+        program
+    }
+
+    fn environment(&self, program: &mut Command) {
+        program
+            .env("HF_HOME", self.home.path())
+            .env("HF_ENDPOINT", &self.hub.endpoint)
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HF_TOKEN");
+    }
+
+    fn cache(&self, args: &[&str]) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_aim-bench"));
+        program.arg("cache").args(args);
+        self.environment(&mut program);
+        program
+    }
+}
+
+fn photograph() -> PathBuf {
+    super::test_file("photos/5/signer017-1296.jpg")
+}
+
+#[test]
+fn a_model_of_the_hub_or_of_a_folder_names_what_the_embedded_one_names() {
+    let world = World::new();
+    let embedded = json(aim_bench("classify").arg(photograph()));
+    let folder = world.hub.folder("me/tiny");
+    let file = format!("{folder}/model.safetensors");
+    for model in ["me/tiny", "me/tiny@main", &folder, &file] {
+        let report = json(
+            world
+                .command("classify")
+                .arg(photograph())
+                .args(["--model", model]),
+        );
+        assert_eq!(report, embedded, "{model}");
+    }
+    let listed = json(&mut world.cache(&["list"]));
+    assert_eq!(listed.as_array().expect("a list").len(), 2);
+    world.cache(&["delete", "me/tiny"]).assert().success();
+    let error = refused(&mut world.cache(&["delete", "me/tiny"]));
+    assert!(error.contains("me/tiny"), "{error}");
+}
+
+#[test]
+fn what_the_hubs_own_tools_downloaded_is_used() {
+    let world = World::new();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let repository = world.home.path().join("hub/models--me--tiny");
+    let snapshot = repository.join("snapshots").join(commit);
+    std::fs::create_dir_all(&snapshot).expect("the folder is writable");
+    std::fs::create_dir_all(repository.join("refs")).expect("the folder is writable");
+    std::fs::write(repository.join("refs/main"), commit).expect("written");
+    for entry in std::fs::read_dir(world.root.path().join("me/tiny"))
+        .expect("there")
+        .flatten()
+    {
+        std::fs::copy(entry.path(), snapshot.join(entry.file_name())).expect("copied");
+    }
+    let report = json(
+        world
+            .command("classify")
+            .arg(photograph())
+            .args(["--model", "me/tiny"])
+            .env("HF_ENDPOINT", "http://127.0.0.1:9"),
+    );
+    assert_eq!(report, json(aim_bench("classify").arg(photograph())));
+}
+
+#[test]
+fn a_model_that_is_nowhere_is_told() {
+    let world = World::new();
+    let error = refused(
+        world
+            .command("classify")
+            .arg(photograph())
+            .args(["--model", "me/none"]),
+    );
+    assert!(error.contains("me/none"), "{error}");
+    let error = refused(
+        world
+            .command("classify")
+            .arg(photograph())
+            .args(["--model", "me/tiny@other"]),
+    );
+    assert!(error.contains("other"), "{error}");
+}
+
+#[test]
+fn inspect_reads_headers_and_says_what_best_needs() {
+    let world = World::new();
+    for (family, most) in [
+        (Family::Aim600M, 0.86),
+        (Family::Aim1B, 0.77),
+        (Family::Aim3B, 0.77),
+        (Family::Aim7B, 0.65),
+    ] {
+        let dir = world.root.path().join("apple").join(family.name());
+        std::fs::create_dir_all(&dir).expect("the folder is writable");
+        super::inspect::write_sparse_checkpoint(&dir.join("model.safetensors"), family);
+        std::fs::write(dir.join("config.json"), family.config().to_json()).expect("written");
+        world.hub.reset();
+        let report = json(world.command("inspect").arg(family.name()));
+        assert_eq!(report["model"], family.name());
+        let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+        let share = number(&report["best"]["download_bytes"]) / number(&report["file_bytes"]);
+        println!("{family}: best needs {share:.4} of the repository");
+        assert!(share <= most, "{family}: {share}");
+        assert!(world.hub.sent() < 1 << 20, "more than the header was read");
+    }
+}
+
+#[test]
+fn a_killed_download_goes_on_where_it_stopped() {
+    let world = World::new();
+    let dir = world.root.path().join("me/large");
+    let config = Config {
+        embed_dim: 512,
+        num_blocks: 8,
+        num_heads: 4,
+        num_classes: 10,
+        probe_layers: vec![7],
+        ..Family::Aim600M.config()
+    };
+    aim_web::weights::synth::write(&config, 1, &dir, false).expect("written");
+    let input = world.root.path().join("input.safetensors");
+    write_tensor(&input, "input", &[1, 3, 28, 28], &vec![0.5; 3 * 28 * 28]);
+    let run = |world: &World, output: &Path| {
+        let mut program = world.command("run");
+        program.args(["--model", "me/large", "--input"]).arg(&input);
+        program.arg("--output").arg(output);
+        program
+    };
+    let whole = world.root.path().join("whole.safetensors");
+    run(&world, &whole).assert().success();
+    let needed = world.hub.sent();
+    assert!(needed > 10 << 23, "{needed}");
+    world.cache(&["delete", "me/large"]).assert().success();
+
+    world.hub.reset();
+    let before = needed * 6 / 10;
+    world.hub.set(Plan::of(Fault::StallAt(before)));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_aim-bench"))
+        .args(["run", "--device", "cpu", "--model", "me/large", "--input"])
+        .arg(&input)
+        .args(["--output", "unused.safetensors"])
+        .env("HF_HOME", world.home.path())
+        .env("HF_ENDPOINT", &world.hub.endpoint)
+        .spawn()
+        .expect("it starts");
+    while world.hub.sent() < before {
+        assert!(
+            child.try_wait().expect("it is ours").is_none(),
+            "it ended by itself"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
+
+    world.hub.reset();
+    let resumed = world.root.path().join("resumed.safetensors");
+    run(&world, &resumed).assert().success();
+    let twice = (world.hub.sent() + before).saturating_sub(needed);
+    println!("fetched twice: {twice} bytes");
+    assert!(twice <= 2 << 23, "{twice} bytes were fetched twice");
+    let (_, expected) = read_tensor(&whole, "logits");
+    let (_, logits) = read_tensor(&resumed, "logits");
+    assert!(relative_error(&logits, &expected) == 0.0);
+}

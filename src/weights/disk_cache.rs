@@ -1,0 +1,301 @@
+//! Chunks on disk, inside the cache of the hub's own tools.
+//!
+//! `HF_HOME/hub/models--USER--NAME` is where those keep a repository. What they downloaded whole,
+//! in `snapshots/COMMIT`, is used as it is; chunks of ours lie beside it, in `chunks`, each in a
+//! file with its SHA-256 behind its bytes. The chunks of models that are folders on other servers
+//! lie in `HF_HOME/aim-web`.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture, ready};
+use sha2::{Digest as _, Sha256};
+
+use super::manifest::to_hex;
+use super::remote::cache::{Cache, Key, Sealed};
+use super::remote::plan::CHUNK;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of the seal behind an entry.
+const SEAL: usize = 32;
+
+/// The largest entry: a chunk, or a small file.
+const MAX_ENTRY: u64 = 2 * CHUNK + 1;
+
+/// The file that says whose chunks a folder holds.
+const NAME_FILE: &str = "name";
+
+/// A temporary file of this age was left by a process that ended.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// Makes the names of temporary files differ.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// The cache of this user's account.
+#[derive(Clone, Debug)]
+pub struct DiskCache {
+    /// `HF_HOME/hub`
+    hub: PathBuf,
+    /// `HF_HOME/aim-web`
+    folders: PathBuf,
+}
+
+/// A model in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedModel {
+    /// Its name on the hub, or its URL.
+    pub name: String,
+    /// What its chunks take, in bytes.
+    pub bytes: u64,
+}
+
+impl DiskCache {
+    /// A cache in `home`, laid out as in `HF_HOME`.
+    pub fn new(home: &Path) -> Self {
+        Self {
+            hub: home.join("hub"),
+            folders: home.join("aim-web"),
+        }
+    }
+
+    /// The cache that `HF_HOME` and `HF_HUB_CACHE` name, else the one in the user's home; `None` if
+    /// there is none of these.
+    pub fn from_env() -> Option<Self> {
+        let var = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let home = var("HF_HOME").or_else(|| {
+            let cache =
+                var("XDG_CACHE_HOME").or_else(|| Some(std::env::home_dir()?.join(".cache")));
+            Some(cache?.join("huggingface"))
+        })?;
+        let mut cache = Self::new(&home);
+        if let Some(hub) = var("HF_HUB_CACHE") {
+            cache.hub = hub;
+        }
+        Some(cache)
+    }
+
+    /// Where the hub's own tools keep a commit of a repository, if they do.
+    pub fn snapshot(&self, repository: &str, commit: &str) -> Option<PathBuf> {
+        let dir = self.repository(repository).join("snapshots").join(commit);
+        dir.join("config.json").is_file().then_some(dir)
+    }
+
+    /// The commit that the hub's own tools noted for a branch or tag.
+    pub fn noted_commit(&self, repository: &str, revision: &str) -> Option<String> {
+        let note = self.repository(repository).join("refs").join(revision);
+        let commit = fs::read_to_string(note).ok()?;
+        let commit = commit.trim();
+        let is_commit = commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit());
+        is_commit.then(|| commit.to_owned())
+    }
+
+    /// The models of which there are chunks, by name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if the cache can't be read.
+    pub fn list(&self) -> Result<Vec<CachedModel>> {
+        let mut models = Vec::new();
+        for chunks in self.chunk_folders()? {
+            let Ok(name) = fs::read_to_string(chunks.join(NAME_FILE)) else {
+                continue;
+            };
+            models.push(CachedModel {
+                name,
+                bytes: bytes_in(&chunks),
+            });
+        }
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(models)
+    }
+
+    /// Deletes the chunks of a model, of every revision; what other tools keep of it stays. The
+    /// bytes that this freed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there are none, or they can't be deleted.
+    pub fn delete(&self, name: &str) -> Result<u64> {
+        let chunks = self.chunks(name);
+        if !chunks.is_dir() {
+            return Err(Error::not_found(format!("{name}: is not in the cache")));
+        }
+        let bytes = bytes_in(&chunks);
+        fs::remove_dir_all(&chunks).map_err(|error| unusable(&chunks, &error))?;
+        // What is left of its folder if it is empty.
+        if let Some(repository) = chunks.parent() {
+            let _ = fs::remove_dir(repository.join("snapshots"));
+            let _ = fs::remove_dir(repository);
+        }
+        Ok(bytes)
+    }
+
+    fn chunk_folders(&self) -> Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        for (dir, inner) in [(&self.hub, "chunks"), (&self.folders, "")] {
+            let entries = match fs::read_dir(dir) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(unusable(dir, &error)),
+            };
+            for entry in entries.flatten() {
+                let chunks = if inner.is_empty() {
+                    entry.path()
+                } else {
+                    entry.path().join(inner)
+                };
+                if chunks.join(NAME_FILE).is_file() {
+                    folders.push(chunks);
+                }
+            }
+        }
+        Ok(folders)
+    }
+
+    /// The folder of a repository of the hub.
+    fn repository(&self, name: &str) -> PathBuf {
+        self.hub
+            .join(format!("models--{}", name.replace('/', "--")))
+    }
+
+    /// The folder of a model's chunks.
+    fn chunks(&self, name: &str) -> PathBuf {
+        if name.contains("://") {
+            self.folders.join(to_hex(&Sha256::digest(name)[..16]))
+        } else {
+            self.repository(name).join("chunks")
+        }
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.chunks(&key.repository)
+            .join(&key.content)
+            .join(&key.entry)
+    }
+
+    fn read(&self, key: &Key) -> Option<Sealed> {
+        let file = fs::File::open(self.path(key)).ok()?;
+        let len = file.metadata().ok()?.len();
+        if len > MAX_ENTRY + SEAL as u64 {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(len).ok()?);
+        io::Read::read_to_end(
+            &mut io::Read::take(file, MAX_ENTRY + SEAL as u64),
+            &mut bytes,
+        )
+        .ok()?;
+        let seal = bytes.split_off(bytes.len().checked_sub(SEAL)?);
+        Some(Sealed {
+            seal: seal.try_into().ok()?,
+            bytes,
+        })
+    }
+
+    fn write(&self, key: &Key, bytes: &[u8], seal: [u8; 32]) -> io::Result<()> {
+        let chunks = self.chunks(&key.repository);
+        let dir = chunks.join(&key.content);
+        if !dir.is_dir() {
+            fs::create_dir_all(&dir)?;
+            if !key.repository.contains("://") {
+                // The hub's own tools take a repository without one for broken.
+                fs::create_dir_all(self.repository(&key.repository).join("snapshots"))?;
+            }
+            replace(&chunks.join(NAME_FILE), &[key.repository.as_bytes()])?;
+        }
+        if bytes.len() as u64 == CHUNK {
+            remove_stale(&dir);
+        }
+        replace(&dir.join(&key.entry), &[bytes, &seal])
+    }
+}
+
+impl Cache for DiskCache {
+    fn get<'a>(&'a self, key: &'a Key) -> LocalBoxFuture<'a, Option<Sealed>> {
+        ready(self.read(key)).boxed_local()
+    }
+
+    fn put<'a>(
+        &'a self,
+        key: &'a Key,
+        bytes: &'a [u8],
+        seal: [u8; 32],
+    ) -> LocalBoxFuture<'a, Result<(), String>> {
+        let written = self
+            .write(key, bytes, seal)
+            .map_err(|error| format!("{}: {error}", self.chunks(&key.repository).display()));
+        ready(written).boxed_local()
+    }
+
+    fn remove<'a>(&'a self, repository: &'a str, content: &'a str) -> LocalBoxFuture<'a, ()> {
+        // What can't be removed is found broken again next time.
+        let _ = fs::remove_dir_all(self.chunks(repository).join(content));
+        ready(()).boxed_local()
+    }
+}
+
+/// Writes a file so that others see the old one or the new one, never a part.
+fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let temporary = path.with_file_name(format!(
+        ".{name}.{}.{}.tmp",
+        std::process::id(),
+        COUNTER.fetch_add(1, Ordering::Relaxed)
+    ));
+    let written = (|| {
+        let mut file = fs::File::create(&temporary)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        drop(file);
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Removes what processes left that ended in the middle of a write.
+fn remove_stale(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let is_temporary = entry.file_name().to_string_lossy().ends_with(".tmp");
+        let age = || {
+            let modified = entry.metadata().ok()?.modified().ok()?;
+            SystemTime::now().duration_since(modified).ok()
+        };
+        if is_temporary && age().is_some_and(|age| age > STALE) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The bytes of the files in a folder and its folders.
+fn bytes_in(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => bytes_in(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .fold(0, u64::saturating_add)
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{}: {error}", path.display()))
+}

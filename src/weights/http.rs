@@ -1,0 +1,260 @@
+//! HTTP natively: reqwest on a thread of its own, so that any executor may wait for it.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::time::Duration;
+
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderName, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
+};
+use reqwest::{Client, Url, redirect};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::remote::transport::{Failure, Request, Response, Transport};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How many redirects are followed. The hub needs one, for a renamed repository two.
+const REDIRECTS: usize = 5;
+
+/// Fewer bytes than this in [`Timeouts::stall`] are as good as none.
+const LEAST: usize = 4096;
+
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For an answer to begin, and for the next 4 KiB of its body.
+    pub stall: Duration,
+    /// The longest wait before an attempt is made again, whatever a server asks for.
+    pub longest_wait: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            longest_wait: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A client for any number of requests at once.
+#[derive(Debug)]
+pub struct Http {
+    runtime: Runtime,
+    client: Client,
+    timeouts: Timeouts,
+}
+
+impl Http {
+    /// Starts the thread; proxies are taken from the environment, as curl does it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Network`] if the system gives no thread or TLS can't be set up.
+    pub fn new(timeouts: Timeouts) -> Result<Self> {
+        let broken = |error: String| {
+            Error::new(
+                ErrorKind::Network,
+                format!("HTTP can't be used here: {error}"),
+            )
+        };
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .map_err(|error| broken(error.to_string()))?;
+        let client = Client::builder()
+            // A redirect leaves the token behind: see `send`.
+            .redirect(redirect::Policy::none())
+            .connect_timeout(timeouts.connect)
+            .user_agent(concat!("aim-web/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| broken(reason(&error)))?;
+        Ok(Self {
+            runtime,
+            client,
+            timeouts,
+        })
+    }
+}
+
+impl Transport for Http {
+    async fn get(&self, request: Request, arrived: &dyn Fn(u64)) -> Result<Response, Failure> {
+        let (sender, mut receiver) = unbounded_channel();
+        let client = self.client.clone();
+        let stall = self.timeouts.stall;
+        let mut task = Task(
+            self.runtime
+                .spawn(async move { get(&client, request, stall, &sender).await }),
+        );
+        while let Some(bytes) = receiver.recv().await {
+            arrived(bytes);
+        }
+        (&mut task.0)
+            .await
+            .map_err(|_| Failure::Network("the request was broken off".to_owned()))?
+            .map_err(Failure::Network)
+    }
+
+    async fn sleep(&self, duration: Duration) -> Result<(), Failure> {
+        let duration = duration.min(self.timeouts.longest_wait);
+        let mut task = Task(
+            self.runtime
+                .spawn(async move { tokio::time::sleep(duration).await }),
+        );
+        // It can't fail; and if it did, the wait would be over.
+        let _ = (&mut task.0).await;
+        Ok(())
+    }
+
+    fn jitter(&self) -> f64 {
+        let number = RandomState::new().build_hasher().finish();
+        number as f64 / u64::MAX as f64
+    }
+}
+
+/// A task that ends when nobody waits for it any more.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// One request to its end.
+async fn get(
+    client: &Client,
+    request: Request,
+    stall: Duration,
+    arrived: &UnboundedSender<u64>,
+) -> Result<Response, String> {
+    let first = Url::parse(&request.url).map_err(|error| error.to_string())?;
+    let mut url = first.clone();
+    for _ in 0..=REDIRECTS {
+        let answer = timeout(stall, send(client, &request, &url, &first))
+            .await
+            .map_err(|_| too_slow(stall))??;
+        let status = answer.status();
+        if status.is_redirection()
+            && let Some(target) = text(answer.headers(), &LOCATION)
+        {
+            let next = url.join(&target).map_err(|error| error.to_string())?;
+            if url.scheme() == "https" && next.scheme() != "https" {
+                return Err(format!("{url} redirects to an address without TLS"));
+            }
+            url = next;
+            continue;
+        }
+        let header = |name| text(answer.headers(), name);
+        let mut response = Response {
+            status: status.as_u16(),
+            etag: header(&ETAG),
+            content_range: header(&CONTENT_RANGE),
+            content_type: header(&CONTENT_TYPE),
+            content_encoding: header(&CONTENT_ENCODING),
+            retry_after: header(&RETRY_AFTER),
+            redirected: url != first,
+            body: Vec::new(),
+            cut: None,
+        };
+        response.cut = body(answer, &mut response.body, request.limit, stall, arrived)
+            .await
+            .err();
+        return Ok(response);
+    }
+    Err(format!("over {REDIRECTS} redirects, the last to {url}"))
+}
+
+/// Asks one server. The token is for the first one's origin only.
+async fn send(
+    client: &Client,
+    request: &Request,
+    url: &Url,
+    first: &Url,
+) -> Result<reqwest::Response, String> {
+    let mut builder = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+    if let Some(range) = &request.range {
+        let last = range.end.saturating_sub(1);
+        builder = builder.header(RANGE, format!("bytes={}-{last}", range.start));
+        if let Some(etag) = &request.if_range {
+            builder = builder.header(IF_RANGE, etag);
+        }
+    }
+    if let Some(token) = &request.token
+        && url.origin() == first.origin()
+    {
+        builder = builder.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    builder.send().await.map_err(|error| reason(&error))
+}
+
+/// Reads a body up to a byte over `limit`; an error is why it ended early.
+async fn body(
+    mut answer: reqwest::Response,
+    body: &mut Vec<u8>,
+    limit: usize,
+    stall: Duration,
+    arrived: &UnboundedSender<u64>,
+) -> Result<(), String> {
+    let most = limit.saturating_add(1);
+    let mut window = (Instant::now(), body.len());
+    loop {
+        let piece = timeout(stall, answer.chunk())
+            .await
+            .map_err(|_| too_slow(stall))?
+            .map_err(|error| reason(&error))?;
+        let Some(piece) = piece else { return Ok(()) };
+        let taken = piece.len().min(most - body.len());
+        body.try_reserve(taken)
+            .map_err(|_| "memory ran out".to_owned())?;
+        body.extend_from_slice(&piece[..taken]);
+        // Nobody listens any more if the caller gave up; then this task ends with the next wait.
+        let _ = arrived.send(taken as u64);
+        if body.len() == most {
+            return Ok(());
+        }
+        if window.0.elapsed() >= stall {
+            if body.len() - window.1 < LEAST {
+                return Err(too_slow(stall));
+            }
+            window = (Instant::now(), body.len());
+        }
+    }
+}
+
+fn too_slow(stall: Duration) -> String {
+    format!(
+        "the server sent nothing, or hardly anything, for {} seconds",
+        stall.as_secs_f32()
+    )
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// An error and what lies below it; reqwest's own message says little.
+fn reason(error: &reqwest::Error) -> String {
+    let mut message = String::new();
+    let mut below: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = below {
+        if !message.is_empty() {
+            message.push_str(": ");
+        }
+        message.push_str(&error.to_string());
+        below = error.source();
+    }
+    if message.is_empty() {
+        error.to_string()
+    } else {
+        message
+    }
+}

@@ -1,0 +1,487 @@
+//! A model written as shards: safetensors files in the order in which it runs, each with what a
+//! browser needs next, and beside them the index, the configuration, the labels and the manifest.
+//!
+//! The format is in `docs/shards.md`. Tensors may come in any order and are written as they come:
+//! of a matrix that is quantised only the result stands in memory, of all else a piece.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+
+use half::f16;
+use serde_json::{Map, Value, json};
+
+use super::checkpoint::{Checkpoint, TensorInfo, numel};
+use super::dtype::{Decoder, Dtype};
+use super::inventory::Located;
+use super::layout::{self, Role, TensorSpec};
+use super::load;
+use super::manifest::{FileHashes, MANIFEST_FILE, Manifest};
+use super::remote::model::Sink;
+use super::staging::{Staging, unwritable};
+use crate::config::Config;
+use crate::error::{At as _, Error, Result};
+use crate::image::{MEAN, STD};
+use crate::labels::Labels;
+use crate::quant::{Method, Quantizer, Scheme};
+
+/// The most bytes of one shard, unless a single tensor has more: 128 MiB.
+pub const MAX_SHARD: u64 = 128 << 20;
+
+/// Bytes decoded at once.
+const PIECE: usize = 1 << 16;
+
+/// How the matrices of a model are stored; all else is F32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredAs {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// 4 or 8 bits, with scales and biases in F16.
+    Quantised(Scheme),
+}
+
+impl StoredAs {
+    const fn scheme(self) -> Option<Scheme> {
+        match self {
+            Self::Quantised(scheme) => Some(scheme),
+            Self::F32 | Self::F16 => None,
+        }
+    }
+}
+
+/// A tensor of a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name in the file.
+    pub name: String,
+    /// The type of its elements.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+impl Entry {
+    fn new(name: &str, dtype: Dtype, shape: &[usize]) -> Self {
+        Self {
+            name: name.to_owned(),
+            dtype,
+            shape: shape.to_vec(),
+        }
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if there are over 2^64.
+    pub fn bytes(&self) -> Result<u64> {
+        numel(&self.shape)
+            .and_then(|numel| self.dtype.bytes_of(numel))
+            .ok_or_else(|| Error::unsupported(format!("tensor {} is too large", self.name)))
+    }
+}
+
+/// What a tensor of the model becomes in a file: itself, or codes, scales and biases.
+fn entries(spec: &TensorSpec, stored: StoredAs) -> Result<Vec<Entry>> {
+    let whole = |dtype| Ok(vec![Entry::new(&spec.name, dtype, &spec.shape)]);
+    match (stored, spec.role, spec.shape.as_slice()) {
+        (StoredAs::F16, Role::Linear, _) => whole(Dtype::F16),
+        (StoredAs::Quantised(scheme), Role::Linear, &[d_output, d_input])
+            if scheme.fits(d_input) =>
+        {
+            let sizes = scheme.sizes(d_output, d_input)?;
+            let stem = spec.name.strip_suffix("weight").unwrap_or(&spec.name);
+            let groups = [d_output, sizes.groups_per_row];
+            Ok(vec![
+                Entry::new(&spec.name, Dtype::U32, &[d_output, sizes.words_per_row]),
+                Entry::new(&format!("{stem}scales"), Dtype::F16, &groups),
+                Entry::new(&format!("{stem}biases"), Dtype::F16, &groups),
+            ])
+        }
+        _ => whole(Dtype::F32),
+    }
+}
+
+/// The shards of a model: for each the entries, in the order in which the model runs.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a tensor is too large for any file.
+pub fn plan(config: &Config, stored: StoredAs) -> Result<Vec<Vec<Entry>>> {
+    let mut shards = vec![Vec::new()];
+    // What a header takes is not known before it is written; this is more.
+    let cost = |entries: &[Entry]| {
+        entries.iter().try_fold(0_u64, |sum, entry| {
+            Ok::<_, Error>(sum.saturating_add(entry.bytes()?).saturating_add(256))
+        })
+    };
+    let mut used = 0_u64;
+    for spec in layout::tensors(config) {
+        if spec.role == Role::Counter {
+            continue;
+        }
+        // A matrix and its scales stay together: it can't be used without them.
+        let own = entries(&spec, stored)?;
+        let bytes = cost(&own)?;
+        if used > 0 && used.saturating_add(bytes) > MAX_SHARD {
+            shards.push(Vec::new());
+            used = 0;
+        }
+        used = used.saturating_add(bytes);
+        if let Some(shard) = shards.last_mut() {
+            shard.extend(own);
+        }
+    }
+    Ok(shards)
+}
+
+/// The bytes in front of the data of a safetensors file: the header's length and the header, padded
+/// to 8 bytes; and the offset of each entry from the start of the file.
+///
+/// # Errors
+/// Those of [`Entry::bytes`].
+pub fn header(entries: &[Entry], format: &str) -> Result<(Vec<u8>, Vec<u64>)> {
+    // Written by hand so that the entries stay in the order of their data.
+    let mut text = format!("{{\"__metadata__\":{}", json!({ "format": format }));
+    let mut end = 0_u64;
+    let mut starts = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let start = end;
+        end = end.saturating_add(entry.bytes()?);
+        starts.push(start);
+        let about = json!({
+            "dtype": entry.dtype.name(),
+            "shape": entry.shape,
+            "data_offsets": [start, end],
+        });
+        text.push_str(&format!(",{}:{about}", Value::from(entry.name.as_str())));
+    }
+    text.push('}');
+    while !text.len().is_multiple_of(8) {
+        text.push(' ');
+    }
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text.as_bytes());
+    let front = bytes.len() as u64;
+    let starts = starts
+        .into_iter()
+        .map(|start| start.saturating_add(front))
+        .collect();
+    Ok((bytes, starts))
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Shards.
+    pub shards: usize,
+    /// Bytes of all shards.
+    pub bytes: u64,
+}
+
+/// Writes a model as shards, tensor by tensor.
+pub struct ShardWriter {
+    staging: Staging,
+    stored: StoredAs,
+    config: Config,
+    labels: Labels,
+    shards: Vec<String>,
+    /// Where each tensor goes: its shard and its offset there.
+    places: BTreeMap<String, (usize, u64)>,
+    /// Those that are there.
+    written: usize,
+    open: Option<Open>,
+}
+
+/// A tensor whose bytes are arriving.
+struct Open {
+    name: String,
+    decoder: Decoder,
+    values: Vec<f32>,
+    output: Output,
+}
+
+enum Output {
+    Matrix(Quantizer),
+    F16(BufWriter<File>),
+    F32(BufWriter<File>),
+}
+
+impl ShardWriter {
+    /// Begins the folder `output` with room for every tensor.
+    ///
+    /// # Errors
+    /// Those of [`Staging::new`] and [`plan`];
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a model that is quantised
+    /// already.
+    pub fn new(
+        output: &Path,
+        overwrite: bool,
+        config: Config,
+        labels: Labels,
+        stored: StoredAs,
+    ) -> Result<Self> {
+        if config.quantization.is_some() {
+            return Err(Error::unsupported(
+                "the model is quantised already: convert the one in floats that it came from",
+            ));
+        }
+        let plan = plan(&config, stored)?;
+        let staging = Staging::new(output, overwrite)?;
+        let mut shards = Vec::with_capacity(plan.len());
+        let mut places = BTreeMap::new();
+        for (number, entries) in plan.iter().enumerate() {
+            let name = format!("model-{:05}-of-{:05}.safetensors", number + 1, plan.len());
+            let path = staging.dir().join(&name);
+            let (front, starts) = header(entries, "mlx")?;
+            let mut len = front.len() as u64;
+            for (entry, start) in entries.iter().zip(starts) {
+                len = start.saturating_add(entry.bytes()?);
+                places.insert(entry.name.clone(), (number, start));
+            }
+            let write = || {
+                let mut file = File::create_new(&path)?;
+                file.write_all(&front)?;
+                file.set_len(len)
+            };
+            write().map_err(|error| unwritable(&path, &error))?;
+            shards.push(name);
+        }
+        Ok(Self {
+            staging,
+            stored,
+            config,
+            labels,
+            shards,
+            places,
+            written: 0,
+            open: None,
+        })
+    }
+
+    /// Writes a model from files on this machine.
+    ///
+    /// # Errors
+    /// Those of [`load::locate`], of reading, and of [`Sink`] for this.
+    pub fn copy(&mut self, files: &mut [Box<dyn Checkpoint>], config: &Config) -> Result<()> {
+        let located = load::locate(files, config)?;
+        for (file, located) in files.iter_mut().zip(located) {
+            for located in located {
+                if !self.wants(&located.spec) {
+                    continue;
+                }
+                let index = located.index;
+                let info = file.tensors()[index].clone();
+                let place = super::checkpoint::place(file.name(), &info.name);
+                self.begin(located, &info).at(&place)?;
+                file.read(index, &mut |bytes| self.push(bytes).at(&place))?;
+                self.end().at(&place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the small files, hashes the shards, and puts the folder in its place.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if it can't be written;
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a tensor did not come.
+    pub fn finish(self) -> Result<Written> {
+        if self.written != self.places.len() {
+            return Err(Error::not_found(format!(
+                "{} of {} tensors came",
+                self.written,
+                self.places.len()
+            )));
+        }
+        let mut manifest = Manifest::default();
+        let mut bytes = 0_u64;
+        for name in &self.shards {
+            let path = self.staging.dir().join(name);
+            let hashes = File::open(&path)
+                .and_then(|file| FileHashes::of(BufReader::with_capacity(1 << 20, file)))
+                .map_err(|error| unwritable(&path, &error))?;
+            bytes = bytes.saturating_add(hashes.size);
+            manifest.insert(name, hashes);
+        }
+        let small = [
+            ("model.safetensors.index.json", self.index(bytes)),
+            ("config.json", self.config()),
+            (
+                "preprocessor_config.json",
+                pretty(&preprocessor(&self.config)),
+            ),
+            ("labels.json", pretty(&json!(self.labels.names()))),
+        ];
+        for (name, text) in small {
+            self.staging.write(name, &text)?;
+            let hashes = FileHashes::of(text.as_bytes())
+                .map_err(|error| unwritable(self.staging.dir(), &error))?;
+            manifest.insert(name, hashes);
+        }
+        self.staging.write(MANIFEST_FILE, &manifest.to_json())?;
+        let shards = self.shards.len();
+        self.staging.finish()?;
+        Ok(Written { shards, bytes })
+    }
+
+    fn index(&self, bytes: u64) -> String {
+        let map: Map<String, Value> = self
+            .places
+            .iter()
+            .map(|(tensor, (shard, _))| (tensor.clone(), json!(self.shards[*shard])))
+            .collect();
+        pretty(&json!({ "metadata": { "total_size": bytes }, "weight_map": map }))
+    }
+
+    fn config(&self) -> String {
+        Config {
+            quantization: self.stored.scheme(),
+            ..self.config.clone()
+        }
+        .to_json()
+    }
+
+    /// A writer at the place of a tensor.
+    fn at(&self, name: &str) -> Result<BufWriter<File>> {
+        let Some((shard, start)) = self.places.get(name) else {
+            return Err(Error::not_found(format!("tensor {name} has no place")));
+        };
+        let path = self.staging.dir().join(&self.shards[*shard]);
+        let open = || {
+            let mut file = OpenOptions::new().write(true).open(&path)?;
+            file.seek(SeekFrom::Start(*start))?;
+            Ok(BufWriter::with_capacity(1 << 20, file))
+        };
+        open().map_err(|error| unwritable(&path, &error))
+    }
+
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut file = self.at(name)?;
+        file.write_all(bytes)
+            .and_then(|()| file.flush())
+            .map_err(|error| unwritable(self.staging.dir(), &error))?;
+        self.written += 1;
+        Ok(())
+    }
+}
+
+impl Sink for ShardWriter {
+    fn wants(&self, spec: &TensorSpec) -> bool {
+        spec.role != Role::Counter
+    }
+
+    fn begin(&mut self, located: Located, info: &TensorInfo) -> Result<()> {
+        let spec = located.spec;
+        let output = match (self.stored, spec.role, spec.shape.as_slice()) {
+            (StoredAs::F16, Role::Linear, _) => Output::F16(self.at(&spec.name)?),
+            (StoredAs::Quantised(scheme), Role::Linear, &[d_output, d_input])
+                if scheme.fits(d_input) =>
+            {
+                let method = Method::default();
+                Output::Matrix(Quantizer::new(d_output, d_input, scheme, method)?)
+            }
+            _ => Output::F32(self.at(&spec.name)?),
+        };
+        self.open = Some(Open {
+            name: spec.name,
+            decoder: Decoder::new(info.dtype)?,
+            values: Vec::new(),
+            output,
+        });
+        Ok(())
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        for piece in bytes.chunks(PIECE) {
+            open.values.clear();
+            open.decoder.push(piece, &mut open.values)?;
+            let written = match &mut open.output {
+                Output::Matrix(quantizer) => {
+                    quantizer.push(&open.values)?;
+                    Ok(())
+                }
+                Output::F32(file) => open
+                    .values
+                    .iter()
+                    .try_for_each(|value| file.write_all(&value.to_le_bytes())),
+                Output::F16(file) => {
+                    let mut write = || {
+                        for &value in &open.values {
+                            let half = f16::from_f32(value);
+                            if half.is_infinite() {
+                                return Ok(Some(value));
+                            }
+                            file.write_all(&half.to_le_bytes())?;
+                        }
+                        Ok(None)
+                    };
+                    match write() {
+                        Ok(None) => Ok(()),
+                        Ok(Some(value)) => {
+                            return Err(Error::unsupported(format!(
+                                "{value:e} is over the range of float16; store it as fp32"
+                            )));
+                        }
+                        Err(error) => Err(error),
+                    }
+                }
+            };
+            written.map_err(|error| unwritable(self.staging.dir(), &error))?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        match open.output {
+            Output::F16(mut file) | Output::F32(mut file) => {
+                open.decoder.finish()?;
+                file.flush()
+                    .map_err(|error| unwritable(self.staging.dir(), &error))?;
+                self.written += 1;
+            }
+            Output::Matrix(quantizer) => {
+                open.decoder.finish()?;
+                let matrix = quantizer.finish()?;
+                let stem = open.name.strip_suffix("weight").unwrap_or(&open.name);
+                self.write(&open.name, &matrix.code_bytes())?;
+                self.write(&format!("{stem}scales"), &matrix.scale_bytes())?;
+                self.write(&format!("{stem}biases"), &matrix.bias_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `preprocessor_config.json`, as Hugging Face's image processors read it.
+fn preprocessor(config: &Config) -> Value {
+    let [height, width] = config.img_size;
+    // ceil(size / 0.875)
+    let shortest = height.min(width).saturating_mul(8).div_ceil(7);
+    json!({
+        "do_resize": true,
+        "size": { "shortest_edge": shortest },
+        "resample": 3,
+        "do_center_crop": true,
+        "crop_size": { "height": height, "width": width },
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": MEAN,
+        "image_std": STD,
+    })
+}
+
+fn pretty(value: &Value) -> String {
+    // Values always have a JSON form.
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    text
+}

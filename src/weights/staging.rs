@@ -1,0 +1,161 @@
+//! A folder that appears whole or not at all.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A folder being written beside the place where it will be. Dropped before it is complete, it
+/// leaves nothing.
+#[derive(Debug)]
+pub struct Staging {
+    dir: PathBuf,
+    target: PathBuf,
+    is_complete: bool,
+}
+
+impl Staging {
+    /// Begins a folder that will be `target`. If there is one already it is replaced in the end,
+    /// provided `overwrite` is true and it holds nothing but a model's files.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Option`] if `target` exists and may not be replaced, or can't be written.
+    pub fn new(target: &Path, overwrite: bool) -> Result<Self> {
+        let target = std::path::absolute(target).map_err(|error| unwritable(target, &error))?;
+        check(&target, overwrite)?;
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+            return Err(Error::option(format!(
+                "{}: is no name for a folder",
+                target.display()
+            )));
+        };
+        let dir = parent.join(format!(
+            ".{}.{}.tmp",
+            name.to_string_lossy(),
+            std::process::id()
+        ));
+        fs::create_dir_all(parent).map_err(|error| unwritable(parent, &error))?;
+        fs::create_dir(&dir).map_err(|error| unwritable(&dir, &error))?;
+        Ok(Self {
+            dir,
+            target,
+            is_complete: false,
+        })
+    }
+
+    /// Where the files go meanwhile.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes a small file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Option`] if it can't be written.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.dir.join(name);
+        fs::write(&path, text).map_err(|error| unwritable(&path, &error))
+    }
+
+    /// Puts the folder in its place.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Option`] if it can't be put there.
+    pub fn finish(mut self) -> Result<()> {
+        check(&self.target, self.target.exists())?;
+        let old = self.dir.with_extension("old");
+        let had_old = self.target.exists();
+        if had_old {
+            fs::rename(&self.target, &old).map_err(|error| unwritable(&self.target, &error))?;
+        }
+        if let Err(error) = fs::rename(&self.dir, &self.target) {
+            if had_old {
+                let _ = fs::rename(&old, &self.target);
+            }
+            return Err(unwritable(&self.target, &error));
+        }
+        self.is_complete = true;
+        if had_old {
+            fs::remove_dir_all(&old).map_err(|error| unwritable(&old, &error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// Refuses a place where something is that is not asked for or not ours to replace.
+fn check(target: &Path, overwrite: bool) -> Result<()> {
+    if !target.exists() {
+        return Ok(());
+    }
+    if !overwrite {
+        return Err(Error::option(format!(
+            "{}: is there already; choose another place, or say --overwrite",
+            target.display()
+        )));
+    }
+    let entries = fs::read_dir(target).map_err(|error| unwritable(target, &error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| unwritable(target, &error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_ours = entry.file_type().is_ok_and(|kind| kind.is_file())
+            && (name.ends_with(".safetensors") || name.ends_with(".json"));
+        if !is_ours {
+            return Err(Error::option(format!(
+                "{}: also holds {name}, so it is not replaced; move it away first",
+                target.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn unwritable(path: &Path, error: &io::Error) -> Error {
+    Error::new(
+        ErrorKind::Option,
+        format!("{}: can't be written: {error}", path.display()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_appears_whole_or_not_at_all() {
+        let work = tempfile::tempdir().unwrap();
+        let target = work.path().join("model");
+        let staging = Staging::new(&target, false).unwrap();
+        staging.write("config.json", "{}").unwrap();
+        drop(staging);
+        assert_eq!(fs::read_dir(work.path()).unwrap().count(), 0);
+
+        for text in ["1", "2"] {
+            let staging = Staging::new(&target, true).unwrap();
+            staging.write("config.json", text).unwrap();
+            staging.finish().unwrap();
+            assert_eq!(
+                fs::read_to_string(target.join("config.json")).unwrap(),
+                text
+            );
+            assert_eq!(fs::read_dir(work.path()).unwrap().count(), 1);
+        }
+        Staging::new(&target, false).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_no_model_is_never_replaced() {
+        let work = tempfile::tempdir().unwrap();
+        fs::write(work.path().join("thesis.tex"), "").unwrap();
+        let error = Staging::new(work.path(), true).unwrap_err();
+        assert!(error.to_string().contains("thesis.tex"), "{error}");
+    }
+}

@@ -1,0 +1,776 @@
+//! Models from a real server on this machine, which behaves like the hub and misbehaves on command.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod common;
+mod hub;
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aim_web::config::Config;
+use aim_web::device::Device;
+use aim_web::engine::{self, HostTensor};
+use aim_web::labels::Labels;
+use aim_web::precision::Precision;
+use aim_web::quant::Scheme;
+use aim_web::weights::LocalModel;
+use aim_web::weights::checkpoint::Checkpoint;
+use aim_web::weights::disk_cache::DiskCache;
+use aim_web::weights::http::{Http, Timeouts};
+use aim_web::weights::remote::client::Client;
+use aim_web::weights::remote::plan::CHUNK;
+use aim_web::weights::remote::{Location, RemoteModel, Repository, Store};
+use aim_web::weights::shards::{ShardWriter, StoredAs};
+use aim_web::{Error, ErrorKind};
+use common::generator::{self, Generated};
+use hub::{Fault, Hub, Plan};
+use pollster::block_on;
+
+/// A model of four chunks in one file; its probe needs three blocks of ten, which are two chunks.
+fn config() -> Config {
+    Config {
+        img_size: [28, 28],
+        patch_size: [14, 14],
+        num_channels: 3,
+        embed_dim: 256,
+        num_blocks: 10,
+        num_heads: 2,
+        num_classes: 10,
+        probe_layers: vec![0, 2],
+        quantization: None,
+    }
+}
+
+fn checkpoint() -> Vec<Box<dyn Checkpoint>> {
+    vec![Box::new(Generated::new("server", &config()))]
+}
+
+/// Two repositories with the same weights: `me/shards` has a manifest, `me/plain` none.
+fn repositories(root: &Path) {
+    let shards = root.join("me/shards");
+    let labels = Labels::unnamed(10);
+    let mut writer = ShardWriter::new(&shards, false, config(), labels, StoredAs::F32).unwrap();
+    writer.copy(&mut checkpoint(), &config()).unwrap();
+    writer.finish().unwrap();
+
+    let plain = root.join("me/plain");
+    std::fs::create_dir_all(&plain).unwrap();
+    for name in ["config.json", "labels.json"] {
+        std::fs::copy(shards.join(name), plain.join(name)).unwrap();
+    }
+    std::fs::copy(
+        shards.join("model-00001-of-00001.safetensors"),
+        plain.join("model.safetensors"),
+    )
+    .unwrap();
+}
+
+/// The server, the folder it serves, and a cache.
+struct World {
+    hub: Hub,
+    root: tempfile::TempDir,
+    home: tempfile::TempDir,
+}
+
+/// How a model is named.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum By {
+    /// On the hub, with the manifest of its shards.
+    Shards,
+    /// On the hub, without a manifest.
+    Plain,
+    /// By the URL of a folder, without a manifest: nothing says what it has to be.
+    Folder,
+}
+
+impl World {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        repositories(root.path());
+        Self {
+            hub: Hub::start(root.path(), 0),
+            root,
+            home: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn location(&self, by: By) -> Location {
+        match by {
+            By::Shards => Location::new("me/shards", None, Some(&self.hub.endpoint)),
+            By::Plain => Location::new("me/plain", None, Some(&self.hub.endpoint)),
+            By::Folder => Location::new(&self.hub.folder("me/plain"), None, None),
+        }
+        .unwrap()
+    }
+
+    fn load(&self, by: By, blocks: usize) -> Result<Loaded, Error> {
+        self.load_from(self.location(by), None, blocks)
+    }
+
+    fn load_from(
+        &self,
+        location: Location,
+        token: Option<&str>,
+        blocks: usize,
+    ) -> Result<Loaded, Error> {
+        self.load_as(location, token, blocks, Precision::Fp32)
+    }
+
+    fn load_as(
+        &self,
+        location: Location,
+        token: Option<&str>,
+        blocks: usize,
+        precision: Precision,
+    ) -> Result<Loaded, Error> {
+        let warnings = Rc::new(RefCell::new(Vec::new()));
+        let told = Rc::clone(&warnings);
+        let store = Store::new(
+            Rc::new(DiskCache::new(self.home.path())),
+            Rc::new(move |warning: &str| told.borrow_mut().push(warning.to_owned())),
+        );
+        let client = Client::new(http(), location, token.map(str::to_owned));
+        block_on(async {
+            let model = RemoteModel::open(Repository::open(client, Some(store)).await?).await?;
+            let repository = Rc::clone(model.repository());
+            let labels = model.labels.clone();
+            let engine = engine::fetch(model, blocks, precision, &Device::Cpu, &|_| {}).await?;
+            let output = engine.logits_and_features(images(), &[]).await?;
+            Ok(Loaded {
+                logits: output.logits.values,
+                labels,
+                traffic: repository.traffic(),
+                warnings: warnings.borrow().clone(),
+            })
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Loaded {
+    logits: Vec<f32>,
+    labels: Labels,
+    /// Bytes from the server and from the cache.
+    traffic: (u64, u64),
+    warnings: Vec<String>,
+}
+
+/// A client that does not wait long.
+fn http() -> Http {
+    Http::new(Timeouts {
+        connect: Duration::from_secs(5),
+        stall: Duration::from_millis(400),
+        longest_wait: Duration::from_millis(10),
+    })
+    .unwrap()
+}
+
+fn images() -> HostTensor {
+    HostTensor {
+        shape: vec![1, 3, 28, 28],
+        values: generator::tensor("server.in", "input", &[1, 3, 28, 28]),
+    }
+}
+
+/// What the same weights give when they are loaded from memory.
+fn expected() -> Vec<f32> {
+    let model = engine::load(
+        &mut checkpoint(),
+        config(),
+        3,
+        Precision::Fp32,
+        &Device::Cpu,
+    )
+    .unwrap();
+    block_on(model.logits_and_features(images(), &[]))
+        .unwrap()
+        .logits
+        .values
+}
+
+/// What becomes of a load under a fault.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Works,
+    /// An error of this kind, whose message holds this.
+    Fails(ErrorKind, &'static str),
+}
+
+/// Loads under a fault, compares, and loads again without it from the same cache.
+fn check(world: &World, by: By, plan: Plan, outcome: Outcome, expected: &[f32]) {
+    let case = format!("{by:?}, {plan:?}");
+    world.hub.set(plan);
+    match (world.load(by, 3), outcome) {
+        (Ok(loaded), Outcome::Works) => assert_eq!(loaded.logits, expected, "{case}"),
+        (Ok(_), Outcome::Fails(..)) => panic!("{case}: was not noticed"),
+        (Err(error), Outcome::Works) => panic!("{case}: {error}"),
+        (Err(error), Outcome::Fails(kind, part)) => {
+            assert_eq!(error.kind(), kind, "{case}: {error}");
+            let message = error.to_string();
+            assert!(message.contains(part), "{case}: {message}");
+            assert!(message.contains("://"), "{case}: {message} names no place");
+        }
+    }
+    world.hub.reset();
+    let again = world
+        .load(by, 3)
+        .unwrap_or_else(|error| panic!("{case}, then a server that behaves: {error}"));
+    assert_eq!(again.logits, expected, "{case}: the cache is poisoned");
+    assert_eq!(again.labels, Labels::unnamed(10), "{case}");
+}
+
+#[test]
+fn faults_of_the_weights_pass_or_are_told() {
+    use ErrorKind::{Format, Integrity, Network, NotFound, Unsupported};
+    use Outcome::{Fails, Works};
+    let every = [By::Shards, By::Plain, By::Folder];
+    let hub = [By::Shards, By::Plain];
+    let folder = [By::Folder];
+    let table: Vec<(Plan, &[By], Outcome)> = vec![
+        (Plan::of(Fault::Cut(1_000_003)), &every, Works),
+        (Plan::passing(Fault::Cut(1000), 3), &every, Works),
+        (
+            Plan::of(Fault::Cut(1000)),
+            &every,
+            Fails(Network, "gave up"),
+        ),
+        (Plan::passing(Fault::Stall(500_000), 1), &every, Works),
+        (
+            Plan::of(Fault::Stall(0)),
+            &every,
+            Fails(Network, "sent nothing"),
+        ),
+        (
+            Plan::of(Fault::Drip),
+            &folder,
+            Fails(Network, "hardly anything"),
+        ),
+        (Plan::passing(Fault::Close, 3), &every, Works),
+        (Plan::of(Fault::Close), &every, Fails(Network, "gave up")),
+        (Plan::passing(Fault::Status(429), 2), &every, Works),
+        (Plan::passing(Fault::Status(503), 3), &every, Works),
+        (Plan::of(Fault::Status(503)), &every, Fails(Network, "503")),
+        (
+            Plan::of(Fault::Status(401)),
+            &every,
+            Fails(NotFound, "token"),
+        ),
+        (
+            Plan::of(Fault::Status(404)),
+            &every,
+            Fails(NotFound, "no such file"),
+        ),
+        (
+            Plan::of(Fault::Status(416)),
+            &every,
+            Fails(Integrity, "shorter"),
+        ),
+        (Plan::of(Fault::Status(418)), &every, Fails(Network, "418")),
+        (Plan::passing(Fault::Expired, 2), &hub, Works),
+        (Plan::of(Fault::Expired), &hub, Fails(Network, "403")),
+        (Plan::of(Fault::Expired), &folder, Fails(NotFound, "403")),
+        (Plan::of(Fault::Loop), &hub, Fails(Network, "redirects")),
+        (
+            Plan::of(Fault::NoRanges),
+            &every,
+            Fails(Unsupported, "Range"),
+        ),
+        (
+            Plan::of(Fault::WrongRange),
+            &every,
+            Fails(Network, "were asked for"),
+        ),
+        (
+            Plan::of(Fault::NoContentRange),
+            &every,
+            Fails(Network, "Content-Range"),
+        ),
+        (
+            Plan::of(Fault::WrongLength),
+            &hub,
+            Fails(Integrity, "must have"),
+        ),
+        (
+            Plan::of(Fault::WrongLength),
+            &folder,
+            Fails(Format, "belong to none"),
+        ),
+        (
+            Plan::of(Fault::ShortBody),
+            &every,
+            Fails(Network, "announced"),
+        ),
+        (
+            Plan::of(Fault::ChangedEtag),
+            &every,
+            Fails(Integrity, "changed"),
+        ),
+        (Plan::passing(Fault::Flip, 1), &[By::Shards], Works),
+        (
+            Plan::of(Fault::Flip),
+            &[By::Shards],
+            Fails(Integrity, "chunk 0"),
+        ),
+        (Plan::of(Fault::Html), &hub, Fails(Integrity, "must have")),
+        (Plan::of(Fault::Html), &folder, Fails(Format, "HTML")),
+        (Plan::of(Fault::HtmlPart), &folder, Fails(Format, "HTML")),
+        (
+            Plan::of(Fault::Pointer),
+            &hub,
+            Fails(Integrity, "must have"),
+        ),
+        (Plan::of(Fault::Pointer), &folder, Fails(Format, "git-lfs")),
+        (Plan::of(Fault::Gzip), &every, Fails(Unsupported, "gzip")),
+        (Plan::of(Fault::OutOfOrder), &every, Works),
+    ];
+    let expected = expected();
+    let world = World::new();
+    for (plan, ways, outcome) in table {
+        for &by in ways {
+            // Each case begins with nothing.
+            let _ = std::fs::remove_dir_all(world.home.path().join("hub"));
+            let _ = std::fs::remove_dir_all(world.home.path().join("aim-web"));
+            check(&world, by, plan.clone(), outcome, &expected);
+        }
+    }
+}
+
+#[test]
+fn faults_in_the_middle_leave_a_cache_that_goes_on() {
+    use ErrorKind::{Integrity, Network};
+    use Outcome::Fails;
+    let expected = expected();
+    for (fault, by, outcome) in [
+        (Fault::Close, By::Folder, Fails(Network, "gave up")),
+        (Fault::ChangedEtag, By::Folder, Fails(Integrity, "changed")),
+        (Fault::Flip, By::Shards, Fails(Integrity, "chunk 1")),
+    ] {
+        let world = World::new();
+        let plan = Plan {
+            after: 2,
+            ..Plan::of(fault)
+        };
+        check(&world, by, plan, outcome, &expected);
+    }
+}
+
+#[test]
+fn faults_of_the_small_files_never_give_wrong_labels() {
+    use ErrorKind::{Integrity, Network, Unsupported};
+    use Outcome::{Fails, Works};
+    let expected = expected();
+    let world = World::new();
+    for (fault, times, by, outcome) in [
+        (
+            Fault::Html,
+            u32::MAX,
+            By::Shards,
+            Fails(Network, "labels.json"),
+        ),
+        (
+            Fault::Html,
+            u32::MAX,
+            By::Plain,
+            Fails(Network, "labels.json"),
+        ),
+        (
+            Fault::Status(404),
+            u32::MAX,
+            By::Shards,
+            Fails(Network, "labels.json"),
+        ),
+        (
+            Fault::Status(503),
+            u32::MAX,
+            By::Plain,
+            Fails(Network, "503"),
+        ),
+        (Fault::Status(503), 2, By::Plain, Works),
+        (Fault::Flip, 1, By::Shards, Works),
+        (
+            Fault::Flip,
+            u32::MAX,
+            By::Shards,
+            Fails(Integrity, "labels.json"),
+        ),
+        (
+            Fault::Cut(5),
+            u32::MAX,
+            By::Folder,
+            Fails(Network, "labels.json"),
+        ),
+        (Fault::Cut(5), 2, By::Folder, Works),
+        (
+            Fault::Gzip,
+            u32::MAX,
+            By::Folder,
+            Fails(Unsupported, "gzip"),
+        ),
+        (Fault::Drip, u32::MAX, By::Plain, Fails(Network, "hardly")),
+    ] {
+        let _ = std::fs::remove_dir_all(world.home.path().join("hub"));
+        let _ = std::fs::remove_dir_all(world.home.path().join("aim-web"));
+        let plan = Plan {
+            on: "labels.json".to_owned(),
+            times,
+            ..Plan::of(fault)
+        };
+        check(&world, by, plan, outcome, &expected);
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_found_without_a_manifest_if_the_whole_file_is_read() {
+    let world = World::new();
+    world.hub.set(Plan {
+        after: 1,
+        ..Plan::passing(Fault::Flip, 1)
+    });
+    let error = world.load(By::Plain, 10).expect_err("a bit is wrong");
+    assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
+    assert!(error.to_string().contains("SHA-256"), "{error}");
+    world.hub.reset();
+    world.load(By::Plain, 10).expect("the cache forgot it");
+}
+
+#[test]
+fn quantised_shards_give_the_same_from_disk_and_from_the_server() {
+    let world = World::new();
+    let exact = expected();
+    let largest = exact
+        .iter()
+        .fold(0.0_f32, |largest, v| largest.max(v.abs()));
+    for (name, stored, precision, most) in [
+        ("q4", StoredAs::Quantised(Scheme::Q4), Precision::Q4, 0.25),
+        ("q8", StoredAs::Quantised(Scheme::Q8), Precision::Q8, 0.02),
+        ("fp16", StoredAs::F16, Precision::Fp32, 2e-3),
+    ] {
+        let dir = world.root.path().join("me").join(name);
+        let labels = Labels::unnamed(10);
+        let mut writer = ShardWriter::new(&dir, false, config(), labels, stored).unwrap();
+        writer.copy(&mut checkpoint(), &config()).unwrap();
+        writer.finish().unwrap();
+
+        let local = LocalModel::from_dir(&dir).unwrap();
+        let model = local.load(&Device::Cpu, precision).unwrap();
+        let from_disk = block_on(model.logits_and_features(images(), &[]))
+            .unwrap()
+            .logits
+            .values;
+        let repository = format!("me/{name}");
+        let location = Location::new(&repository, None, Some(&world.hub.endpoint)).unwrap();
+        let from_server = world.load_as(location, None, 3, precision).unwrap();
+        assert_eq!(from_server.logits, from_disk, "{name}");
+
+        let off = exact.iter().zip(&from_disk).map(|(a, b)| (a - b).abs());
+        let off = off.fold(0.0_f32, f32::max) / largest;
+        assert!(off > 0.0 && off < most, "{name}: {off}");
+
+        if let StoredAs::Quantised(_) = stored {
+            // Quantised while it is loaded, the float model comes to the same.
+            let model = engine::load(&mut checkpoint(), config(), 3, precision, &Device::Cpu);
+            let on_the_way = block_on(model.unwrap().logits_and_features(images(), &[]))
+                .unwrap()
+                .logits
+                .values;
+            assert_eq!(on_the_way, from_disk, "{name}");
+            let config = LocalModel::from_dir(&dir).unwrap().config;
+            let again = ShardWriter::new(
+                &world.root.path().join("twice"),
+                false,
+                config,
+                Labels::unnamed(10),
+                stored,
+            );
+            let error = again.err().expect("it is quantised already");
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        }
+    }
+}
+
+#[test]
+fn shards_without_a_needed_tensor_are_not_touched() {
+    let world = World::new();
+    let dir = world.root.path().join("me/split");
+    std::fs::create_dir_all(&dir).unwrap();
+    let from = world.root.path().join("me/shards");
+    for name in ["config.json", "labels.json"] {
+        std::fs::copy(from.join(name), dir.join(name)).unwrap();
+    }
+    let bytes = std::fs::read(from.join("model-00001-of-00001.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let is_late = |name: &str| (3..10).any(|block| name.contains(&format!("blocks.{block}.")));
+    let mut map = serde_json::Map::new();
+    for (number, late) in [(1, false), (2, true)] {
+        let shard = format!("model-0000{number}-of-00002.safetensors");
+        let tensors: Vec<_> = file
+            .tensors()
+            .into_iter()
+            .filter(|(name, _)| is_late(name) == late)
+            .collect();
+        for (name, _) in &tensors {
+            map.insert(name.clone(), shard.as_str().into());
+        }
+        let shard_bytes = safetensors::serialize(tensors, None).unwrap();
+        std::fs::write(dir.join(&shard), shard_bytes).unwrap();
+    }
+    let index = serde_json::json!({ "weight_map": map }).to_string();
+    std::fs::write(dir.join("model.safetensors.index.json"), index).unwrap();
+
+    let load = || {
+        let location = Location::new("me/split", None, Some(&world.hub.endpoint)).unwrap();
+        world.load_from(location, None, 3)
+    };
+    assert_eq!(load().unwrap().logits, expected());
+    let log = world.hub.log();
+    assert!(log.iter().any(|entry| entry.path.contains("00001-of")));
+    assert!(!log.iter().any(|entry| entry.path.contains("00002-of")));
+
+    // What the index says of a file that is not read must still make a model.
+    map.remove("trunk.blocks.9.norm_1.weight");
+    let index = serde_json::json!({ "weight_map": map }).to_string();
+    std::fs::write(dir.join("model.safetensors.index.json"), index).unwrap();
+    let error = load().expect_err("a tensor is missing");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("blocks.9.norm_1"), "{error}");
+}
+
+#[test]
+fn what_was_fetched_once_is_not_fetched_again() {
+    let expected = expected();
+    for by in [By::Shards, By::Plain, By::Folder] {
+        let world = World::new();
+        let first = world.load(by, 3).unwrap();
+        assert_eq!(first.logits, expected);
+        let (fetched, cached) = first.traffic;
+        assert!(fetched >= 2 * CHUNK && cached == 0, "{fetched} {cached}");
+        assert!(world.hub.sent() < 3 * CHUNK, "no later block is fetched");
+
+        world.hub.reset();
+        let second = world.load(by, 3).unwrap();
+        assert_eq!(second.logits, expected);
+        assert_eq!(second.traffic.1, 2 * CHUNK, "{by:?}");
+        // A folder's file is asked for one byte, to see whether it is the same.
+        assert!(world.hub.sent() <= 1, "{by:?}: {}", world.hub.sent());
+
+        // More blocks: only what is new comes.
+        let all = world.load(by, 10).unwrap();
+        assert_eq!(all.traffic.1, 2 * CHUNK);
+    }
+}
+
+#[test]
+fn a_broken_chunk_in_the_cache_is_fetched_again() {
+    let expected = expected();
+    for by in [By::Shards, By::Plain, By::Folder] {
+        let world = World::new();
+        world.load(by, 3).unwrap();
+        let chunks = files_under(world.home.path());
+        let chunk = chunks
+            .iter()
+            .find(|path| path.ends_with("00000001"))
+            .expect("chunk 1 was kept");
+        let mut bytes = std::fs::read(chunk).unwrap();
+        bytes[1_000_000] ^= 4;
+        std::fs::write(chunk, bytes).unwrap();
+        world.hub.reset();
+        let loaded = world.load(by, 3).unwrap();
+        assert_eq!(loaded.logits, expected);
+        assert_eq!(loaded.traffic.1, CHUNK);
+        assert!((CHUNK..=CHUNK + 1).contains(&world.hub.sent()), "{by:?}");
+        // And it is whole again.
+        world.hub.reset();
+        world.load(by, 3).unwrap();
+        assert!(world.hub.sent() <= 1);
+    }
+}
+
+#[test]
+fn without_a_server_the_cache_is_enough() {
+    let expected = expected();
+    let world = World::new();
+    for by in [By::Shards, By::Plain, By::Folder] {
+        world.load(by, 3).unwrap();
+        world.hub.set(Plan {
+            on: String::new(),
+            no_api: false,
+            ..Plan::of(Fault::Close)
+        });
+        let nowhere = match by {
+            By::Folder => world.location(by),
+            By::Shards => Location::new("me/shards", None, Some("http://127.0.0.1:9")).unwrap(),
+            By::Plain => Location::new("me/plain", None, Some("http://127.0.0.1:9")).unwrap(),
+        };
+        let loaded = world
+            .load_from(nowhere.clone(), None, 3)
+            .unwrap_or_else(|error| panic!("{by:?}: {error}"));
+        assert_eq!(loaded.logits, expected, "{by:?}");
+        assert_eq!(loaded.traffic, (0, 2 * CHUNK), "{by:?}");
+        let error = world
+            .load_from(nowhere, None, 10)
+            .expect_err("later blocks are not there");
+        assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+        world.hub.reset();
+    }
+    let unknown = Location::new("me/unknown", None, Some("http://127.0.0.1:9")).unwrap();
+    let error = world
+        .load_from(unknown, None, 3)
+        .expect_err("nothing is known of it");
+    assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+}
+
+#[test]
+fn a_hub_without_an_api_works_as_a_folder_does() {
+    let world = World::new();
+    world.hub.set(Plan {
+        no_api: true,
+        ..Plan::default()
+    });
+    let expected = expected();
+    for by in [By::Shards, By::Plain] {
+        for cached in [0, 2 * CHUNK] {
+            let loaded = world.load(by, 3).unwrap();
+            assert_eq!(loaded.logits, expected);
+            assert_eq!(loaded.traffic.1, cached, "{by:?}");
+        }
+    }
+}
+
+#[test]
+fn the_token_goes_to_the_hub_and_nowhere_else() {
+    let world = World::new();
+    world.hub.set(Plan {
+        token: Some("secret".to_owned()),
+        ..Plan::default()
+    });
+    let location = world.location(By::Plain);
+    let error = world
+        .load_from(location.clone(), None, 3)
+        .expect_err("it may not be read");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    world
+        .load_from(location, Some("secret"), 3)
+        .expect("with the token it may");
+    let log = world.hub.log();
+    assert!(log.iter().any(|entry| entry.is_signed));
+    for entry in log.iter().filter(|entry| entry.is_signed) {
+        assert_eq!(entry.authorization, None, "{}", entry.path);
+    }
+}
+
+#[test]
+fn a_load_that_was_broken_off_goes_on_where_it_stopped() {
+    let whole = World::new();
+    whole.load(By::Shards, 10).unwrap();
+    let needed = whole.hub.sent();
+    assert!(needed > 3 * CHUNK);
+
+    let world = World::new();
+    let before = needed * 6 / 10;
+    world.hub.set(Plan::of(Fault::StallAt(before)));
+    world
+        .load(By::Shards, 10)
+        .expect_err("the rest never comes");
+    world.hub.reset();
+    let loaded = world.load(By::Shards, 10).unwrap();
+    let again = world.hub.sent();
+    assert!(again <= needed - before + 2 * CHUNK, "{again} of {needed}");
+    assert!(loaded.traffic.1 > 0);
+}
+
+#[test]
+fn several_loads_may_share_a_cache() {
+    let expected = expected();
+    let world = World::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let loaded = world.load(By::Shards, 3).unwrap();
+                assert_eq!(loaded.logits, expected);
+            });
+        }
+    });
+    world.hub.reset();
+    assert_eq!(world.load(By::Shards, 3).unwrap().logits, expected);
+    assert_eq!(world.hub.sent(), 0);
+    let leftovers = files_under(world.home.path());
+    assert!(
+        leftovers.iter().all(|path| path.extension().is_none()),
+        "{leftovers:?}"
+    );
+}
+
+#[test]
+fn a_cache_that_can_not_be_written_is_a_warning() {
+    let mut world = World::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::write(elsewhere.path().join("hub"), "no folder").unwrap();
+    world.home = elsewhere;
+    let loaded = world.load(By::Shards, 3).unwrap();
+    assert_eq!(loaded.logits, expected());
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    assert!(loaded.warnings[0].contains("me/shards"));
+}
+
+#[test]
+fn the_cache_is_listed_and_deleted() {
+    let world = World::new();
+    world.load(By::Shards, 3).unwrap();
+    world.load(By::Folder, 3).unwrap();
+    let cache = DiskCache::new(world.home.path());
+    let models = cache.list().unwrap();
+    let folder = world.hub.folder("me/plain");
+    let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+    assert_eq!(names, [folder.as_str(), "me/shards"]);
+    assert!(models.iter().all(|model| model.bytes > 2 * CHUNK));
+    for name in [folder.as_str(), "me/shards"] {
+        assert!(cache.delete(name).unwrap() > 2 * CHUNK);
+        cache.delete(name).expect_err("it is gone");
+    }
+    assert!(cache.list().unwrap().is_empty());
+    assert!(files_under(world.home.path()).is_empty());
+}
+
+#[test]
+fn a_dropped_load_ends_its_requests() {
+    let world = World::new();
+    world.hub.set(Plan::of(Fault::Stall(0)));
+    let client = Client::new(http(), world.location(By::Plain), None);
+    block_on(async {
+        let model = RemoteModel::open(Repository::open(client, None).await.unwrap())
+            .await
+            .unwrap();
+        let timer = http();
+        let soon = std::pin::pin!(aim_web::weights::remote::Transport::sleep(
+            &timer,
+            Duration::from_millis(10)
+        ));
+        let load = std::pin::pin!(engine::fetch(
+            model,
+            3,
+            Precision::Fp32,
+            &Device::Cpu,
+            &|_| {}
+        ));
+        let first = futures_util::future::select(load, soon).await;
+        assert!(matches!(first, futures_util::future::Either::Right(_)));
+    });
+    // The server sees the connections end, and answers others.
+    world.hub.reset();
+    world.load(By::Plain, 3).unwrap();
+}
+
+/// All files below a folder.
+fn files_under(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            files.extend(files_under(&entry.path()));
+        } else {
+            files.push(entry.path());
+        }
+    }
+    files
+}
