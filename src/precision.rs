@@ -104,9 +104,8 @@ impl Form {
     pub fn of(asked: Precision, config: &Config, blocks: usize, place: Place) -> Result<Self> {
         let quantise = |bits| Scheme::for_rows(bits, config.embed_dim).map(Self::Quantised);
         match (asked, config.quantization) {
-            (Precision::Fp32, _) => Ok(Self::Fp32),
             (Precision::Fp16, _) if place.halves => Ok(Self::Fp16),
-            (Precision::Fp16, _) => Ok(Self::Fp32),
+            (Precision::Fp32 | Precision::Fp16, _) => Ok(Self::Fp32),
             (Precision::Auto | Precision::Q8, Some(stored)) => Ok(Self::Quantised(stored)),
             (Precision::Q4, Some(stored)) if stored.bits() == Bits::Four => {
                 Ok(Self::Quantised(stored))
@@ -143,7 +142,7 @@ impl Form {
     }
 
     /// Bytes of so many weights.
-    fn bytes(self, weights: u64) -> u64 {
+    const fn bytes(self, weights: u64) -> u64 {
         match self {
             Self::Fp32 => weights.saturating_mul(4),
             Self::Fp16 => weights.saturating_mul(2),
@@ -158,7 +157,7 @@ impl Form {
 }
 
 /// The weights in the matrices of the probe and of `blocks` blocks.
-fn weights(config: &Config, blocks: usize) -> u64 {
+const fn weights(config: &Config, blocks: usize) -> u64 {
     let dim = config.embed_dim as u64;
     // qkv, proj, fc1 and fc2 have 3, 1, 4 and 4 times D x D; the probe's k and v have one each.
     let square = dim.saturating_mul(dim);

@@ -328,7 +328,8 @@ fn broken_tensors_are_told() {
         (
             "an infinite bias",
             |t| {
-                t.get_mut(BIASES).unwrap().bytes[2..4].copy_from_slice(&f16::INFINITY.to_le_bytes())
+                t.get_mut(BIASES).unwrap().bytes[2..4]
+                    .copy_from_slice(&f16::INFINITY.to_le_bytes());
             },
             Format,
             &[BIASES, "element 1 is infinite"],

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn_wgpu::{RuntimeOptions, WgpuDevice, WgpuSetup};
 use futures_channel::oneshot;
 use futures_util::FutureExt as _;
-use futures_util::future::Shared;
+use futures_util::future::{Either, Shared, select};
 use wgpu::DeviceType;
 
+use super::gpu_packed::self_check;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The backend: f32 values, i32 indices.
@@ -74,14 +75,13 @@ const fn may_have_gpu() -> bool {
     true
 }
 
-/// Opens the most powerful adapter.
+/// Opens the most powerful adapter and tries it.
 ///
 /// The device is made here and handed to burn, which on its own would panic where this gives an
 /// error.
 ///
 /// # Errors
-/// [`ErrorKind::DeviceLost`] if there is no such adapter or it gives
-/// no device.
+/// [`ErrorKind::DeviceLost`] if there is no such adapter, it gives no device, or computes wrongly.
 pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
     if adapters == Adapters::Hardware && !may_have_gpu() {
         return Err(Error::device_lost("this machine has no GPU"));
@@ -160,11 +160,23 @@ pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
         queue,
         backend: info.backend,
     };
-    Ok(GpuDevice {
+    let gpu = GpuDevice {
         device: burn_wgpu::init_device(setup, RuntimeOptions::default()),
         adapter: info.name,
         is_software,
         wgpu: device,
         lost: lost.shared(),
-    })
+    };
+    check(&gpu).await?;
+    Ok(gpu)
+}
+
+/// Tries a device, unless it is lost meanwhile.
+async fn check(gpu: &GpuDevice) -> Result<()> {
+    let check = self_check(&gpu.device);
+    let lost = std::pin::pin!(gpu.lost());
+    match select(check, lost).await {
+        Either::Left((result, _)) => result,
+        Either::Right((error, _)) => Err(error),
+    }
 }

@@ -1,11 +1,16 @@
 //! `y = x Wᵀ` on a GPU, with `W` packed and everything else f32: one kernel for all devices that
-//! CubeCL writes for, WebGPU among them.
+//! `CubeCL` writes for, WebGPU among them.
 //!
 //! A cube of 16 x 16 units makes a tile of 64 x 64 outputs. It walks along the rows of `x` and `W`
 //! in steps of 32 columns: of each step it brings both sides into shared memory, `W` unpacked on
 //! the way, and each unit adds the products of 4 rows with 4 rows. So a word of `W` is unpacked
 //! once for 64 rows of `x`.
 #![allow(missing_docs, reason = "what the macro makes of the kernel has none")]
+#![allow(
+    clippy::manual_div_ceil,
+    clippy::missing_const_for_fn,
+    reason = "CubeCL's language has neither"
+)]
 
 use cubecl::prelude::*;
 
