@@ -58,7 +58,7 @@ async function check(folder, { path = 'sub/path/' } = {}) {
   const { problems } = page;
   try {
     await page.goto(served.url + path);
-    await page.waitForFunction(() => globalThis.result, null, { timeout: 60_000 }).catch(() => assert.fail(`no result: ${problems.join('; ')}`));
+    await page.waitForFunction(() => globalThis.result, null, { timeout: 180_000 }).catch(() => assert.fail(`no result: ${problems.join('; ')}`));
     const result = await page.evaluate(() => globalThis.result);
     assert.deepEqual({ ...result, labels: result.labels > 0 }, { device: 'wasm', worker: true, same: true, labels: true, best: 5, error: 'AimError' }, problems.join('; '));
     assert.deepEqual(problems, []);
@@ -104,7 +104,7 @@ test('through Vite with the dependency in its development server', async () => {
   const page = await browser.newPage();
   try {
     await page.goto(`http://127.0.0.1:${server.httpServer.address().port}/`);
-    await page.waitForFunction(() => globalThis.result, null, { timeout: 60_000 });
+    await page.waitForFunction(() => globalThis.result, null, { timeout: 180_000 });
     const result = await page.evaluate(() => globalThis.result);
     assert.equal(result.worker, true, JSON.stringify(result));
     assert.equal(result.same, true);

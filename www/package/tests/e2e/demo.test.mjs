@@ -25,9 +25,11 @@ after(async () => {
 /** Opens the page and waits for the model, or for a message. */
 async function visit({ query = '', in: where = browser, context = {}, init } = {}) {
   const page = listen(await (await where.newContext(context)).newPage());
+  // A software GPU compiles for many seconds; nothing here is about time.
+  page.setDefaultTimeout(180_000);
   if (init) await page.addInitScript(init);
   await page.goto(served.url + PATH + query);
-  await page.waitForFunction(() => document.body.dataset.ready || document.querySelector('[data-key=model]'), null, { timeout: 60_000 });
+  await page.waitForFunction(() => document.body.dataset.ready || document.querySelector('[data-key=model]'), null);
   return page;
 }
 
@@ -44,7 +46,7 @@ describe('pictures', () => {
     const page = await visit();
     for (const label of ['2', '5', 'dress', 'shoes', 'hat', 't-shirt']) {
       await page.click(sample(label));
-      await page.waitForFunction((label) => document.getElementById('best').dataset.label === label, label, { timeout: 20_000 }).catch(async () => assert.fail(`${label} is shown as ${await page.innerText('#best')}`));
+      await page.waitForFunction((label) => document.getElementById('best').dataset.label === label, label).catch(async () => assert.fail(`${label} is shown as ${await page.innerText('#best')}`));
     }
     assert.equal(await page.innerText('#best'), 'T-shirt');
     assert.equal(await page.locator('#bars li:visible').count(), 5);
@@ -136,7 +138,7 @@ describe('camera', () => {
       try {
         const page = await visit({ in: camera, context: { permissions: ['camera'] } });
         await page.click('#camera');
-        await page.waitForFunction((label) => document.getElementById('best').dataset.label === label, label, { timeout: 20_000 }).catch(async () => assert.fail(`it is shown as ${await page.innerText('#best')}`));
+        await page.waitForFunction((label) => document.getElementById('best').dataset.label === label, label).catch(async () => assert.fail(`it is shown as ${await page.innerText('#best')}`));
         await page.waitForFunction(() => /^\d/.test(document.getElementById('fps').textContent));
         assert.equal(await page.innerText('#camera'), 'Stop camera');
         await page.click('#camera');

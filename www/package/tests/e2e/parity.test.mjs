@@ -24,7 +24,7 @@ async function compare(device, files) {
   try {
     const page = await browser.newPage();
     await page.goto(`${served.url}demo/?device=${device}`);
-    await page.waitForFunction(() => document.body.dataset.ready || document.querySelector('[data-key=model]'), null, { timeout: 240_000 });
+    await page.waitForFunction(() => document.body.dataset.ready || document.querySelector('[data-key=model]'), null, { timeout: 600_000 });
     assert.equal(await page.evaluate(() => globalThis.aimDemo.aim?.device ?? document.getElementById('notices').innerText), device);
     for (const { image, predictions } of program(files)) {
       const base64 = readFileSync(image).toString('base64');
@@ -34,7 +34,7 @@ async function compare(device, files) {
         transfer.items.add(new File([Uint8Array.from(atob(base64), (char) => char.charCodeAt(0))], 'photo.jpg', { type: 'image/jpeg' }));
         for (const type of ['dragenter', 'dragover', 'drop']) document.getElementById('stage').dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
       }, base64);
-      const shown = await page.waitForFunction(() => document.getElementById('best').dataset.label, null, { timeout: 120_000 });
+      const shown = await page.waitForFunction(() => document.getElementById('best').dataset.label, null, { timeout: 300_000 });
       assert.equal(await shown.jsonValue(), predictions[0].label, image);
       // The page shows whole percents; what it rounds comes from the same call.
       const scores = await page.evaluate(async (base64) => {
@@ -53,7 +53,7 @@ async function compare(device, files) {
   }
 }
 
-test('on the CPU: every test photograph', { timeout: 300_000 }, () => compare('wasm', photographs().map(({ file }) => file)));
+test('on the CPU: every test photograph', () => compare('wasm', photographs().map(({ file }) => file)));
 
 // A software adapter takes many seconds for the embedded model, so one hand and no more.
-test('on WebGPU: one', { timeout: 600_000 }, () => compare('webgpu', [photograph('5')]));
+test('on WebGPU: one', () => compare('webgpu', [photograph('5')]));

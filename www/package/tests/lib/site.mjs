@@ -64,7 +64,7 @@ export function listen(page) {
 export async function open(browser, url, { path = 'index.html', context = {} } = {}) {
   const page = listen(await (await browser.newContext(context)).newPage());
   await page.goto(url + path);
-  await page.waitForFunction(() => globalThis.ready, null, { timeout: 20_000 }).catch(() => {
+  await page.waitForFunction(() => globalThis.ready, null, { timeout: 120_000 }).catch(() => {
     throw new Error(`the page did not start: ${page.problems.join('; ')}`);
   });
   return page;
