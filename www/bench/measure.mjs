@@ -3,7 +3,7 @@
 // WebGPU is measured on the graphics card if Chromium has one, else on its software adapter, which takes many
 // seconds a frame: there one visit and two frames have to do.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { launch } from '../package/tests/lib/chrome.mjs';
@@ -58,6 +58,8 @@ async function visit(device, webgpu, frames) {
   }
 }
 
+// What else the machine was doing.
+const [busy] = loadavg();
 const rows = [];
 let failed = false;
 for (const device of values.devices.split(',')) {
@@ -84,6 +86,7 @@ cache; the first label is that of a test photograph, by the clock that starts wi
 pixels, from the call to the labels. Medians over the visits. The server is on the same machine and compresses nothing.
 
 Processor: ${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} threads. Model: ${values.model ?? 'the embedded one'}.
+Other work kept ${busy.toFixed(1)} threads busy when it began${busy > cpus().length / 2 ? ': on an idle machine all of it takes a fraction' : ''}.
 
 | device | build | adapter | dtype | label | fetched, MB | navigation to first label, s | load, ms | warm-up, ms | a frame, ms | visits x frames |
 |---|---|---|---|---|---|---|---|---|---|---|
