@@ -9,6 +9,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsValue};
 
 use super::backend;
+use super::cache::WebCache;
 use super::error::{event_to_js, set, to_js};
 use super::fetch::Fetch;
 use super::options::Options;
@@ -19,7 +20,7 @@ use crate::device::Device;
 use crate::engine::{self, HostTensor};
 use crate::error::{Error, Result};
 use crate::weights::remote::client::Client;
-use crate::weights::remote::{Event, Location, RemoteModel, Repository, Status};
+use crate::weights::remote::{Event, Location, RemoteModel, Repository, Status, Store};
 
 /// A loaded model on its device.
 #[wasm_bindgen]
@@ -30,7 +31,8 @@ pub struct Classifier {
 struct State {
     inner: Inner,
     device: Device,
-    bytes_fetched: u64,
+    /// Bytes that came from the server, and from the cache.
+    traffic: (u64, u64),
     load_ms: f64,
     warmup_ms: f64,
 }
@@ -111,7 +113,7 @@ impl Classifier {
         let State {
             inner,
             device,
-            bytes_fetched,
+            traffic: (bytes_fetched, bytes_cached),
             load_ms,
             warmup_ms,
         } = &*self.state;
@@ -122,7 +124,7 @@ impl Classifier {
         set(&info, "dtype", inner.engine().precision().name());
         set(&info, "blocks", inner.engine().blocks() as u32);
         set(&info, "bytesFetched", *bytes_fetched as f64);
-        set(&info, "bytesCached", 0);
+        set(&info, "bytesCached", *bytes_cached as f64);
         set(&info, "loadMs", *load_ms);
         set(&info, "warmupMs", *warmup_ms);
         set(&info, "imgSize", inner.img_size() as u32);
@@ -196,30 +198,36 @@ async fn load(options: Options) -> Result<State> {
     )?;
     let client = Client::new(fetch, location, options.token.clone());
 
-    let bytes_fetched = std::cell::Cell::new(0);
+    let store = if options.cache {
+        WebCache::open().await
+    } else {
+        None
+    };
+    let warn = |message: &str| warn(message);
+    let store = store.map(|cache| Store::new(Rc::new(cache), Rc::new(warn)));
+
     let report = |event: Event| {
-        if event.status == Status::ProgressTotal {
-            bytes_fetched.set(event.loaded);
-        }
         if let Some(callback) = &options.on_progress {
             // What a callback throws is its page's affair.
             let _ = callback.call1(&JsValue::UNDEFINED, &event_to_js(&options.model, &event));
         }
     };
     let loading = async {
-        let repository = Repository::open(client, None).await?;
+        let repository = Repository::open(client, store).await?;
         let mut model = RemoteModel::open(repository).await?;
+        let repository = Rc::clone(model.repository());
         if let Some(layers) = &options.probe_layers {
             model.config = model.config.with_probe_layers(layers)?;
         }
         let labels = model.labels.clone();
         let blocks = model.config.blocks_to_run();
-        Inner::new(
+        let inner = Inner::new(
             engine::fetch(model, blocks, options.dtype, &device, &report).await?,
             labels,
-        )
+        )?;
+        Ok((inner, repository.traffic()))
     };
-    let inner = unless_lost(&device, loading).await?;
+    let (inner, traffic) = unless_lost(&device, loading).await?;
     let load_ms = timer::now() - start;
 
     let mut warmup_ms = 0.0;
@@ -233,7 +241,7 @@ async fn load(options: Options) -> Result<State> {
     Ok(State {
         inner,
         device,
-        bytes_fetched: bytes_fetched.get(),
+        traffic,
         load_ms,
         warmup_ms,
     })
@@ -255,6 +263,19 @@ async fn warm_up(inner: &Inner) -> Result<()> {
         Err(Error::device_lost(
             "the model gives no finite numbers on this device; use the CPU, or check the model's weights",
         ))
+    }
+}
+
+/// A warning for whoever looks at the console.
+fn warn(message: &str) {
+    let console = js_sys::Reflect::get(&js_sys::global(), &"console".into());
+    let function = console
+        .as_ref()
+        .ok()
+        .and_then(|console| js_sys::Reflect::get(console, &"warn".into()).ok())
+        .and_then(|function| function.dyn_into::<js_sys::Function>().ok());
+    if let Some(function) = function {
+        let _ = function.call1(&JsValue::UNDEFINED, &format!("aim-web: {message}").into());
     }
 }
 

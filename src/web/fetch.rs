@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
+use sha2::{Digest as _, Sha256};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, Response as JsResponse};
@@ -164,4 +165,26 @@ impl Transport for Fetch {
     fn jitter(&self) -> f64 {
         js_sys::Math::random()
     }
+
+    /// By the platform, which has instructions for it; pages without HTTPS have no such function.
+    async fn sha256(&self, bytes: &[u8]) -> [u8; 32] {
+        match digest(bytes).await {
+            Some(hash) => hash,
+            None => Sha256::digest(bytes).into(),
+        }
+    }
+}
+
+/// `crypto.subtle.digest('SHA-256', bytes)`
+async fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
+    let get = |object: &JsValue, key: &str| Reflect::get(object, &key.into()).ok();
+    let subtle = get(&get(&js_sys::global(), "crypto")?, "subtle")?;
+    let function: Function = get(&subtle, "digest")?.dyn_into().ok()?;
+    let promise = function
+        .call2(&subtle, &"SHA-256".into(), &Uint8Array::from(bytes))
+        .ok()?;
+    let hash = JsFuture::from(promise.dyn_into::<Promise>().ok()?)
+        .await
+        .ok()?;
+    Uint8Array::new(&hash).to_vec().try_into().ok()
 }

@@ -7,12 +7,14 @@
 //! | `backend.rs` | the one backend of this build |
 //! | `options.rs` | JavaScript's options to Rust's |
 //! | `fetch.rs` | HTTP by the page's `fetch` |
+//! | `cache.rs` | chunks in the browser's Cache API |
 //! | `timer.rs` | waiting |
 //! | `picture.rs` | JPEG files, decoded as natively |
 //! | `promise.rs` | promises that settle even if Rust panics |
 //! | `error.rs` | errors and progress as JavaScript objects |
 
 mod backend;
+mod cache;
 mod classifier;
 mod error;
 mod fetch;
@@ -21,5 +23,6 @@ mod picture;
 mod promise;
 mod timer;
 
+pub use cache::{delete_cached, list_cached};
 pub use classifier::Classifier;
 pub use picture::decode_jpeg;

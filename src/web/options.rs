@@ -17,6 +17,8 @@ pub(super) struct Options {
     pub(super) dtype: Precision,
     pub(super) probe_layers: Option<ProbeLayers>,
     pub(super) warmup: bool,
+    /// Whether chunks are kept in the browser's cache.
+    pub(super) cache: bool,
     /// Only the WebGPU build reads it.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     pub(super) allow_software: bool,
@@ -61,6 +63,7 @@ impl Options {
             probe_layers: get("probeLayers")
                 .map(|value| probe_layers(&value))
                 .transpose()?,
+            cache: get("cache").is_none_or(|value| value.is_truthy()),
             warmup: get("warmup").is_none_or(|value| value.is_truthy()),
             allow_software: get("allowSoftware").is_some_and(|value| value.is_truthy()),
             signal: get("signal").map(wasm_bindgen::JsCast::unchecked_into),

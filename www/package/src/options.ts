@@ -33,7 +33,7 @@ export interface LoadOptions {
   signal?: AbortSignal | undefined;
   /** Told how the load gets on. */
   progress_callback?: ((event: ProgressEvent) => void) | undefined;
-  /** Keep the weights in the browser's cache; without effect in this version, which has none. */
+  /** Keep the weights in the browser's cache; `true` by default. */
   cache?: boolean | undefined;
   /** Run in a worker, so that the page never waits; `true` by default where there are workers. */
   worker?: boolean | undefined;
