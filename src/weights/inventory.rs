@@ -109,25 +109,10 @@ impl Inventory {
             .iter()
             .enumerate()
             .map(|(index, info)| {
-                let Some(&(place, slot)) = self.by_name.get(&info.name) else {
-                    return Err(self.unknown(&info.name));
-                };
-                let found = &mut self.found[place];
-                let before = match slot {
-                    Slot::Tensor => &mut found.tensor,
-                    Slot::Scales => &mut found.scales,
-                    Slot::Biases => &mut found.biases,
-                };
-                if let Some(before) = before {
-                    return Err(Error::format(format!(
-                        "tensor {} is also in {before}",
-                        info.name
-                    )));
-                }
-                *before = Some(file.to_owned());
+                let (place, slot) = self.claim(file, &info.name)?;
                 let spec = self.specs[place].clone();
                 let part = check(info, &spec, slot, self.quantization)?;
-                found.is_codes |= matches!(part, Part::Codes(_));
+                self.found[place].is_codes |= matches!(part, Part::Codes(_));
                 Ok(Located { spec, part, index })
             })
             .collect::<Result<_>>()
@@ -147,22 +132,28 @@ impl Inventory {
     /// configuration or was in a file before.
     pub fn trust(&mut self, file: &str, tensors: &[&str]) -> Result<()> {
         for name in tensors {
-            let Some(&(place, slot)) = self.by_name.get(*name) else {
-                return Err(self.unknown(name));
-            };
-            let found = &mut self.found[place];
-            let before = match slot {
-                Slot::Tensor => &mut found.tensor,
-                Slot::Scales => &mut found.scales,
-                Slot::Biases => &mut found.biases,
-            };
-            if let Some(before) = before {
-                return Err(Error::format(format!("tensor {name} is also in {before}")));
-            }
-            *before = Some(file.to_owned());
-            found.is_codes |= slot != Slot::Tensor;
+            let (place, slot) = self.claim(file, name)?;
+            self.found[place].is_codes |= slot != Slot::Tensor;
         }
         Ok(())
+    }
+
+    /// Notes that a file holds a tensor, and says what the name stands for.
+    fn claim(&mut self, file: &str, name: &str) -> Result<(usize, Slot)> {
+        let Some(&(place, slot)) = self.by_name.get(name) else {
+            return Err(self.unknown(name));
+        };
+        let found = &mut self.found[place];
+        let holder = match slot {
+            Slot::Tensor => &mut found.tensor,
+            Slot::Scales => &mut found.scales,
+            Slot::Biases => &mut found.biases,
+        };
+        if let Some(before) = holder {
+            return Err(Error::format(format!("tensor {name} is also in {before}")));
+        }
+        *holder = Some(file.to_owned());
+        Ok((place, slot))
     }
 
     /// Ends the search.
