@@ -270,31 +270,22 @@ impl<T: Transport> Client<T> {
             200 if pinned.is_some_and(|pinned| response.etag != pinned.etag) => {
                 Err(self.changed(&file.name))
             }
-            // A simple server that knows no ranges, and a file that fits in one.
-            200 if range.start == 0
-                && response.cut.is_none()
-                && response.body.len() as u64 <= wanted =>
-            {
-                self.pin(
-                    file,
-                    Pinned {
-                        len: response.body.len() as u64,
-                        etag: response.etag,
-                    },
-                )?;
-                Ok(Outcome::Bytes(response.body, None))
+            // A simple server that knows no ranges: what is whole is no longer than the part that was
+            // asked for. That serves a file that fits in one part, and shows one of a wrong length.
+            200 if response.cut.is_none() && response.body.len() as u64 <= wanted => {
+                let Response { body, etag, .. } = response;
+                let len = body.len() as u64;
+                self.pin(file, Pinned { len, etag })?;
+                if range.start == 0 {
+                    return Ok(Outcome::Bytes(body, None));
+                }
+                Err(self.shorter(&file.name))
             }
             200 => Err(Error::unsupported(format!(
                 "{}: the server sends the whole file where a part was asked for; use one that supports Range requests",
                 self.location.url(&file.name)
             ))),
-            416 => Err(Error::new(
-                ErrorKind::Integrity,
-                format!(
-                    "{}: is shorter than its header says, or changed; load the model again",
-                    self.location.url(&file.name)
-                ),
-            )),
+            416 => Err(self.shorter(&file.name)),
             404 => Err(Error::not_found(format!(
                 "{}: there is no such file",
                 self.location.url(&file.name)
@@ -316,6 +307,9 @@ impl<T: Transport> Client<T> {
                 "the server's Content-Range {header:?} does not say which bytes it sends; a page on another server needs it exposed by CORS"
             )));
         };
+        // First whether it is the file at all: one of another length has other ranges too.
+        let etag = response.etag;
+        self.pin(file, Pinned { len, etag })?;
         if sent.start != range.start || sent.end > range.end || sent.end > len {
             return Err(wrong(format!(
                 "bytes {}-{} were asked for, but bytes {}-{} of {len} came",
@@ -325,8 +319,6 @@ impl<T: Transport> Client<T> {
                 sent.end.saturating_sub(1)
             )));
         }
-        let etag = response.etag;
-        self.pin(file, Pinned { len, etag })?;
         let announced = sent.end - sent.start;
         let came = response.body.len() as u64;
         if came > announced {
@@ -402,6 +394,16 @@ impl<T: Transport> Client<T> {
                 format!("{url}: the server answered {status}"),
             ),
         })
+    }
+
+    fn shorter(&self, file: &str) -> Error {
+        Error::new(
+            ErrorKind::Integrity,
+            format!(
+                "{}: is shorter than its header says, or changed; load the model again",
+                self.location.url(file)
+            ),
+        )
     }
 
     fn changed(&self, file: &str) -> Error {
