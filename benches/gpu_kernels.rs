@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use aim_web::device::backend::{AimBackend, PackedMatrix};
 use aim_web::device::gpu::{Adapters, Gpu, open};
-use aim_web::engine;
+use aim_web::device::host::read;
 use aim_web::quant::{Halver, Method, Quantizer, Scheme};
 use burn::tensor::{Tensor, TensorData};
 use pollster::block_on;
@@ -24,7 +24,7 @@ fn values(n: usize) -> Vec<f32> {
 fn seconds(run: impl Fn() -> Tensor<Gpu, 2>) -> f64 {
     let once = || {
         let start = Instant::now();
-        block_on(engine::read(run())).unwrap();
+        block_on(read(run())).unwrap();
         start.elapsed().as_secs_f64()
     };
     once();

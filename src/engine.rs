@@ -14,22 +14,15 @@ use crate::device::backend::AimBackend;
 use crate::device::cpu;
 #[cfg(feature = "gpu")]
 use crate::device::gpu;
-use crate::error::{Error, ErrorKind, Result};
+pub use crate::device::host::HostTensor;
+use crate::device::host::read;
+use crate::error::{Error, Result};
 use crate::model::Aim;
-use crate::precision::Precision;
+use crate::precision::{Form, Precision};
 use crate::weights::assemble::Loaded;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load;
 use crate::weights::remote::{Event, RemoteModel, Transport};
-
-/// A row-major f32 tensor in host memory.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HostTensor {
-    /// Its sizes, outermost first.
-    pub shape: Vec<usize>,
-    /// As many values as the shape holds.
-    pub values: Vec<f32>,
-}
 
 /// What one pass over a batch gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +35,7 @@ pub struct HostOutput {
 
 /// A model that is ready to run. `images` are `[batch, num_channels, height, width]`, normalised.
 ///
-/// A read from a lost device may never end: race these futures against [`Device::lost`].
+/// A read from a lost device may never end: await these futures by [`Device::unless_lost`].
 pub trait Engine {
     /// The model's shape.
     fn config(&self) -> &Config;
@@ -82,17 +75,51 @@ pub trait Engine {
     ) -> LocalBoxFuture<'a, Result<Vec<HostTensor>>>;
 }
 
+/// Tries a device with a product such as the probe and the first `blocks` blocks will ask for.
+/// [`load`] and [`fetch`] do so themselves; this is for whoever has another device to turn to.
+///
+/// # Errors
+/// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the product is wrong, and those of
+/// [`Form::of`].
+pub async fn self_check(
+    config: &Config,
+    blocks: usize,
+    precision: Precision,
+    device: &Device,
+) -> Result<()> {
+    match device {
+        #[cfg(feature = "cpu")]
+        Device::Cpu => check_form::<cpu::Cpu>(config, blocks, precision, &cpu::device()).await,
+        #[cfg(feature = "gpu")]
+        Device::Gpu(gpu) => {
+            let check = check_form::<gpu::Gpu>(config, blocks, precision, &gpu.device);
+            device.unless_lost(check).await
+        }
+    }
+}
+
+async fn check_form<B: AimBackend>(
+    config: &Config,
+    blocks: usize,
+    precision: Precision,
+    device: &B::Device,
+) -> Result<()> {
+    let form = Form::of(precision, config, blocks, B::PLACE)?;
+    B::self_check(form, device).await
+}
+
 /// Loads the probe and the first `blocks` blocks from open files onto a device.
 ///
 /// # Errors
-/// As [`load::load`].
-pub fn load(
+/// As [`load::load`] and [`self_check`].
+pub async fn load(
     files: &mut [Box<dyn Checkpoint>],
     config: Config,
     blocks: usize,
     precision: Precision,
     device: &Device,
 ) -> Result<Box<dyn Engine>> {
+    self_check(&config, blocks, precision, device).await?;
     Ok(match device {
         #[cfg(feature = "cpu")]
         Device::Cpu => {
@@ -112,7 +139,7 @@ pub fn load(
 /// Fetches the probe and the first `blocks` blocks from a server onto a device.
 ///
 /// # Errors
-/// As [`RemoteModel::load`].
+/// As [`RemoteModel::load`] and [`self_check`].
 pub async fn fetch<T: Transport>(
     model: RemoteModel<T>,
     blocks: usize,
@@ -120,6 +147,7 @@ pub async fn fetch<T: Transport>(
     device: &Device,
     report: &dyn Fn(Event),
 ) -> Result<Box<dyn Engine>> {
+    self_check(&model.config, blocks, precision, device).await?;
     Ok(match device {
         #[cfg(feature = "cpu")]
         Device::Cpu => {
@@ -234,28 +262,6 @@ impl<B: AimBackend> Engine for OnBackend<B> {
         }
         .boxed_local()
     }
-}
-
-/// Brings a tensor to the host.
-///
-/// # Errors
-/// [`ErrorKind::DeviceLost`] if the device stops before the data is here.
-pub async fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<HostTensor> {
-    let lost = |reason: String| {
-        Error::new(
-            ErrorKind::DeviceLost,
-            format!("the device gave no result: {reason}"),
-        )
-    };
-    let shape = tensor.dims().to_vec();
-    let data = tensor
-        .into_data_async()
-        .await
-        .map_err(|error| lost(error.to_string()))?;
-    let values = data
-        .into_vec()
-        .map_err(|error| lost(format!("{error:?}")))?;
-    Ok(HostTensor { shape, values })
 }
 
 async fn read_all<B: Backend, const D: usize>(

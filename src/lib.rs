@@ -16,7 +16,7 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let files = LocalModel::from_dir("models/aim-tiny".as_ref())?;
 //! let labels = files.labels.clone();
-//! let classifier = Classifier::new(files.load(&Device::Cpu, Precision::Auto)?, labels)?;
+//! let classifier = Classifier::new(files.load(&Device::Cpu, Precision::Auto).await?, labels)?;
 //!
 //! let picture = image::decode(&std::fs::read("photo.jpg")?)?;
 //! for prediction in classifier.classify(&picture, 5).await? {

@@ -182,7 +182,7 @@ fn read_index(dir: &Path) -> Value {
 }
 
 fn run(dir: &Path, asked: Precision) -> Result<(Vec<f32>, Precision)> {
-    let model = LocalModel::from_dir(dir)?.load(&Device::Cpu, asked)?;
+    let model = block_on(LocalModel::from_dir(dir)?.load(&Device::Cpu, asked))?;
     let images = HostTensor {
         shape: vec![1, 3, 16, 16],
         values: generator::tensor("q.in", "input", &[1, 3, 16, 16]),

@@ -17,8 +17,9 @@ use aim_web::device::gpu::{Adapters, open};
 use aim_web::engine::{self, Engine, HostTensor};
 use aim_web::precision::Precision;
 use aim_web::quant::{Method, Quantizer, Scheme, dequantize};
-use aim_web::weights::checkpoint::{Checkpoint, TensorInfo};
+use aim_web::weights::checkpoint::Checkpoint;
 use aim_web::weights::layout::{self, Role};
+use aim_web::weights::tensor_info::TensorInfo;
 use common::generator::{self, Generated};
 use pollster::block_on;
 use safetensors::SafeTensors;
@@ -110,7 +111,7 @@ fn load(
         replaced: norm.clone(),
         through,
     });
-    engine::load(&mut [model], config(), 12, precision, device).expect("the weights load")
+    block_on(engine::load(&mut [model], config(), 12, precision, device)).expect("the weights load")
 }
 
 /// The statistics of the reference's measurement, which its batch norm has: mean and variance of the

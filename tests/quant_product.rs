@@ -2,11 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+use aim_web::ErrorKind;
 use aim_web::device::backend::{AimBackend, PackedMatrix};
 use aim_web::device::cpu::{self, Cpu};
 use aim_web::device::gpu::{Adapters, Gpu, open};
+use aim_web::device::host::read;
 use aim_web::quant::{Halver, Method, Quantizer, Scheme, dequantize};
-use aim_web::{ErrorKind, engine};
 use burn::tensor::{Tensor, TensorData};
 use burn_wgpu::WgpuDevice;
 use half::f16;
@@ -64,7 +65,7 @@ fn error<B: AimBackend>(
     let there = Tensor::<B, 2>::from_data(TensorData::new(x.clone(), [n, d_input]), device);
     // A view that is not contiguous, as a model may pass one.
     let there = there.transpose().transpose();
-    let y = block_on(engine::read(B::packed_matmul(there, &packed))).unwrap();
+    let y = block_on(read(B::packed_matmul(there, &packed))).unwrap();
     assert_eq!(y.shape, [n, d_output]);
     let mut worst = 0.0_f64;
     for (x, y) in x.chunks(d_input).zip(y.values.chunks(d_output)) {

@@ -234,8 +234,14 @@ fn logits(model: &dyn Engine) -> Vec<f32> {
 /// What the same weights give when they are loaded from memory.
 fn expected() -> Vec<f32> {
     let weights: Box<dyn Checkpoint> = Box::new(Generated::new("remote", &config()));
-    let model = engine::load(&mut [weights], config(), 3, Precision::Fp32, &Device::Cpu)
-        .expect("they load");
+    let model = block_on(engine::load(
+        &mut [weights],
+        config(),
+        3,
+        Precision::Fp32,
+        &Device::Cpu,
+    ))
+    .expect("they load");
     logits(&*model)
 }
 

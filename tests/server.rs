@@ -176,13 +176,13 @@ fn images() -> HostTensor {
 
 /// What the same weights give when they are loaded from memory.
 fn expected() -> Vec<f32> {
-    let model = engine::load(
+    let model = block_on(engine::load(
         &mut checkpoint(),
         config(),
         3,
         Precision::Fp32,
         &Device::Cpu,
-    )
+    ))
     .unwrap();
     block_on(model.logits_and_features(images(), &[]))
         .unwrap()
@@ -454,7 +454,7 @@ fn quantised_shards_give_the_same_from_disk_and_from_the_server() {
         writer.finish().unwrap();
 
         let local = LocalModel::from_dir(&dir).unwrap();
-        let model = local.load(&Device::Cpu, precision).unwrap();
+        let model = block_on(local.load(&Device::Cpu, precision)).unwrap();
         let from_disk = block_on(model.logits_and_features(images(), &[]))
             .unwrap()
             .logits
@@ -470,7 +470,13 @@ fn quantised_shards_give_the_same_from_disk_and_from_the_server() {
 
         if let StoredAs::Quantised(_) = stored {
             // Quantised while it is loaded, the float model comes to the same.
-            let model = engine::load(&mut checkpoint(), config(), 3, precision, &Device::Cpu);
+            let model = block_on(engine::load(
+                &mut checkpoint(),
+                config(),
+                3,
+                precision,
+                &Device::Cpu,
+            ));
             let on_the_way = block_on(model.unwrap().logits_and_features(images(), &[]))
                 .unwrap()
                 .logits

@@ -4,9 +4,10 @@ use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use futures_util::future::LocalBoxFuture;
 
 use crate::error::Result;
-use crate::precision::Place;
+use crate::precision::{Form, Place};
 use crate::quant::{HalfMatrix, QuantMatrix};
 
 /// A backend of burn that also multiplies with matrices which stay packed on its device.
@@ -37,6 +38,12 @@ pub trait AimBackend: Backend {
     /// - `w`: `[d_output, d_input]`
     /// - output: `[n, d_output]`
     fn packed_matmul(x: Tensor<Self, 2>, w: &Self::Packed) -> Tensor<Self, 2>;
+
+    /// Whether a device computes products with matrices of this form rightly.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if it does not.
+    fn self_check(form: Form, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>>;
 }
 
 /// A matrix on the host that a backend keeps packed.

@@ -5,15 +5,14 @@ use burn_wgpu::{CubeTensor, WgpuDevice, WgpuRuntime};
 use cubecl::prelude::*;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
-use half::f16;
 
 use super::backend::{AimBackend, PackedMatrix};
 use super::gpu::Gpu;
-use crate::engine;
+use super::self_check;
 use crate::error::{Error, Result};
-use crate::precision::Place;
+use crate::precision::{Form, Place};
 use crate::quant::gpu::{TILE, UNITS, packed_matmul};
-use crate::quant::{Bits, Halver, Method, Quantizer, Scheme, dequantize, pair};
+use crate::quant::{Bits, pair};
 
 /// A packed matrix on a GPU.
 #[derive(Clone, Debug)]
@@ -134,6 +133,12 @@ impl AimBackend for Gpu {
         }
         Tensor::from_primitive(TensorPrimitive::Float(y))
     }
+
+    /// A kernel that a driver does not compile is an error of nobody's call, and one that it compiles
+    /// wrongly none at all; both would show as wrong labels later.
+    fn self_check(form: Form, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
+        self_check::product::<Self>(form, TILE, device).boxed_local()
+    }
 }
 
 /// Moves words to a device, into a buffer of their own.
@@ -146,78 +151,4 @@ fn upload(
     let bytes = TensorData::new(words, shape.clone()).bytes;
     let handle = client.create(bytes);
     CubeTensor::new_contiguous(client.clone(), device.clone(), shape, handle, DType::U32)
-}
-
-/// The sizes of the products that try a device: more than a tile of outputs, and two groups.
-mod trial {
-    pub(super) const N: usize = 3;
-    pub(super) const D_OUTPUT: usize = super::TILE + 5;
-    pub(super) const D_INPUT: usize = 128;
-}
-
-/// Multiplies small matrices of every kind and compares with the same products here.
-///
-/// A kernel that a driver does not compile is an error of nobody's call, and one that it compiles
-/// wrongly none at all; both would show as wrong labels later.
-///
-/// # Errors
-/// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if a product is wrong or none comes.
-pub(super) fn self_check(device: &WgpuDevice) -> LocalBoxFuture<'_, Result<()>> {
-    // Boxed, so that burn's kernels are compiled here and not in every crate that opens a device.
-    try_products(device).boxed_local()
-}
-
-async fn try_products(device: &WgpuDevice) -> Result<()> {
-    use trial::{D_INPUT, D_OUTPUT, N};
-
-    let some = |len: usize, step: usize| -> Vec<f32> {
-        (0..len)
-            .map(|i| (i * step % 101) as f32 / 50.0 - 1.0)
-            .collect()
-    };
-    let w = some(D_OUTPUT * D_INPUT, 37);
-    let x = some(N * D_INPUT, 53);
-    let on_device = |values: Vec<f32>, [rows, columns]: [usize; 2]| {
-        Tensor::<Gpu, 2>::from_data(TensorData::new(values, [rows, columns]), device)
-    };
-    let x_there = on_device(x.clone(), [N, D_INPUT]);
-
-    let transposed = on_device(w.clone(), [D_OUTPUT, D_INPUT]).transpose();
-    let y = x_there.clone().matmul(transposed);
-    compare("fp32", &x, &w, &engine::read(y).await?.values)?;
-
-    let mut halver = Halver::new(D_OUTPUT, D_INPUT)?;
-    halver.push(&w)?;
-    let half = PackedMatrix::Half(halver.finish()?);
-    let y = Gpu::packed_matmul(x_there.clone(), &Gpu::pack(half, device)?);
-    let rounded: Vec<f32> = w.iter().map(|&w| f16::from_f32(w).to_f32()).collect();
-    compare("fp16", &x, &rounded, &engine::read(y).await?.values)?;
-
-    for (name, scheme) in [("q8", Scheme::Q8), ("q4", Scheme::Q4)] {
-        let mut quantizer = Quantizer::new(D_OUTPUT, D_INPUT, scheme, Method::Nearest)?;
-        quantizer.push(&w)?;
-        let matrix = quantizer.finish()?;
-        let w = dequantize::matrix(&matrix)?;
-        let packed = Gpu::pack(PackedMatrix::Quantised(matrix), device)?;
-        let y = Gpu::packed_matmul(x_there.clone(), &packed);
-        compare(name, &x, &w, &engine::read(y).await?.values)?;
-    }
-    Ok(())
-}
-
-/// Compares `y` with `x Wᵀ`.
-fn compare(name: &str, x: &[f32], w: &[f32], y: &[f32]) -> Result<()> {
-    let expected = x.chunks_exact(trial::D_INPUT).flat_map(|x| {
-        w.chunks_exact(trial::D_INPUT)
-            .map(move |w| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>())
-    });
-    // The sums are of the order of 10. A NaN is not near anything.
-    let is_right =
-        y.len() == trial::N * trial::D_OUTPUT && expected.zip(y).all(|(e, y)| (e - y).abs() < 1e-3);
-    if is_right {
-        return Ok(());
-    }
-    Err(Error::device_lost(format!(
-        "the GPU computes {name} products wrongly, perhaps by a fault of its driver: use the CPU"
-    )))
 }

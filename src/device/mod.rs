@@ -10,8 +10,13 @@ pub mod cpu;
 pub mod gpu;
 #[cfg(feature = "gpu")]
 pub mod gpu_packed;
+pub mod host;
+#[cfg(feature = "gpu")]
+mod self_check;
 
-use crate::error::Error;
+use futures_util::future::{Either, select};
+
+use crate::error::{Error, Result};
 
 /// A device that a model can be loaded on.
 #[derive(Clone, Debug)]
@@ -52,6 +57,21 @@ impl Device {
             Self::Cpu => std::future::pending().await,
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => gpu.lost().await,
+        }
+    }
+
+    /// The result of a future, or the error of a device that is lost before it ends: a read that
+    /// is pending then never does.
+    ///
+    /// # Errors
+    /// Those of the future, and of [`lost`](Self::lost).
+    pub async fn unless_lost<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        let future = std::pin::pin!(future);
+        let lost = std::pin::pin!(self.lost());
+        // The loss first: burn panics on a read that fails because of it.
+        match select(lost, future).await {
+            Either::Left((error, _)) => Err(error),
+            Either::Right((result, _)) => result,
         }
     }
 

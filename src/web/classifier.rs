@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::rc::Rc;
 
-use futures_util::future::{Either, select};
 use js_sys::{Array, Float32Array, Object, Promise};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsValue};
@@ -165,22 +164,11 @@ impl State {
         let state = Rc::clone(self);
         promise(async move {
             let device = state.device.clone();
-            unless_lost(&device, question(state))
+            device
+                .unless_lost(question(state))
                 .await
                 .map_err(|error| to_js(&error))
         })
-    }
-}
-
-/// The result of a future, or the error of a device that is lost before it ends: a read that is
-/// pending then never does.
-async fn unless_lost<T>(device: &Device, future: impl Future<Output = Result<T>>) -> Result<T> {
-    let future = std::pin::pin!(future);
-    let lost = std::pin::pin!(device.lost());
-    // The loss first: burn panics on a read that fails because of it.
-    match select(lost, future).await {
-        Either::Left((error, _)) => Err(error),
-        Either::Right((result, _)) => result,
     }
 }
 
@@ -227,14 +215,14 @@ async fn load(options: Options) -> Result<State> {
         )?;
         Ok((inner, repository.traffic()))
     };
-    let (inner, traffic) = unless_lost(&device, loading).await?;
+    let (inner, traffic) = device.unless_lost(loading).await?;
     let load_ms = timer::now() - start;
 
     let mut warmup_ms = 0.0;
     if options.warmup {
         report(whole(Status::Warmup));
         let start = timer::now();
-        unless_lost(&device, warm_up(&inner)).await?;
+        device.unless_lost(warm_up(&inner)).await?;
         warmup_ms = timer::now() - start;
     }
     report(whole(Status::Ready));

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 
-use super::checkpoint::TensorInfo;
 use super::collect::{Floats, Words};
 use super::dtype::Decoder;
 use super::inventory::{Located, Part};
 use super::layout::{Role, TensorSpec};
+use super::tensor_info::TensorInfo;
 use crate::config::Config;
 use crate::device::backend::{AimBackend, PackedMatrix};
 use crate::error::{Error, Result};

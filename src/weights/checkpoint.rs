@@ -1,36 +1,11 @@
 //! One interface to every kind of checkpoint file.
 
 use super::collect::Floats;
-use super::dtype::Dtype;
+use super::tensor_info::TensorInfo;
 use crate::error::{At, Error, Result};
 
 /// The most bytes that [`Checkpoint::read`] hands over at once: 1 MiB.
 pub const PIECE: usize = 1 << 20;
-
-/// What a checkpoint says about one tensor, without its data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorInfo {
-    /// Its key in the file, such as `trunk.blocks.0.norm_1.weight`.
-    ///
-    /// Comes from the file: pass it through [`printable`] before showing it.
-    pub name: String,
-    /// The type of its elements.
-    pub dtype: Dtype,
-    /// Its sizes, outermost first; the product times the element size fits in 64 bits.
-    pub shape: Vec<usize>,
-}
-
-impl TensorInfo {
-    /// How many elements it has.
-    pub fn numel(&self) -> u64 {
-        numel(&self.shape).unwrap_or(u64::MAX)
-    }
-
-    /// How many bytes they take.
-    pub fn bytes(&self) -> u64 {
-        self.dtype.bytes_of(self.numel()).unwrap_or(u64::MAX)
-    }
-}
 
 /// An open checkpoint file: its tensors, and their data on demand.
 pub trait Checkpoint: Send {
@@ -98,13 +73,6 @@ pub fn printable(text: &str) -> String {
 /// `file: tensor NAME`, for messages.
 pub(super) fn place(file: &str, tensor: &str) -> String {
     format!("{file}: tensor {}", printable(tensor))
-}
-
-/// The product of a shape, if it fits.
-pub(super) fn numel(shape: &[usize]) -> Option<u64> {
-    shape.iter().try_fold(1_u64, |product, &d| {
-        product.checked_mul(u64::try_from(d).ok()?)
-    })
 }
 
 pub(super) fn no_such_tensor(file: &str, index: usize) -> Error {

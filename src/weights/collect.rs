@@ -1,7 +1,7 @@
 //! All values of one tensor, collected as its bytes arrive in pieces of any length.
 
-use super::checkpoint::TensorInfo;
 use super::dtype::Decoder;
+use super::tensor_info::TensorInfo;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The floats of a tensor as finite `f32`, row-major.

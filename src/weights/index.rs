@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::checkpoint::{TensorInfo, printable};
+use super::checkpoint::printable;
+use super::tensor_info::TensorInfo;
 use crate::error::{Error, Result};
 
 /// The name of the file.

@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::checkpoint::{TensorInfo, printable};
+use super::checkpoint::printable;
 use super::dtype::Dtype;
 use super::layout::{self, Role, TensorSpec};
+use super::tensor_info::TensorInfo;
 use crate::config::Config;
 use crate::error::{At as _, Error, Result};
 use crate::quant::Scheme;

@@ -135,23 +135,23 @@ impl LocalModel {
     /// Loads the blocks that the probe layers need.
     ///
     /// # Errors
-    /// As [`load::load`].
-    pub fn load(self, device: &Device, precision: Precision) -> Result<Box<dyn Engine>> {
+    /// As [`engine::load`].
+    pub async fn load(self, device: &Device, precision: Precision) -> Result<Box<dyn Engine>> {
         let blocks = self.config.blocks_to_run();
-        self.load_blocks(blocks, device, precision)
+        self.load_blocks(blocks, device, precision).await
     }
 
     /// Loads the first `blocks` blocks.
     ///
     /// # Errors
-    /// As [`load::load`].
-    pub fn load_blocks(
+    /// As [`engine::load`].
+    pub async fn load_blocks(
         mut self,
         blocks: usize,
         device: &Device,
         precision: Precision,
     ) -> Result<Box<dyn Engine>> {
-        engine::load(&mut self.files, self.config, blocks, precision, device)
+        engine::load(&mut self.files, self.config, blocks, precision, device).await
     }
 }
 

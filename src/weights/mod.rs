@@ -6,6 +6,7 @@
 //! | [`safetensors`] | the header of a safetensors file |
 //! | `pickle`, `pth` | what `torch.save` writes, without running any of it |
 //! | [`content`], `open` | which of them a file is, by its first bytes |
+//! | [`tensor_info`] | what a file says about a tensor |
 //! | [`checkpoint`] | one face for both kinds of file |
 //! | [`layout`] | which tensors an AIM checkpoint holds, and of what shape |
 //! | [`index`] | which files a model is in |
@@ -49,6 +50,7 @@ pub mod shards;
 pub mod staging;
 #[cfg(not(target_family = "wasm"))]
 pub mod synth;
+pub mod tensor_info;
 
 #[cfg(not(target_family = "wasm"))]
 pub use local::LocalModel;

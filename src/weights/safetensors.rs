@@ -14,10 +14,11 @@ use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 #[cfg(not(target_family = "wasm"))]
 use super::checkpoint::Checkpoint;
-use super::checkpoint::{TensorInfo, printable};
+use super::checkpoint::printable;
 use super::content::Content;
 pub use super::content::MAX_HEADER;
 use super::dtype::Dtype;
+use super::tensor_info::TensorInfo;
 use crate::error::{Error, Result};
 
 /// The most tensors of one file. The largest AIM has 266; the header's length alone would allow
@@ -412,7 +413,8 @@ impl<R: std::io::Read + std::io::Seek + Send> Checkpoint for Safetensors<R> {
     }
 
     fn read(&mut self, index: usize, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        use super::checkpoint::{PIECE, no_such_tensor, numel, place, unreadable};
+        use super::checkpoint::{PIECE, no_such_tensor, place, unreadable};
+        use super::tensor_info::numel;
 
         let (Some(info), Some(range)) = (self.header.tensors.get(index), self.header.range(index))
         else {

@@ -12,7 +12,7 @@ use std::path::Path;
 use half::f16;
 use serde_json::{Map, Value, json};
 
-use super::checkpoint::{Checkpoint, TensorInfo, numel};
+use super::checkpoint::Checkpoint;
 use super::dtype::{Decoder, Dtype};
 use super::inventory::Located;
 use super::layout::{self, Role, TensorSpec};
@@ -20,6 +20,7 @@ use super::load;
 use super::manifest::{FileHashes, MANIFEST_FILE, Manifest};
 use super::remote::model::Sink;
 use super::staging::{Staging, unwritable};
+use super::tensor_info::{TensorInfo, numel};
 use crate::config::Config;
 use crate::error::{At as _, Error, Result};
 use crate::image::{MEAN, STD};

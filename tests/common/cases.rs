@@ -5,6 +5,7 @@ use aim_web::device::Device;
 use aim_web::engine::{self, Engine, HostTensor};
 use aim_web::precision::Precision;
 use aim_web::weights::checkpoint::Checkpoint;
+use pollster::block_on;
 
 use super::generator::{self, Generated};
 use super::goldens;
@@ -95,8 +96,14 @@ impl Case {
     pub fn model_with_blocks(&self, blocks: usize, device: &Device) -> Box<dyn Engine> {
         let config = self.config();
         let weights: Box<dyn Checkpoint> = Box::new(Generated::new(self.weights_seed, &config));
-        engine::load(&mut [weights], config, blocks, Precision::Fp32, device)
-            .expect("the generated weights load")
+        block_on(engine::load(
+            &mut [weights],
+            config,
+            blocks,
+            Precision::Fp32,
+            device,
+        ))
+        .expect("the generated weights load")
     }
 
     pub fn images(&self) -> HostTensor {

@@ -16,11 +16,11 @@ use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::labels::Labels;
 use crate::precision::Precision;
 use crate::weights::assemble::{Arriving, Assembler, Loaded};
-use crate::weights::checkpoint::TensorInfo;
 use crate::weights::index::{INDEX_FILE, Index};
 use crate::weights::inventory::{Inventory, Located};
 use crate::weights::layout::TensorSpec;
 use crate::weights::safetensors::Header;
+use crate::weights::tensor_info::TensorInfo;
 
 /// How many chunks are under way at once, each by two requests. They are taken in order, so this
 /// also bounds what waits in memory, and what is fetched again after a crash.
