@@ -19,10 +19,11 @@ use crate::device::host::read;
 use crate::error::{Error, Result};
 use crate::model::Aim;
 use crate::precision::{Form, Precision};
-use crate::weights::assemble::Loaded;
+use crate::weights::assemble::{Assembler, Loaded};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load;
 use crate::weights::remote::{Event, RemoteModel, Transport};
+use crate::weights::sink::Sink;
 
 /// What one pass over a batch gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,26 +121,15 @@ pub async fn load(
     device: &Device,
 ) -> Result<Box<dyn Engine>> {
     self_check(&config, blocks, precision, device).await?;
-    Ok(match device {
-        #[cfg(feature = "cpu")]
-        Device::Cpu => {
-            let device = cpu::device();
-            let loaded = load::load::<cpu::Cpu>(files, config, blocks, precision, &device)?;
-            Box::new(OnBackend::new(loaded, device))
-        }
-        #[cfg(feature = "gpu")]
-        Device::Gpu(gpu) => {
-            let device = gpu.device.clone();
-            let loaded = load::load::<gpu::Gpu>(files, config, blocks, precision, &device)?;
-            Box::new(OnBackend::new(loaded, device))
-        }
-    })
+    let mut model = begin(config.clone(), blocks, precision, device)?;
+    load::load(files, &config, &mut *model)?;
+    model.finish()
 }
 
 /// Fetches the probe and the first `blocks` blocks from a server onto a device.
 ///
 /// # Errors
-/// As [`RemoteModel::load`] and [`self_check`].
+/// As [`RemoteModel::stream`] and [`self_check`].
 pub async fn fetch<T: Transport>(
     model: RemoteModel<T>,
     blocks: usize,
@@ -148,20 +138,53 @@ pub async fn fetch<T: Transport>(
     report: &dyn Fn(Event),
 ) -> Result<Box<dyn Engine>> {
     self_check(&model.config, blocks, precision, device).await?;
+    let mut engine = begin(model.config.clone(), blocks, precision, device)?;
+    model.stream(&mut *engine, report).await?;
+    engine.finish()
+}
+
+/// A model that is being loaded. Its backend is hidden, so that its kernels are compiled once, with
+/// this library.
+trait Loading: Sink {
+    /// The model, once its tensors came.
+    fn finish(self: Box<Self>) -> Result<Box<dyn Engine>>;
+}
+
+/// A model on a device, to be filled with the probe and the first `blocks` blocks.
+fn begin(
+    config: Config,
+    blocks: usize,
+    precision: Precision,
+    device: &Device,
+) -> Result<Box<dyn Loading>> {
     Ok(match device {
         #[cfg(feature = "cpu")]
         Device::Cpu => {
             let device = cpu::device();
-            let loaded = model.load::<cpu::Cpu>(blocks, precision, &device, report);
-            Box::new(OnBackend::new(loaded.await?, device))
+            Box::new(Assembler::<cpu::Cpu>::new(
+                config, blocks, precision, device,
+            )?)
         }
         #[cfg(feature = "gpu")]
         Device::Gpu(gpu) => {
             let device = gpu.device.clone();
-            let loaded = model.load::<gpu::Gpu>(blocks, precision, &device, report);
-            Box::new(OnBackend::new(loaded.await?, device))
+            Box::new(Assembler::<gpu::Gpu>::new(
+                config, blocks, precision, device,
+            )?)
         }
     })
+}
+
+impl<B: AimBackend> Loading for Assembler<B> {
+    fn finish(self: Box<Self>) -> Result<Box<dyn Engine>> {
+        let device = self.device().clone();
+        let Loaded { model, precision } = Self::finish(*self)?;
+        Ok(Box::new(OnBackend {
+            model,
+            precision,
+            device,
+        }))
+    }
 }
 
 struct OnBackend<B: AimBackend> {
@@ -171,15 +194,6 @@ struct OnBackend<B: AimBackend> {
 }
 
 impl<B: AimBackend> OnBackend<B> {
-    fn new(loaded: Loaded<B>, device: B::Device) -> Self {
-        let Loaded { model, precision } = loaded;
-        Self {
-            model,
-            precision,
-            device,
-        }
-    }
-
     fn images(&self, images: HostTensor) -> Result<Tensor<B, 4>> {
         let HostTensor { shape, values } = images;
         let dims: [usize; 4] = shape.as_slice().try_into().map_err(|_| {

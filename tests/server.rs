@@ -161,7 +161,7 @@ struct Loaded {
 fn http() -> Http {
     Http::new(Timeouts {
         connect: Duration::from_secs(5),
-        stall: Duration::from_millis(400),
+        stall: Duration::from_secs(1),
         longest_wait: Duration::from_millis(10),
     })
     .unwrap()

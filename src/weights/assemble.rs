@@ -12,6 +12,7 @@ use super::collect::{Floats, Words};
 use super::dtype::Decoder;
 use super::inventory::{Located, Part};
 use super::layout::{Role, TensorSpec};
+use super::sink::Sink;
 use super::tensor_info::TensorInfo;
 use crate::config::Config;
 use crate::device::backend::{AimBackend, PackedMatrix};
@@ -40,6 +41,7 @@ pub struct Assembler<B: AimBackend> {
     params: Params<B>,
     /// Quantised matrices that are not complete, by the names of their weights.
     parts: HashMap<String, Parts>,
+    arriving: Option<Arriving>,
     device: B::Device,
 }
 
@@ -52,7 +54,7 @@ struct Parts {
 }
 
 /// A tensor whose bytes are arriving.
-pub struct Arriving {
+struct Arriving {
     spec: TensorSpec,
     part: Part,
     content: Content,
@@ -68,32 +70,6 @@ enum Content {
     Half(Decoder, Halver),
     /// They are codes.
     Codes(Words),
-}
-
-impl Arriving {
-    /// The name of the model's tensor: that of the weight for its codes, scales and biases.
-    pub fn name(&self) -> &str {
-        &self.spec.name
-    }
-
-    /// Takes the next bytes, row-major and little-endian, in pieces of any length.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if a value is not finite;
-    /// those of [`Quantizer::push`] and [`Halver::push`].
-    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.content {
-            Content::Floats(floats) => floats.push(bytes),
-            Content::Codes(words) => {
-                words.push(bytes);
-                Ok(())
-            }
-            Content::Quantised(decoder, quantizer) => {
-                decode(decoder, bytes, |values| quantizer.push(values))
-            }
-            Content::Half(decoder, halver) => decode(decoder, bytes, |values| halver.push(values)),
-        }
-    }
 }
 
 /// Decodes bytes and passes the values on, not too many at once.
@@ -128,97 +104,19 @@ impl<B: AimBackend> Assembler<B> {
             blocks,
             params: Params::default(),
             parts: HashMap::new(),
+            arriving: None,
             device,
         })
     }
 
-    /// Makes room for a tensor that the [`Inventory`](super::inventory::Inventory) has checked.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if its elements are no floats or
-    /// the device can't hold so many, [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if
-    /// it does not fit here.
-    pub fn begin(&self, located: Located, info: &TensorInfo) -> Result<Arriving> {
-        let Located { spec, part, .. } = located;
-        let content = match (part, spec.role, spec.shape.as_slice()) {
-            (Part::Codes(_), ..) => Content::Codes(Words::new(info)?),
-            (Part::Whole, Role::Linear, &[d_output, d_input]) => match self.form {
-                // What a quantised checkpoint holds in floats, its publisher wanted so.
-                Form::Quantised(scheme) if self.config.quantization.is_none() => {
-                    Content::Quantised(
-                        Decoder::new(info.dtype)?,
-                        Quantizer::new(d_output, d_input, scheme, Method::default())?,
-                    )
-                }
-                Form::Fp16 => {
-                    Content::Half(Decoder::new(info.dtype)?, Halver::new(d_output, d_input)?)
-                }
-                Form::Fp32 | Form::Quantised(_) => Content::Floats(self.floats(info)?),
-            },
-            _ => Content::Floats(self.floats(info)?),
-        };
-        Ok(Arriving {
-            spec,
-            part,
-            content,
-        })
+    /// Where the model goes.
+    pub const fn device(&self) -> &B::Device {
+        &self.device
     }
 
     fn floats(&self, info: &TensorInfo) -> Result<Floats> {
         B::check_size(info.numel().saturating_mul(4), &self.device)?;
         Floats::new(info)
-    }
-
-    /// Moves a complete tensor to the device and drops its bytes here. Codes, scales and biases
-    /// wait for each other.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if bytes are missing; those of
-    /// [`AimBackend::pack`] and of the change from one quantisation to another.
-    pub fn add(&mut self, tensor: Arriving) -> Result<()> {
-        let Arriving {
-            spec,
-            part,
-            content,
-        } = tensor;
-        match content {
-            Content::Quantised(decoder, quantizer) => {
-                decoder.finish()?;
-                self.pack(&spec, PackedMatrix::Quantised(quantizer.finish()?))
-            }
-            Content::Half(decoder, halver) => {
-                decoder.finish()?;
-                self.pack(&spec, PackedMatrix::Half(halver.finish()?))
-            }
-            Content::Codes(words) => {
-                let words = words.finish()?;
-                self.part(&spec, part, |parts| parts.codes = Some(words))
-            }
-            Content::Floats(floats) => {
-                let values = floats.finish()?;
-                match (part, spec.role, spec.shape.as_slice()) {
-                    (Part::Scales(_), ..) => {
-                        let scales = halves(&values)?;
-                        self.part(&spec, part, |parts| parts.scales = Some(scales))
-                    }
-                    (Part::Biases(_), ..) => {
-                        let biases = halves(&values)?;
-                        self.part(&spec, part, |parts| parts.biases = Some(biases))
-                    }
-                    (_, Role::Linear, &[d_output, d_input]) => {
-                        self.float(&spec, &values, d_output, d_input);
-                        Ok(())
-                    }
-                    (_, _, shape) => {
-                        let len = values.len();
-                        let flat = TensorData::new(values, [len]);
-                        let flat = Tensor::from_data(flat, &self.device);
-                        self.params.insert(&spec.name, flat, shape);
-                        Ok(())
-                    }
-                }
-            }
-        }
     }
 
     /// Adds a part of a quantised matrix, and the matrix if it is the last one.
@@ -293,6 +191,121 @@ impl<B: AimBackend> Assembler<B> {
             model: Aim::new(self.config, self.blocks, self.params, &self.device)?,
             precision: self.form.precision(),
         })
+    }
+}
+
+impl<B: AimBackend> Sink for Assembler<B> {
+    /// The tensors of the probe and of the blocks that run.
+    fn wants(&self, spec: &TensorSpec) -> bool {
+        spec.is_needed(self.blocks)
+    }
+
+    /// Makes room for a tensor.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if its elements are no floats or
+    /// the device can't hold so many, [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if
+    /// it does not fit here.
+    fn begin(&mut self, located: Located, info: &TensorInfo) -> Result<()> {
+        let Located { spec, part, .. } = located;
+        let content = match (part, spec.role, spec.shape.as_slice()) {
+            (Part::Codes(_), ..) => Content::Codes(Words::new(info)?),
+            (Part::Whole, Role::Linear, &[d_output, d_input]) => match self.form {
+                // What a quantised checkpoint holds in floats, its publisher wanted so.
+                Form::Quantised(scheme) if self.config.quantization.is_none() => {
+                    Content::Quantised(
+                        Decoder::new(info.dtype)?,
+                        Quantizer::new(d_output, d_input, scheme, Method::default())?,
+                    )
+                }
+                Form::Fp16 => {
+                    Content::Half(Decoder::new(info.dtype)?, Halver::new(d_output, d_input)?)
+                }
+                Form::Fp32 | Form::Quantised(_) => Content::Floats(self.floats(info)?),
+            },
+            _ => Content::Floats(self.floats(info)?),
+        };
+        self.arriving = Some(Arriving {
+            spec,
+            part,
+            content,
+        });
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if a value is not finite;
+    /// those of [`Quantizer::push`] and [`Halver::push`].
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(arriving) = &mut self.arriving else {
+            return Ok(());
+        };
+        match &mut arriving.content {
+            Content::Floats(floats) => floats.push(bytes),
+            Content::Codes(words) => {
+                words.push(bytes);
+                Ok(())
+            }
+            Content::Quantised(decoder, quantizer) => {
+                decode(decoder, bytes, |values| quantizer.push(values))
+            }
+            Content::Half(decoder, halver) => decode(decoder, bytes, |values| halver.push(values)),
+        }
+    }
+
+    /// Moves the tensor to the device and drops its bytes here. Codes, scales and biases wait for
+    /// each other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if bytes are missing; those of
+    /// [`AimBackend::pack`] and of the change from one quantisation to another.
+    fn end(&mut self) -> Result<()> {
+        let Some(Arriving {
+            spec,
+            part,
+            content,
+        }) = self.arriving.take()
+        else {
+            return Ok(());
+        };
+        match content {
+            Content::Quantised(decoder, quantizer) => {
+                decoder.finish()?;
+                self.pack(&spec, PackedMatrix::Quantised(quantizer.finish()?))
+            }
+            Content::Half(decoder, halver) => {
+                decoder.finish()?;
+                self.pack(&spec, PackedMatrix::Half(halver.finish()?))
+            }
+            Content::Codes(words) => {
+                let words = words.finish()?;
+                self.part(&spec, part, |parts| parts.codes = Some(words))
+            }
+            Content::Floats(floats) => {
+                let values = floats.finish()?;
+                match (part, spec.role, spec.shape.as_slice()) {
+                    (Part::Scales(_), ..) => {
+                        let scales = halves(&values)?;
+                        self.part(&spec, part, |parts| parts.scales = Some(scales))
+                    }
+                    (Part::Biases(_), ..) => {
+                        let biases = halves(&values)?;
+                        self.part(&spec, part, |parts| parts.biases = Some(biases))
+                    }
+                    (_, Role::Linear, &[d_output, d_input]) => {
+                        self.float(&spec, &values, d_output, d_input);
+                        Ok(())
+                    }
+                    (_, _, shape) => {
+                        let len = values.len();
+                        let flat = TensorData::new(values, [len]);
+                        let flat = Tensor::from_data(flat, &self.device);
+                        self.params.insert(&spec.name, flat, shape);
+                        Ok(())
+                    }
+                }
+            }
+        }
     }
 }
 

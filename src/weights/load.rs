@@ -1,12 +1,10 @@
-//! From open checkpoint files to a model.
+//! From open checkpoint files to what takes their tensors.
 
-use super::assemble::{Assembler, Loaded};
 use super::checkpoint::{Checkpoint, place};
 use super::inventory::{Inventory, Located};
+use super::sink::Sink;
 use crate::config::Config;
-use crate::device::backend::AimBackend;
 use crate::error::{At as _, Result};
-use crate::precision::Precision;
 
 /// Finds every tensor of the model in the files: for each file, what its tensors are.
 ///
@@ -23,33 +21,24 @@ pub fn locate(files: &[Box<dyn Checkpoint>], config: &Config) -> Result<Vec<Vec<
     Ok(located)
 }
 
-/// Loads the probe and the first `blocks` blocks: one tensor after the other, each dropped here
-/// once its device has it.
+/// Reads the tensors that `sink` wants, in the order of the files.
 ///
 /// # Errors
-/// As [`locate`] and [`Assembler::new`], and [`ErrorKind::Format`](crate::ErrorKind::Format) if a
-/// file is broken or a weight is not finite.
-pub fn load<B: AimBackend>(
-    files: &mut [Box<dyn Checkpoint>],
-    config: Config,
-    blocks: usize,
-    precision: Precision,
-    device: &B::Device,
-) -> Result<Loaded<B>> {
-    let located = locate(files, &config)?;
-    let mut model = Assembler::<B>::new(config, blocks, precision, device.clone())?;
+/// Those of [`locate`], [`Checkpoint::read`] and the sink, with the file and the tensor.
+pub fn load(files: &mut [Box<dyn Checkpoint>], config: &Config, sink: &mut dyn Sink) -> Result<()> {
+    let located = locate(files, config)?;
     for (file, located) in files.iter_mut().zip(located) {
         for located in located {
-            if !located.spec.is_needed(blocks) {
+            if !sink.wants(&located.spec) {
                 continue;
             }
             let index = located.index;
             let info = &file.tensors()[index];
             let place = place(file.name(), &info.name);
-            let mut tensor = model.begin(located, info).at(&place)?;
-            file.read(index, &mut |bytes| tensor.push(bytes).at(&place))?;
-            model.add(tensor).at(&place)?;
+            sink.begin(located, info).at(&place)?;
+            file.read(index, &mut |bytes| sink.push(bytes).at(&place))?;
+            sink.end().at(&place)?;
         }
     }
-    model.finish()
+    Ok(())
 }

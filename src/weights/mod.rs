@@ -11,9 +11,10 @@
 //! | [`layout`] | which tensors an AIM checkpoint holds, and of what shape |
 //! | [`index`] | which files a model is in |
 //! | [`inventory`] | files against that layout, strictly |
+//! | [`sink`] | what takes tensors as they arrive |
 //! | `collect` | the values of one tensor, as its bytes arrive |
 //! | [`assemble`] | one tensor after the other to parameters on the device, quantised on the way |
-//! | [`load`] | open files into the model |
+//! | [`load`] | open files to a sink |
 //! | `shards`, `synth` | natively: a model written as shards, and a random one in Apple's layout |
 //! | [`local`] | a model's folder: configuration, checkpoint, labels |
 //! | [`manifest`] | `aim.manifest.json`: the SHA-256 of every chunk |
@@ -46,6 +47,7 @@ pub mod remote;
 pub mod safetensors;
 #[cfg(not(target_family = "wasm"))]
 pub mod shards;
+pub mod sink;
 #[cfg(not(target_family = "wasm"))]
 pub mod staging;
 #[cfg(not(target_family = "wasm"))]

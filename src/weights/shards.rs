@@ -18,11 +18,11 @@ use super::inventory::Located;
 use super::layout::{self, Role, TensorSpec};
 use super::load;
 use super::manifest::{FileHashes, MANIFEST_FILE, Manifest};
-use super::remote::model::Sink;
+use super::sink::Sink;
 use super::staging::{Staging, unwritable};
 use super::tensor_info::{TensorInfo, numel};
 use crate::config::Config;
-use crate::error::{At as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::image::{MEAN, STD};
 use crate::labels::Labels;
 use crate::quant::{Method, Quantizer, Scheme};
@@ -264,23 +264,9 @@ impl ShardWriter {
     /// Writes a model from files on this machine.
     ///
     /// # Errors
-    /// Those of [`load::locate`], of reading, and of [`Sink`] for this.
+    /// As [`load::load`].
     pub fn copy(&mut self, files: &mut [Box<dyn Checkpoint>], config: &Config) -> Result<()> {
-        let located = load::locate(files, config)?;
-        for (file, located) in files.iter_mut().zip(located) {
-            for located in located {
-                if !self.wants(&located.spec) {
-                    continue;
-                }
-                let index = located.index;
-                let info = file.tensors()[index].clone();
-                let place = super::checkpoint::place(file.name(), &info.name);
-                self.begin(located, &info).at(&place)?;
-                file.read(index, &mut |bytes| self.push(bytes).at(&place))?;
-                self.end().at(&place)?;
-            }
-        }
-        Ok(())
+        load::load(files, config, self)
     }
 
     /// Writes the small files, hashes the shards, and puts the folder in its place.

@@ -11,16 +11,12 @@ use super::progress::{Event, Meter};
 use super::repository::{Repository, WeightFile};
 use super::transport::Transport;
 use crate::config::Config;
-use crate::device::backend::AimBackend;
 use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::labels::Labels;
-use crate::precision::Precision;
-use crate::weights::assemble::{Arriving, Assembler, Loaded};
 use crate::weights::index::{INDEX_FILE, Index};
 use crate::weights::inventory::{Inventory, Located};
-use crate::weights::layout::TensorSpec;
 use crate::weights::safetensors::Header;
-use crate::weights::tensor_info::TensorInfo;
+use crate::weights::sink::Sink;
 
 /// How many chunks are under way at once, each by two requests. They are taken in order, so this
 /// also bounds what waits in memory, and what is fetched again after a crash.
@@ -48,62 +44,6 @@ pub struct RemoteModel<T> {
 struct Needed {
     located: Located,
     range: Range<u64>,
-}
-
-/// Something that takes tensors one after the other, as they arrive.
-pub trait Sink {
-    /// True if it takes the tensor; of others no byte is fetched for their own sake.
-    fn wants(&self, spec: &TensorSpec) -> bool;
-
-    /// The next tensor: which it is, and what its file says of it.
-    ///
-    /// # Errors
-    /// Whatever makes the tensor impossible to take.
-    fn begin(&mut self, located: Located, info: &TensorInfo) -> Result<()>;
-
-    /// The next of its bytes, row-major and little-endian.
-    ///
-    /// # Errors
-    /// Whatever makes the bytes impossible to take.
-    fn push(&mut self, bytes: &[u8]) -> Result<()>;
-
-    /// All its bytes were there.
-    ///
-    /// # Errors
-    /// Whatever makes the tensor impossible to take.
-    fn end(&mut self) -> Result<()>;
-}
-
-/// Tensors that go into a model on its device.
-struct Assembly<B: AimBackend> {
-    model: Assembler<B>,
-    blocks: usize,
-    arriving: Option<Arriving>,
-}
-
-impl<B: AimBackend> Sink for Assembly<B> {
-    fn wants(&self, spec: &TensorSpec) -> bool {
-        spec.is_needed(self.blocks)
-    }
-
-    fn begin(&mut self, located: Located, info: &TensorInfo) -> Result<()> {
-        self.arriving = Some(self.model.begin(located, info)?);
-        Ok(())
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.arriving {
-            Some(tensor) => tensor.push(bytes),
-            None => Ok(()),
-        }
-    }
-
-    fn end(&mut self) -> Result<()> {
-        match self.arriving.take() {
-            Some(tensor) => self.model.add(tensor),
-            None => Ok(()),
-        }
-    }
 }
 
 /// The header of a file on a server.
@@ -194,28 +134,6 @@ impl<T: Transport> RemoteModel<T> {
     /// Where its files are.
     pub const fn repository(&self) -> &Rc<Repository<T>> {
         &self.repository
-    }
-
-    /// Fetches the chunks that hold the probe and the first `blocks` blocks, and moves their
-    /// tensors to the device as they arrive.
-    ///
-    /// # Errors
-    /// As [`stream`](Self::stream), and those of [`Assembler`].
-    pub async fn load<B: AimBackend>(
-        self,
-        blocks: usize,
-        precision: Precision,
-        device: &B::Device,
-        report: &dyn Fn(Event),
-    ) -> Result<Loaded<B>> {
-        let config = self.config.clone();
-        let mut sink = Assembly {
-            model: Assembler::<B>::new(config, blocks, precision, device.clone())?,
-            blocks,
-            arriving: None,
-        };
-        self.stream(&mut sink, report).await?;
-        sink.model.finish()
     }
 
     /// Fetches the chunks that hold the tensors that `sink` wants, and hands them over in the order
