@@ -75,7 +75,8 @@ struct World {
 }
 
 /// How a model is named.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum By {
     /// On the hub, with the manifest of its shards.
     Shards,
@@ -190,234 +191,63 @@ fn expected() -> Vec<f32> {
         .values
 }
 
-/// What becomes of a load under a fault.
-#[derive(Clone, Copy, Debug)]
-enum Outcome {
-    Works,
-    /// An error of this kind, whose message holds this.
-    Fails(ErrorKind, &'static str),
+/// A case of `hub/faults.json`, which Chromium has to pass as well (`www/package/tests/e2e/faults.test.mjs`).
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    /// What goes wrong, as the server's command.
+    plan: String,
+    ways: Vec<By>,
+    /// The error's code, and what its message holds; without it the load succeeds.
+    code: Option<String>,
+    says: Option<String>,
+    /// The same two where a browser can't but differ.
+    #[serde(rename = "browser")]
+    _browser: Option<serde_json::Value>,
 }
 
 /// Loads under a fault, compares, and loads again without it from the same cache.
-fn check(world: &World, by: By, plan: Plan, outcome: Outcome, expected: &[f32]) {
-    let case = format!("{by:?}, {plan:?}");
-    world.hub.set(plan);
-    match (world.load(by, 3), outcome) {
-        (Ok(loaded), Outcome::Works) => assert_eq!(loaded.logits, expected, "{case}"),
-        (Ok(_), Outcome::Fails(..)) => panic!("{case}: was not noticed"),
-        (Err(error), Outcome::Works) => panic!("{case}: {error}"),
-        (Err(error), Outcome::Fails(kind, part)) => {
-            assert_eq!(error.kind(), kind, "{case}: {error}");
+fn check(world: &World, by: By, case: &Case, expected: &[f32]) {
+    let Case {
+        plan, code, says, ..
+    } = case;
+    let name = format!("{by:?}, {plan}");
+    let query = plan.split('&').filter_map(|pair| pair.split_once('='));
+    let query = query.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    world.hub.set(Plan::from_query(&query.collect()).unwrap());
+    match (world.load(by, 3), code) {
+        (Ok(loaded), None) => assert_eq!(loaded.logits, expected, "{name}"),
+        (Ok(_), Some(_)) => panic!("{name}: was not noticed"),
+        (Err(error), None) => panic!("{name}: {error}"),
+        (Err(error), Some(code)) => {
+            assert_eq!(error.kind().code(), code, "{name}: {error}");
             let message = error.to_string();
-            assert!(message.contains(part), "{case}: {message}");
-            assert!(message.contains("://"), "{case}: {message} names no place");
+            let says = says.as_deref().unwrap();
+            assert!(message.contains(says), "{name}: {message}");
+            assert!(message.contains("://"), "{name}: {message} names no place");
         }
     }
     world.hub.reset();
     let again = world
         .load(by, 3)
-        .unwrap_or_else(|error| panic!("{case}, then a server that behaves: {error}"));
-    assert_eq!(again.logits, expected, "{case}: the cache is poisoned");
-    assert_eq!(again.labels, Labels::unnamed(10), "{case}");
+        .unwrap_or_else(|error| panic!("{name}, then a server that behaves: {error}"));
+    assert_eq!(again.logits, expected, "{name}: the cache is poisoned");
+    assert_eq!(again.labels, Labels::unnamed(10), "{name}");
 }
 
 #[test]
-fn faults_of_the_weights_pass_or_are_told() {
-    use ErrorKind::{Format, Integrity, Network, NotFound, Unsupported};
-    use Outcome::{Fails, Works};
-    let every = [By::Shards, By::Plain, By::Folder];
-    let hub = [By::Shards, By::Plain];
-    let folder = [By::Folder];
-    let table: Vec<(Plan, &[By], Outcome)> = vec![
-        (Plan::of(Fault::Cut(1_000_003)), &every, Works),
-        (Plan::passing(Fault::Cut(1000), 3), &every, Works),
-        (
-            Plan::of(Fault::Cut(1000)),
-            &every,
-            Fails(Network, "gave up"),
-        ),
-        (Plan::passing(Fault::Stall(500_000), 1), &every, Works),
-        (
-            Plan::of(Fault::Stall(0)),
-            &every,
-            Fails(Network, "sent nothing"),
-        ),
-        (
-            Plan::of(Fault::Drip),
-            &folder,
-            Fails(Network, "hardly anything"),
-        ),
-        (Plan::passing(Fault::Close, 3), &every, Works),
-        (Plan::of(Fault::Close), &every, Fails(Network, "gave up")),
-        (Plan::passing(Fault::Status(429), 2), &every, Works),
-        (Plan::passing(Fault::Status(503), 3), &every, Works),
-        (Plan::of(Fault::Status(503)), &every, Fails(Network, "503")),
-        (
-            Plan::of(Fault::Status(401)),
-            &every,
-            Fails(NotFound, "token"),
-        ),
-        (
-            Plan::of(Fault::Status(404)),
-            &every,
-            Fails(NotFound, "no such file"),
-        ),
-        (
-            Plan::of(Fault::Status(416)),
-            &every,
-            Fails(Integrity, "shorter"),
-        ),
-        (Plan::of(Fault::Status(418)), &every, Fails(Network, "418")),
-        (Plan::passing(Fault::Expired, 2), &hub, Works),
-        (Plan::of(Fault::Expired), &hub, Fails(Network, "403")),
-        (Plan::of(Fault::Expired), &folder, Fails(NotFound, "403")),
-        (Plan::of(Fault::Loop), &hub, Fails(Network, "redirects")),
-        (
-            Plan::of(Fault::NoRanges),
-            &every,
-            Fails(Unsupported, "Range"),
-        ),
-        (
-            Plan::of(Fault::WrongRange),
-            &every,
-            Fails(Network, "were asked for"),
-        ),
-        (
-            Plan::of(Fault::NoContentRange),
-            &every,
-            Fails(Network, "Content-Range"),
-        ),
-        (
-            Plan::of(Fault::WrongLength),
-            &hub,
-            Fails(Integrity, "must have"),
-        ),
-        (
-            Plan::of(Fault::WrongLength),
-            &folder,
-            Fails(Format, "belong to none"),
-        ),
-        (
-            Plan::of(Fault::ShortBody),
-            &every,
-            Fails(Network, "announced"),
-        ),
-        (
-            Plan::of(Fault::ChangedEtag),
-            &every,
-            Fails(Integrity, "changed"),
-        ),
-        (Plan::passing(Fault::Flip, 1), &[By::Shards], Works),
-        (
-            Plan::of(Fault::Flip),
-            &[By::Shards],
-            Fails(Integrity, "chunk 0"),
-        ),
-        (Plan::of(Fault::Html), &hub, Fails(Integrity, "must have")),
-        (Plan::of(Fault::Html), &folder, Fails(Format, "HTML")),
-        (Plan::of(Fault::HtmlPart), &folder, Fails(Format, "HTML")),
-        (
-            Plan::of(Fault::Pointer),
-            &hub,
-            Fails(Integrity, "must have"),
-        ),
-        (Plan::of(Fault::Pointer), &folder, Fails(Format, "git-lfs")),
-        (Plan::of(Fault::Gzip), &every, Fails(Unsupported, "gzip")),
-        (Plan::of(Fault::OutOfOrder), &every, Works),
-    ];
+fn faults_pass_or_are_told_and_leave_no_trace() {
+    let table: Vec<Case> = serde_json::from_str(include_str!("hub/faults.json")).unwrap();
+    assert!(table.len() > 40);
     let expected = expected();
     let world = World::new();
-    for (plan, ways, outcome) in table {
-        for &by in ways {
+    for case in table {
+        for &by in &case.ways {
             // Each case begins with nothing.
             let _ = std::fs::remove_dir_all(world.home.path().join("hub"));
             let _ = std::fs::remove_dir_all(world.home.path().join("aim-web"));
-            check(&world, by, plan.clone(), outcome, &expected);
+            check(&world, by, &case, &expected);
         }
-    }
-}
-
-#[test]
-fn faults_in_the_middle_leave_a_cache_that_goes_on() {
-    use ErrorKind::{Integrity, Network};
-    use Outcome::Fails;
-    let expected = expected();
-    for (fault, by, outcome) in [
-        (Fault::Close, By::Folder, Fails(Network, "gave up")),
-        (Fault::ChangedEtag, By::Folder, Fails(Integrity, "changed")),
-        (Fault::Flip, By::Shards, Fails(Integrity, "chunk 1")),
-    ] {
-        let world = World::new();
-        let plan = Plan {
-            after: 2,
-            ..Plan::of(fault)
-        };
-        check(&world, by, plan, outcome, &expected);
-    }
-}
-
-#[test]
-fn faults_of_the_small_files_never_give_wrong_labels() {
-    use ErrorKind::{Integrity, Network, Unsupported};
-    use Outcome::{Fails, Works};
-    let expected = expected();
-    let world = World::new();
-    for (fault, times, by, outcome) in [
-        (
-            Fault::Html,
-            u32::MAX,
-            By::Shards,
-            Fails(Network, "labels.json"),
-        ),
-        (
-            Fault::Html,
-            u32::MAX,
-            By::Plain,
-            Fails(Network, "labels.json"),
-        ),
-        (
-            Fault::Status(404),
-            u32::MAX,
-            By::Shards,
-            Fails(Network, "labels.json"),
-        ),
-        (
-            Fault::Status(503),
-            u32::MAX,
-            By::Plain,
-            Fails(Network, "503"),
-        ),
-        (Fault::Status(503), 2, By::Plain, Works),
-        (Fault::Flip, 1, By::Shards, Works),
-        (
-            Fault::Flip,
-            u32::MAX,
-            By::Shards,
-            Fails(Integrity, "labels.json"),
-        ),
-        (
-            Fault::Cut(5),
-            u32::MAX,
-            By::Folder,
-            Fails(Network, "labels.json"),
-        ),
-        (Fault::Cut(5), 2, By::Folder, Works),
-        (
-            Fault::Gzip,
-            u32::MAX,
-            By::Folder,
-            Fails(Unsupported, "gzip"),
-        ),
-        (Fault::Drip, u32::MAX, By::Plain, Fails(Network, "hardly")),
-    ] {
-        let _ = std::fs::remove_dir_all(world.home.path().join("hub"));
-        let _ = std::fs::remove_dir_all(world.home.path().join("aim-web"));
-        let plan = Plan {
-            on: "labels.json".to_owned(),
-            times,
-            ..Plan::of(fault)
-        };
-        check(&world, by, plan, outcome, &expected);
     }
 }
 

@@ -175,10 +175,27 @@ impl State {
 async fn load(options: Options) -> Result<State> {
     let start = timer::now();
     let device = backend::open(options.allow_software).await?;
+    let loaded = load_onto(device.clone(), options, start).await;
+    if loaded.is_err() {
+        // As in `State::drop`: what had arrived would stay there.
+        device.destroy();
+    }
+    loaded
+}
 
-    let fetch = Fetch::new(options.fetch.clone(), options.signal.clone()).ok_or_else(|| {
-        Error::unsupported("there is no fetch here; pass one as the option fetch")
-    })?;
+async fn load_onto(device: Device, options: Options, start: f64) -> Result<State> {
+    let store = if options.cache {
+        WebCache::open().await
+    } else {
+        None
+    };
+    let fetch = Fetch::new(
+        options.fetch.clone(),
+        options.signal.clone(),
+        options.timeouts,
+        store.is_none(),
+    )
+    .ok_or_else(|| Error::unsupported("there is no fetch here; pass one as the option fetch"))?;
     let location = Location::new(
         &options.model,
         options.revision.as_deref(),
@@ -186,11 +203,6 @@ async fn load(options: Options) -> Result<State> {
     )?;
     let client = Client::new(fetch, location, options.token.clone());
 
-    let store = if options.cache {
-        WebCache::open().await
-    } else {
-        None
-    };
     let warn = |message: &str| warn(message);
     let store = store.map(|cache| Store::new(Rc::new(cache), Rc::new(warn)));
 

@@ -7,31 +7,63 @@ use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
 use sha2::{Digest as _, Sha256};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortSignal, ReadableStreamDefaultReader, Response as JsResponse};
+use web_sys::{AbortController, AbortSignal, ReadableStreamDefaultReader, Response as JsResponse};
 
 use super::error::set;
 use super::timer;
 use crate::weights::remote::{Failure, Request, Response, Transport};
 
-/// How long a server may send nothing.
-const STALL: Duration = Duration::from_secs(30);
+/// Fewer bytes than this in [`Timeouts::stall`] are as good as none.
+const LEAST: usize = 4096;
+
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// For an answer to begin, and for the next 4 KiB of its body.
+    pub(super) stall: Duration,
+    /// The longest wait before an attempt is made again, whatever a server asks for.
+    pub(super) longest_wait: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            stall: Duration::from_secs(30),
+            longest_wait: Duration::from_secs(60),
+        }
+    }
+}
 
 /// `fetch`, and the signal that ends it.
 pub(super) struct Fetch {
     function: Function,
     signal: Option<AbortSignal>,
+    timeouts: Timeouts,
+    /// Whether the browser's own HTTP cache may keep ranges.
+    may_keep: bool,
 }
 
 impl Fetch {
-    /// Uses `function`, or the global `fetch`.
-    pub(super) fn new(function: Option<Function>, signal: Option<AbortSignal>) -> Option<Self> {
+    /// Uses `function`, or the global `fetch`. Without `may_keep` the browser's own HTTP cache keeps no
+    /// weights: they would push everything else out of it.
+    pub(super) fn new(
+        function: Option<Function>,
+        signal: Option<AbortSignal>,
+        timeouts: Timeouts,
+        may_keep: bool,
+    ) -> Option<Self> {
         let function = function.or_else(|| {
             Reflect::get(&js_sys::global(), &"fetch".into())
                 .ok()?
                 .dyn_into()
                 .ok()
         })?;
-        Some(Self { function, signal })
+        Some(Self {
+            function,
+            signal,
+            timeouts,
+            may_keep: may_keep || !knows_cache_modes(),
+        })
     }
 
     fn is_aborted(&self) -> bool {
@@ -49,22 +81,27 @@ impl Fetch {
         Failure::Network(message.map_or_else(|| format!("{reason:?}"), String::from))
     }
 
-    async fn send(&self, request: &Request) -> Result<JsResponse, Failure> {
+    async fn send(
+        &self,
+        request: &Request,
+        connection: &Connection,
+    ) -> Result<JsResponse, Failure> {
+        let init = Object::new();
         let headers = Object::new();
         if let Some(range) = &request.range {
             // The ETag of the answer is compared, so `If-Range` is left out: it would cost a
             // preflight, which not every server answers.
             let value = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
             set(&headers, "Range", value);
+            if !self.may_keep {
+                set(&init, "cache", "no-store");
+            }
         }
         if let Some(token) = &request.token {
             set(&headers, "Authorization", format!("Bearer {token}"));
         }
-        let init = Object::new();
         set(&init, "headers", headers);
-        if let Some(signal) = &self.signal {
-            set(&init, "signal", signal);
-        }
+        set(&init, "signal", connection.controller.signal());
         let promise = self
             .function
             .call2(&js_sys::global(), &request.url.as_str().into(), &init)
@@ -75,17 +112,22 @@ impl Fetch {
 
     /// Waits for a promise, but not for ever.
     async fn before_stall(&self, promise: Promise) -> Result<JsValue, Failure> {
-        let stall = std::pin::pin!(timer::sleep(STALL));
+        let stall = std::pin::pin!(timer::sleep(self.timeouts.stall));
         match select(JsFuture::from(promise), stall).await {
             Either::Left((result, _)) => result.map_err(|error| self.failure(&error)),
-            Either::Right(_) => Err(Failure::Network(format!(
-                "the server sent nothing for {} seconds",
-                STALL.as_secs()
-            ))),
+            Either::Right(_) => Err(Failure::Network(self.too_slow())),
         }
     }
 
-    /// Reads the body piece by piece; a failure in the middle keeps what came before.
+    fn too_slow(&self) -> String {
+        format!(
+            "the server sent nothing, or hardly anything, for {} seconds",
+            self.timeouts.stall.as_secs_f32()
+        )
+    }
+
+    /// Reads the body piece by piece, up to a byte over `limit`; a failure in the middle keeps what
+    /// came before.
     async fn read_body(
         &self,
         response: &JsResponse,
@@ -97,6 +139,9 @@ impl Fetch {
             return Ok((body, None));
         };
         let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
+        let most = limit.saturating_add(1);
+        let stall = self.timeouts.stall.as_secs_f64() * 1000.0;
+        let mut window = (timer::now(), 0);
         let cut = loop {
             let piece = match self.before_stall(reader.read()).await {
                 Ok(piece) => piece,
@@ -111,23 +156,70 @@ impl Fetch {
                 break Some("the body can't be read".to_owned());
             };
             let value: Uint8Array = value.unchecked_into();
-            let room = limit.saturating_add(1).saturating_sub(body.len());
-            let length = value.length() as usize;
-            let taken = length.min(room);
             let start = body.len();
+            let taken = (value.length() as usize).min(most.saturating_sub(start));
             if body.try_reserve(taken).is_err() {
                 break Some("memory ran out".to_owned());
             }
             body.resize(start + taken, 0);
             value.subarray(0, taken as u32).copy_to(&mut body[start..]);
             arrived(taken as u64);
-            if taken < length {
+            if body.len() == most {
                 break None;
             }
+            if timer::now() - window.0 >= stall {
+                if body.len() - window.1 < LEAST {
+                    break Some(self.too_slow());
+                }
+                window = (timer::now(), body.len());
+            }
         };
-        // A body that is not read to its end would keep its connection.
-        let _ = reader.cancel();
         Ok((body, cut))
+    }
+}
+
+/// Whether `fetch` takes the option `cache`; older versions of workerd refuse it.
+fn knows_cache_modes() -> bool {
+    Reflect::get(&js_sys::global(), &"Request".into())
+        .and_then(|class| Reflect::get(&class, &"prototype".into()))
+        .and_then(|prototype| Reflect::has(&prototype, &"cache".into()))
+        .unwrap_or(false)
+}
+
+/// One request under way: ended when it is dropped, or when the caller gives up.
+struct Connection {
+    controller: AbortController,
+    /// The caller's signal, and what listens to it.
+    follows: Option<(AbortSignal, Function)>,
+}
+
+impl Connection {
+    fn new(signal: Option<&AbortSignal>) -> Result<Self, Failure> {
+        let broken = |_| Failure::Network("there is no AbortController here".to_owned());
+        let controller = AbortController::new().map_err(broken)?;
+        let follows = signal.and_then(|signal| {
+            let abort = Reflect::get(&controller, &"abort".into()).ok()?;
+            let abort: Function = abort.dyn_into().ok()?;
+            let abort = abort.bind0(&controller);
+            signal
+                .add_event_listener_with_callback("abort", &abort)
+                .ok()?;
+            Some((signal.clone(), abort))
+        });
+        Ok(Self {
+            controller,
+            follows,
+        })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some((signal, abort)) = &self.follows {
+            let _ = signal.remove_event_listener_with_callback("abort", abort);
+        }
+        // A body that is not read to its end would keep its connection.
+        self.controller.abort();
     }
 }
 
@@ -136,7 +228,8 @@ impl Transport for Fetch {
         if self.is_aborted() {
             return Err(Failure::Aborted);
         }
-        let answer = self.send(&request).await?;
+        let connection = Connection::new(self.signal.as_ref())?;
+        let answer = self.send(&request, &connection).await?;
         let headers = answer.headers();
         let header = |name: &str| headers.get(name).ok().flatten();
         let (body, cut) = self.read_body(&answer, request.limit, arrived).await?;
@@ -147,15 +240,17 @@ impl Transport for Fetch {
             content_type: header("content-type"),
             retry_after: header("retry-after"),
             redirected: answer.redirected(),
-            // `fetch` decodes what is compressed.
-            content_encoding: None,
+            // `fetch` decodes what is compressed: a whole file comes out right, but what it makes of a
+            // part need not be that part of the file. Parts whose encoding CORS hides are told by
+            // their lengths.
+            content_encoding: header("content-encoding").filter(|_| answer.status() == 206),
             body,
             cut,
         })
     }
 
     async fn sleep(&self, duration: Duration) -> Result<(), Failure> {
-        timer::sleep(duration).await;
+        timer::sleep(duration.min(self.timeouts.longest_wait)).await;
         if self.is_aborted() {
             return Err(Failure::Aborted);
         }

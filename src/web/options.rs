@@ -1,9 +1,12 @@
 //! JavaScript's options of a load.
 
+use std::time::Duration;
+
 use js_sys::{Function, Reflect};
 use wasm_bindgen::{JsCast as _, JsValue};
 use web_sys::AbortSignal;
 
+use super::fetch::Timeouts;
 use crate::config::ProbeLayers;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
@@ -25,6 +28,7 @@ pub(super) struct Options {
     pub(super) signal: Option<AbortSignal>,
     pub(super) on_progress: Option<Function>,
     pub(super) fetch: Option<Function>,
+    pub(super) timeouts: Timeouts,
 }
 
 impl Options {
@@ -51,6 +55,14 @@ impl Options {
                 .map(Some)
                 .map_err(|_| Error::option(format!("the option {key} must be a function"))),
         };
+        let seconds = |key: &str, otherwise: Duration| match get(key) {
+            None => Ok(otherwise),
+            Some(value) => value
+                .as_f64()
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                .ok_or_else(|| Error::option(format!("the option {key} must be in seconds"))),
+        };
+        let timeouts = Timeouts::default();
         Ok(Self {
             model: text("model")?.ok_or_else(|| Error::option("the option model is missing"))?,
             revision: text("revision")?,
@@ -69,6 +81,10 @@ impl Options {
             signal: get("signal").map(wasm_bindgen::JsCast::unchecked_into),
             on_progress: function("onProgress")?,
             fetch: function("fetch")?,
+            timeouts: Timeouts {
+                stall: seconds("stall", timeouts.stall)?,
+                longest_wait: seconds("longestWait", timeouts.longest_wait)?,
+            },
         })
     }
 }

@@ -1,14 +1,15 @@
-// Measures the built package in Chromium and writes a Markdown table:
+// Measures the built package in Chromium and writes a section of a page:
 //   node www/bench/measure.mjs [--output docs/browser.md] [--runs 5] [--frames 30] [--model URL] [--dtype auto] [--devices wasm,webgpu]
 // WebGPU is measured on the graphics card if Chromium has one, else on its software adapter, which takes many
 // seconds a frame: there one visit and two frames have to do.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { launch } from '../package/tests/lib/chrome.mjs';
 import { serve } from '../package/tests/lib/server.mjs';
 import { photograph } from '../package/tests/lib/site.mjs';
+import { writeSection } from './section.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -79,9 +80,8 @@ for (const device of values.devices.split(',')) {
 }
 await served.close();
 
-const text = `# In the browser
-
-\`node www/bench/measure.mjs --output docs/browser.md\` writes this page. A cold visit is a new Chromium that has nothing in any
+const text = `
+\`node www/bench/measure.mjs --output docs/browser.md\` writes this section. A cold visit is a new Chromium that has nothing in any
 cache; the first label is that of a test photograph, by the clock that starts with the navigation; frames are of 640 x 480
 pixels, from the call to the labels. Medians over the visits. The server is on the same machine and compresses nothing.
 
@@ -92,6 +92,6 @@ Other work kept ${busy.toFixed(1)} threads busy when it began${busy > cpus().len
 |---|---|---|---|---|---|---|---|---|---|---|
 ${rows.join('\n')}
 `;
-if (values.output) writeFileSync(values.output, text);
+if (values.output) writeSection(values.output, 'Time to a label', text);
 console.log(text);
 process.exit(failed ? 1 : 0);

@@ -100,6 +100,7 @@ export class LocalEngine implements Engine {
       warmup,
       allowSoftware: device === 'webgpu',
       signal: stop.signal,
+      ...rest.timeouts,
       ...(this.#source.fetch ? { fetch: this.#source.fetch } : {}),
       onProgress: (event) => {
         if (limit !== undefined && event.status === 'progress_total' && (event.total ?? 0) > limit && !stop.signal.aborted) {

@@ -33,6 +33,9 @@ export interface GlueLoadOptions {
   signal?: AbortSignal;
   onProgress?: (event: RawProgress) => void;
   fetch?: GlueFetch;
+  /** Seconds, as in `Timeouts`. */
+  stall?: number;
+  longestWait?: number;
 }
 
 export interface GlueClassifier {

@@ -1,11 +1,19 @@
 import { cpuBuild } from './device.js';
-import { toError } from './errors.js';
+import { codeOf, toError } from './errors.js';
 import type { CachedModel, Glue } from './glue.js';
 import { anyInstance, instance } from './runtime.js';
 
 /** The wasm module that knows the cache's layout: the one that runs already, else the small one. */
 async function glue(): Promise<Glue> {
-  return (await (anyInstance() ?? instance(cpuBuild(), undefined, undefined))).glue;
+  const running = anyInstance();
+  if (running) return (await running).glue;
+  try {
+    return (await instance(cpuBuild(), undefined, undefined)).glue;
+  } catch (error) {
+    // A host that lacks the faster build may still have the other.
+    if (codeOf(error) !== 'not_found') throw error;
+    return (await instance('cpu', undefined, undefined)).glue;
+  }
 }
 
 /** @internal */

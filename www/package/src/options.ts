@@ -45,6 +45,16 @@ export interface LoadOptions {
   wasmModule?: WebAssembly.Module | undefined;
   /** Run once on a blank picture, so that the first real one is fast; `true` by default. */
   warmup?: boolean | undefined;
+  /** @internal How long is waited for a server; for tests. */
+  timeouts?: Timeouts | undefined;
+}
+
+/** @internal In seconds. */
+export interface Timeouts {
+  /** How long a server may send nothing, or hardly anything; 30 by default. */
+  stall?: number;
+  /** The longest wait before another attempt; 60 by default. */
+  longestWait?: number;
 }
 
 /** The options of `classify`. */
@@ -77,6 +87,7 @@ export interface EngineOptions {
   wasmUrl: string | undefined;
   wasmModule: WebAssembly.Module | undefined;
   warmup: boolean;
+  timeouts: Timeouts | undefined;
 }
 
 function show(value: unknown): string {
@@ -216,6 +227,7 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
       wasmUrl: wasmUrl === undefined || wasmUrl === null ? undefined : folder('wasmUrl', wasmUrl as string | URL),
       wasmModule: (wasmModule as WebAssembly.Module | null | undefined) ?? undefined,
       warmup: boolean('warmup', given.warmup, true),
+      timeouts: object('timeouts', given.timeouts) as Timeouts,
     },
     worker: given.worker === undefined || given.worker === null ? undefined : boolean('worker', given.worker, true),
     signal: signal(given.signal),

@@ -12,8 +12,8 @@ before(async () => void (browser = await launch({ webgpu: 'off' })));
 after(() => browser?.close());
 
 /** Runs `body` in a fresh page of a fresh site. */
-async function visit(body) {
-  const served = await site();
+async function visit(body, options) {
+  const served = await site(options);
   try {
     const page = await open(browser, served.url);
     const result = await page.evaluate(body);
@@ -78,6 +78,16 @@ describe('cache', () => {
     });
     assert.deepEqual(result.cached, [0, 0, SIZE]);
     assert.deepEqual(result.off, [0, 0]);
+  });
+
+  test('the cache of HTTP gets no second copy of the weights', async () => {
+    const { result, log } = await visit(async () => {
+      await lib.AimClassifier.fromPretrained('/small/');
+      await lib.deleteCached();
+      return (await lib.AimClassifier.fromPretrained('/small/')).info.bytesFetched;
+    }, { headers: { 'cache-control': 'max-age=3600' } });
+    assert.ok(result >= SIZE);
+    assert.equal(log.filter((path) => path.endsWith('/model.safetensors')).length, 2, 'a deleted model comes from the server again');
   });
 
   test('cache: false keeps nothing', async () => {

@@ -62,7 +62,12 @@ export function listen(page) {
 
 /** Opens a page with the package in `lib`, and passes on what it logs as errors. */
 export async function open(browser, url, { path = 'index.html', context = {} } = {}) {
-  const page = listen(await (await browser.newContext(context)).newPage());
+  return start(await (await browser.newContext(context)).newPage(), url, path);
+}
+
+/** The same in a page that is there. */
+export async function start(page, url, path = 'index.html') {
+  listen(page);
   await page.goto(url + path);
   await page.waitForFunction(() => globalThis.ready, null, { timeout: 120_000 }).catch(() => {
     throw new Error(`the page did not start: ${page.problems.join('; ')}`);

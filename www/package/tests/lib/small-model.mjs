@@ -1,5 +1,6 @@
 // A random AIM that a software GPU runs in a moment: what the tests ask of it is that all ways to the same
 // pixels give the same logits, not that it is right about them.
+import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 
 const CONFIG = { embed_dim: 64, img_size: 112, num_blocks: 3, num_channels: 3, num_classes: 12, num_heads: 2, patch_size: 14, probe_layers: [1, 2] };
@@ -10,6 +11,13 @@ function shapes({ embed_dim: d, num_blocks, num_classes, patch_size: p }) {
     'preprocessor.patchifier.proj.bias': [d],
     'preprocessor.patchifier.norm.weight': [d],
     'preprocessor.patchifier.norm.bias': [d],
+    // In the order of use, so that blocks that don't run lie at the end.
+    'head.bn.running_mean': [d],
+    'head.bn.running_var': [d],
+    'head.cls_token': [1, 1, d],
+    'head.k.weight': [d, d],
+    'head.v.weight': [d, d],
+    'head.linear.weight': [num_classes, d],
   };
   for (let i = 0; i < num_blocks; i++) {
     const block = `trunk.blocks.${i}`;
@@ -28,12 +36,6 @@ function shapes({ embed_dim: d, num_blocks, num_classes, patch_size: p }) {
     ...list,
     'trunk.post_trunk_norm.weight': [d],
     'trunk.post_trunk_norm.bias': [d],
-    'head.bn.running_mean': [d],
-    'head.bn.running_var': [d],
-    'head.cls_token': [1, 1, d],
-    'head.k.weight': [d, d],
-    'head.v.weight': [d, d],
-    'head.linear.weight': [num_classes, d],
   };
 }
 
@@ -74,8 +76,27 @@ export function smallModel(changes = {}) {
   };
 }
 
+/** Writes files into a folder. */
+export function writeFiles(folder, files) {
+  mkdirSync(folder, { recursive: true });
+  for (const [name, content] of Object.entries(files)) writeFileSync(`${folder}/${name}`, content);
+}
+
 /** Writes the files of the model into a folder. */
 export function writeSmallModel(folder, changes) {
-  mkdirSync(folder, { recursive: true });
-  for (const [name, content] of Object.entries(smallModel(changes))) writeFileSync(`${folder}/${name}`, content);
+  writeFiles(folder, smallModel(changes));
+}
+
+const CHUNK = 8 * 2 ** 20;
+
+/** The same model as docs/shards.md has it: one shard, with its index and its manifest. */
+export function asShards({ 'model.safetensors': weights, ...small }) {
+  const name = 'model-00001-of-00001.safetensors';
+  const header = JSON.parse(Buffer.from(weights.subarray(8, 8 + new DataView(weights.buffer).getUint32(0, true))).toString());
+  const weight_map = Object.fromEntries(Object.keys(header).map((tensor) => [tensor, name]));
+  const files = { ...small, 'model.safetensors.index.json': JSON.stringify({ weight_map }), [name]: weights };
+  const hashes = (bytes) => Array.from({ length: Math.ceil(bytes.length / CHUNK) }, (_, i) => createHash('sha256').update(bytes.subarray(i * CHUNK, (i + 1) * CHUNK)).digest('hex'));
+  const entries = Object.entries(files).map(([file, content]) => [file, Buffer.from(content)]);
+  const manifest = { version: 1, chunk_size: CHUNK, files: Object.fromEntries(entries.map(([file, bytes]) => [file, { size: bytes.length, sha256: hashes(bytes) }])) };
+  return { ...files, 'aim.manifest.json': JSON.stringify(manifest) };
 }
