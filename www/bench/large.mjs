@@ -1,11 +1,14 @@
 // Loads large models in Chromium and writes a section of docs/browser.md:
-//   node www/bench/large.mjs ROOT [--output docs/browser.md] MODEL,DTYPE,DEVICE[,run][,cache] ...
+//   node www/bench/large.mjs ROOT [--output docs/browser.md] MODEL,DTYPE,DEVICE[,run][,cache][,BLOCK] ...
 // ROOT holds models as USER/NAME, which tests/hub serves. `run` classifies a photograph; `cache` keeps the chunks and
-// loads a second time from there. Fails if the wasm heap on WebGPU is over its limit.
-import { cpus, loadavg } from 'node:os';
+// loads a second time from there; a number probes that block, so that none above it is loaded. Fails if the wasm heap
+// on WebGPU is over its limit.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cpus, loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { launch } from '../package/tests/lib/chrome.mjs';
+import { launchProfile } from '../package/tests/lib/chrome.mjs';
 import { hub } from '../package/tests/lib/hub.mjs';
 import { serve } from '../package/tests/lib/server.mjs';
 import { PACKAGE, PHOTOS, photograph, start } from '../package/tests/lib/site.mjs';
@@ -28,11 +31,14 @@ const [busy] = loadavg();
 
 /** One load in a fresh browser, and another one from its cache. */
 async function visit(model, dtype, device, flags) {
-  const browser = await launch({ webgpu: device === 'wasm' ? 'off' : 'software' });
+  // What is kept has to go to the disk: a window without a profile keeps it in memory, and less.
+  const profile = mkdtempSync(join(tmpdir(), 'aim-web-profile-'));
+  const { browser, kill } = await launchProfile(profile, { webgpu: device === 'wasm' ? 'off' : 'software' });
   try {
-    const page = await start(await browser.newPage(), served.url);
+    const page = await start(await browser.contexts()[0].newPage(), served.url);
     page.setDefaultTimeout(0);
-    const options = { endpoint: server.endpoint, device, dtype, warmup: false, cache: flags.includes('cache') };
+    const block = flags.find((flag) => /^\d+$/.test(flag));
+    const options = { endpoint: server.endpoint, device, dtype, warmup: false, cache: flags.includes('cache'), ...(block ? { probeLayers: [Number(block)] } : {}) };
     const load = ([model, options, photo]) =>
       (async () => {
         const aim = await lib.AimClassifier.fromPretrained(model, options);
@@ -47,7 +53,8 @@ async function visit(model, dtype, device, flags) {
     if (flags.includes('cache')) runs.push(await page.evaluate(load, [model, options, flags.includes('run') ? photo : undefined]));
     return runs;
   } finally {
-    await browser.close();
+    await kill();
+    rmSync(profile, { recursive: true, force: true });
   }
 }
 
