@@ -13,6 +13,18 @@ use crate::error::{Error, ErrorKind, Result};
 /// The backend: f32 values, i32 indices.
 pub type Gpu = burn_wgpu::WebGpu<f32, i32, u32>;
 
+/// The queues of the open devices; burn keeps its own to itself.
+static QUEUES: Mutex<Vec<(WgpuDevice, wgpu::Queue)>> = Mutex::new(Vec::new());
+
+/// The queue of a device, until it is destroyed.
+pub(super) fn queue(device: &WgpuDevice) -> Option<wgpu::Queue> {
+    let queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+    queues
+        .iter()
+        .find(|(open, _)| open == device)
+        .map(|(_, queue)| queue.clone())
+}
+
 /// A device and what is behind it.
 #[derive(Clone, Debug)]
 pub struct GpuDevice {
@@ -39,6 +51,8 @@ impl GpuDevice {
 
     /// Gives the device up, as if it went away.
     pub fn destroy(&self) {
+        let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.retain(|(open, _)| *open != self.device);
         self.wgpu.destroy();
     }
 }
@@ -156,11 +170,15 @@ pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
         instance,
         adapter,
         device: device.clone(),
-        queue,
+        queue: queue.clone(),
         backend: info.backend,
     };
+    let burns = burn_wgpu::init_device(setup, RuntimeOptions::default());
+    let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+    queues.push((burns.clone(), queue));
+    drop(queues);
     Ok(GpuDevice {
-        device: burn_wgpu::init_device(setup, RuntimeOptions::default()),
+        device: burns,
         adapter: info.name,
         is_software,
         wgpu: device,

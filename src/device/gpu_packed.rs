@@ -1,5 +1,7 @@
 //! Packed matrices on a GPU.
 
+use std::fmt;
+
 use burn::tensor::{DType, Shape, Tensor, TensorData, TensorPrimitive};
 use burn_wgpu::{CubeTensor, WgpuDevice, WgpuRuntime};
 use cubecl::prelude::*;
@@ -7,12 +9,15 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use super::backend::{AimBackend, PackedMatrix};
-use super::gpu::Gpu;
+use super::gpu::{self, Gpu};
 use super::self_check;
 use crate::error::{Error, Result};
 use crate::precision::{Form, Place};
 use crate::quant::gpu::{TILE, UNITS, packed_matmul};
 use crate::quant::{Bits, pair};
+
+/// How many words are written to a buffer at once.
+const PIECE: usize = 1 << 20;
 
 /// A packed matrix on a GPU.
 #[derive(Clone, Debug)]
@@ -63,7 +68,7 @@ impl AimBackend for Gpu {
             PackedMatrix::Quantised(matrix) => {
                 let scheme = matrix.scheme();
                 let (codes, scales, biases) = matrix.into_parts();
-                let groups = scales
+                let groups: Vec<u32> = scales
                     .into_iter()
                     .zip(biases)
                     .map(|(scale, bias)| pair(scale, bias))
@@ -80,18 +85,13 @@ impl AimBackend for Gpu {
         for buffer in [&words, &groups] {
             Self::check_size((buffer.len() as u64).saturating_mul(4), device)?;
         }
-        let packed = GpuMatrix {
-            words: upload(&client, words, device),
-            groups: upload(&client, groups, device),
+        Ok(GpuMatrix {
+            words: upload(&client, &words, device)?,
+            groups: upload(&client, &groups, device)?,
             bits,
             group_size,
             d_output,
-        };
-        // Else the words would wait here for the next product.
-        client
-            .flush()
-            .map_err(|error| Error::device_lost(format!("the GPU took no matrix: {error}")))?;
-        Ok(packed)
+        })
     }
 
     fn packed_matmul(x: Tensor<Self, 2>, w: &Self::Packed) -> Tensor<Self, 2> {
@@ -141,14 +141,37 @@ impl AimBackend for Gpu {
     }
 }
 
-/// Moves words to a device, into a buffer of their own.
+/// Moves words to a device, into a buffer of their own, a piece at a time: burn's own way makes a copy of
+/// them all here first, and in a browser what memory once had it never gives back.
 fn upload(
     client: &ComputeClient<WgpuRuntime>,
-    words: Vec<u32>,
+    words: &[u32],
     device: &WgpuDevice,
-) -> CubeTensor<WgpuRuntime> {
+) -> Result<CubeTensor<WgpuRuntime>> {
+    let refused =
+        |error: &dyn fmt::Debug| Error::device_lost(format!("the GPU took no matrix: {error:?}"));
+    let queue = gpu::queue(device).ok_or_else(|| Error::device_lost("the GPU was closed"))?;
+    let handle = client.empty(size_of_val(words));
+    // Else work that still waits here could use the buffer after it was written: it may have had another
+    // owner before.
+    client.flush().map_err(|error| refused(&error))?;
+    let place = client
+        .get_resource(handle.clone())
+        .map_err(|error| refused(&error))?;
+    let mut offset = place.resource().offset;
+    for piece in words.chunks(PIECE) {
+        let bytes = TensorData::new(piece.to_vec(), [piece.len()]).bytes;
+        queue.write_buffer(&place.resource().buffer, offset, &bytes);
+        offset += bytes.len() as u64;
+        // Else the piece would wait here for the next product.
+        queue.submit([]);
+    }
     let shape = Shape::new([words.len()]);
-    let bytes = TensorData::new(words, shape.clone()).bytes;
-    let handle = client.create(bytes);
-    CubeTensor::new_contiguous(client.clone(), device.clone(), shape, handle, DType::U32)
+    Ok(CubeTensor::new_contiguous(
+        client.clone(),
+        device.clone(),
+        shape,
+        handle,
+        DType::U32,
+    ))
 }
