@@ -1,18 +1,26 @@
 // WebGPU on a software adapter: correct and slow, so on the small model.
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
 import { open, site } from '../lib/site.mjs';
+import { writeZeros } from '../lib/small-model.mjs';
 
 let browser;
 let served;
+const folder = mkdtempSync(join(tmpdir(), 'aim-web-wide-'));
 before(async () => {
   browser = await launch({ webgpu: 'software', args: ['--js-flags=--expose-gc'] });
-  served = await site();
+  // As wide as the 1B: matrices of up to 16.8 million weights.
+  writeZeros(folder, { embed_dim: 2048, img_size: 28, num_blocks: 1, num_heads: 16, probe_layers: [0] });
+  served = await site({ mounts: { '/wide/': folder } });
 });
 after(async () => {
   await browser?.close();
   await served?.close();
+  rmSync(folder, { recursive: true, force: true });
 });
 
 async function visit(body) {
@@ -33,6 +41,19 @@ test('auto leaves a software adapter alone, and says so', async () => {
   assert.equal(result[0], 'wasm');
   assert.match(result[1], /software.*swiftshader/i);
   assert.equal(log.some((path) => path.includes('/wasm/webgpu/')), false);
+});
+
+test('large matrices pass through the heap and leave it', async () => {
+  const { result } = await visit(async () => {
+    const aim = await lib.AimClassifier.fromPretrained('/wide/', { device: 'webgpu', dtype: 'fp16', warmup: false, cache: false });
+    const { info } = aim;
+    await aim.dispose();
+    return info;
+  });
+  assert.equal(result.dtype, 'fp16');
+  assert.ok(result.bytesFetched > 200e6);
+  // One of them is 34 MB; with a second copy of it the heap would have over 150 MB.
+  assert.ok(result.wasmBytes < 120e6, `${result.wasmBytes} bytes`);
 });
 
 test('asked for: the same answers as the CPU, and only the WebGPU build is fetched for it', async () => {

@@ -1,7 +1,7 @@
 // A random AIM that a software GPU runs in a moment: what the tests ask of it is that all ways to the same
 // pixels give the same logits, not that it is right about them.
 import { createHash } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 
 const CONFIG = { embed_dim: 64, img_size: 112, num_blocks: 3, num_channels: 3, num_classes: 12, num_heads: 2, patch_size: 14, probe_layers: [1, 2] };
 
@@ -49,31 +49,50 @@ function* random(seed) {
   }
 }
 
-/** The files of the model. */
-export function smallModel(changes = {}) {
-  const config = { ...CONFIG, ...changes };
-  const header = {};
-  const parts = [];
-  const values = random(7);
+/** The first bytes of a file with such tensors, and how many bytes the tensors take. */
+function header(tensors) {
+  const entries = {};
   let offset = 0;
-  for (const [name, shape] of Object.entries(shapes(config))) {
-    const count = shape.reduce((a, b) => a * b, 1);
-    const scale = shape.length === 1 ? 0.3 : 1.7 / Math.sqrt(count / shape[0]);
-    const shift = /norm.*weight$|running_var$/.test(name) ? 1 : 0;
-    const data = Float32Array.from({ length: count }, () => shift + scale * values.next().value);
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] };
-    offset += data.byteLength;
-    parts.push(Buffer.from(data.buffer));
+  for (const [name, shape] of Object.entries(tensors)) {
+    const bytes = 4 * shape.reduce((a, b) => a * b, 1);
+    entries[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + bytes] };
+    offset += bytes;
   }
-  let text = JSON.stringify(header);
+  let text = JSON.stringify(entries);
   text += ' '.repeat((8 - (text.length % 8)) % 8);
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(text.length));
+  return { start: Buffer.concat([length, Buffer.from(text)]), bytes: offset };
+}
+
+/** Its small files. */
+function described(config) {
   return {
     'config.json': JSON.stringify(config),
     'labels.json': JSON.stringify(Array.from({ length: config.num_classes }, (_, i) => `class ${i}`)),
-    'model.safetensors': new Uint8Array(Buffer.concat([length, Buffer.from(text), ...parts])),
   };
+}
+
+/** The files of the model. */
+export function smallModel(changes = {}) {
+  const config = { ...CONFIG, ...changes };
+  const tensors = shapes(config);
+  const values = random(7);
+  const parts = Object.entries(tensors).map(([name, shape]) => {
+    const count = shape.reduce((a, b) => a * b, 1);
+    const scale = shape.length === 1 ? 0.3 : 1.7 / Math.sqrt(count / shape[0]);
+    const shift = /norm.*weight$|running_var$/.test(name) ? 1 : 0;
+    return Buffer.from(Float32Array.from({ length: count }, () => shift + scale * values.next().value).buffer);
+  });
+  return { ...described(config), 'model.safetensors': new Uint8Array(Buffer.concat([header(tensors).start, ...parts])) };
+}
+
+/** Writes a model of any size whose weights are all 0, which takes no space on most disks. */
+export function writeZeros(folder, changes) {
+  const config = { ...CONFIG, ...changes };
+  const { start, bytes } = header(shapes(config));
+  writeFiles(folder, { ...described(config), 'model.safetensors': start });
+  truncateSync(`${folder}/model.safetensors`, start.length + bytes);
 }
 
 /** Writes files into a folder. */
