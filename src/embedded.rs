@@ -9,7 +9,7 @@ use crate::weights::{LocalModel, open_reader};
 
 const CONFIG: &str = include_str!("../models/aim-tiny/config.json");
 const LABELS: &str = include_str!("../models/aim-tiny/labels.json");
-const WEIGHTS: &[u8] = include_bytes!("../models/aim-tiny/model.safetensors");
+const WEIGHTS: &[u8] = include_bytes!("../models/aim-tiny/model-00001-of-00001.safetensors");
 
 /// Opens the embedded model: hand digits, garments, and a class for neither. Its card is
 /// `models/aim-tiny/README.md`.

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use aim_web::config::{Config, Family, ProbeLayers};
 use aim_web::weights::checkpoint::Checkpoint;
+use aim_web::weights::inventory::{Located, Part};
+use aim_web::weights::layout::Role;
 use aim_web::weights::remote::model::RemoteHeader;
 use aim_web::weights::remote::{RemoteModel, Transport, plan};
 use aim_web::weights::tensor_info::TensorInfo;
@@ -138,6 +140,7 @@ fn inspect_model(model: &LocalModel) -> Result<Report> {
         .map(|(file, tensor)| file.tensors()[tensor.index].bytes())
         .sum();
     let mut report = report(&files);
+    report.parameters = located.iter().flatten().map(parameters).sum();
     report.model = Family::of(&config).map(Family::name);
     report.config = serde_json::from_str(&model.config.to_json()).ok();
     report.best = Some(Best {
@@ -147,6 +150,17 @@ fn inspect_model(model: &LocalModel) -> Result<Report> {
         download_bytes: None,
     });
     Ok(report)
+}
+
+/// How many parameters of the model a tensor holds: those of a quantised matrix are in its codes.
+fn parameters(tensor: &Located) -> u64 {
+    let is_float = matches!(tensor.spec.role, Role::Linear | Role::Float);
+    match tensor.part {
+        Part::Whole | Part::Codes(_) if is_float => {
+            tensor.spec.shape.iter().map(|&side| side as u64).product()
+        }
+        _ => 0,
+    }
 }
 
 /// A lone checkpoint file: a whole model, a backbone or a probe.

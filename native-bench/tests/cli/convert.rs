@@ -5,7 +5,7 @@ use std::path::Path;
 use aim_web::weights::manifest::Manifest;
 use assert_cmd::Command;
 
-use super::{aim_bench, json, refused};
+use super::{aim_bench, float_model, json, refused};
 
 fn synth(args: &[&str]) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_aim-bench"));
@@ -16,6 +16,8 @@ fn synth(args: &[&str]) -> Command {
 #[test]
 fn the_shards_of_a_model_are_whole() {
     let work = tempfile::tempdir().expect("a temporary folder");
+    let floats = work.path().join("floats");
+    float_model::write(&floats);
     for (dtype, bits, most) in [
         ("q4", Some(4), 3_000_000),
         ("q8", Some(8), 4_000_000),
@@ -25,6 +27,8 @@ fn the_shards_of_a_model_are_whole() {
         let dir = work.path().join(dtype);
         let report = json(
             aim_bench("convert")
+                .arg("--model")
+                .arg(&floats)
                 .args(["--dtype", dtype, "--group-size", "32", "--output"])
                 .arg(&dir),
         );
@@ -57,12 +61,23 @@ fn the_shards_of_a_model_are_whole() {
 }
 
 #[test]
-fn what_is_there_is_not_overwritten_unasked() {
+fn a_quantised_model_is_not_quantised_again() {
     let work = tempfile::tempdir().expect("a temporary folder");
     let dir = work.path().join("model");
+    let error = refused(aim_bench("convert").arg("--output").arg(&dir));
+    assert!(error.contains("quantised already"), "{error}");
+    assert!(!dir.exists());
+}
+
+#[test]
+fn what_is_there_is_not_overwritten_unasked() {
+    let work = tempfile::tempdir().expect("a temporary folder");
+    let (floats, dir) = (work.path().join("floats"), work.path().join("model"));
+    float_model::write(&floats);
     let convert = |more: &[&str]| {
         let mut program = aim_bench("convert");
-        program.args(more).arg("--output").arg(&dir);
+        program.arg("--model").arg(&floats).args(more);
+        program.arg("--output").arg(&dir);
         program
     };
     convert(&[]).assert().success();

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod classify;
 mod convert;
+mod float_model;
 mod inspect;
 mod preprocess;
 mod remote;

@@ -67,7 +67,7 @@ fn a_model_of_the_hub_or_of_a_folder_names_what_the_embedded_one_names() {
     let world = World::new();
     let embedded = json(aim_bench("classify").arg(photograph()));
     let folder = world.hub.folder("me/tiny");
-    let file = format!("{folder}/model.safetensors");
+    let file = format!("{folder}/model-00001-of-00001.safetensors");
     for model in ["me/tiny", "me/tiny@main", &folder, &file] {
         let report = json(
             world

@@ -4,11 +4,19 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{TempDir, tempdir};
 
-use super::{aim_bench, json, read_tensor, refused, write_tensor};
+use super::{aim_bench, float_model, json, read_tensor, refused, write_tensor};
 
-/// A folder with an input for the embedded model, and the outputs of a run on it.
+/// A command with the model in `work`.
+fn with_model(command: &str, work: &TempDir) -> assert_cmd::Command {
+    let mut program = aim_bench(command);
+    program.arg("--model").arg(work.path().join("model"));
+    program
+}
+
+/// A folder with a model in f32, an input for it, and the outputs of a run on it.
 fn run() -> (TempDir, PathBuf, PathBuf) {
     let work = tempdir().expect("a temporary folder");
+    float_model::write(&work.path().join("model"));
     let (input, output) = (
         work.path().join("input.safetensors"),
         work.path().join("output.safetensors"),
@@ -17,7 +25,7 @@ fn run() -> (TempDir, PathBuf, PathBuf) {
         .map(|i| (i as f32 * 0.37).sin())
         .collect();
     write_tensor(&input, "input", &[2, 3, 112, 112], &values);
-    aim_bench("run")
+    with_model("run", &work)
         .arg("--features")
         .arg("--input")
         .arg(&input)
@@ -28,8 +36,8 @@ fn run() -> (TempDir, PathBuf, PathBuf) {
     (work, input, output)
 }
 
-fn parity(reference: &Path, input: &Path) -> assert_cmd::Command {
-    let mut program = aim_bench("parity");
+fn parity(work: &TempDir, reference: &Path, input: &Path) -> assert_cmd::Command {
+    let mut program = with_model("parity", work);
     program
         .arg("--reference")
         .arg(reference)
@@ -51,7 +59,7 @@ fn run_writes_logits_and_the_features_of_every_block() {
 #[test]
 fn parity_accepts_the_models_own_outputs_and_refuses_others() {
     let (work, input, output) = run();
-    let comparisons = json(&mut parity(&output, &input));
+    let comparisons = json(&mut parity(&work, &output, &input));
     let comparisons = comparisons.as_array().expect("a list");
     assert_eq!(comparisons.len(), 7);
     assert!(comparisons.iter().all(|c| c["error"].as_f64() == Some(0.0)));
@@ -60,11 +68,11 @@ fn parity_accepts_the_models_own_outputs_and_refuses_others() {
     logits[0] += 0.01 * logits.iter().fold(0.0_f32, |l, v| l.max(v.abs()));
     let off = work.path().join("off.safetensors");
     write_tensor(&off, "logits", &shape, &logits);
-    parity(&off, &input)
+    parity(&work, &off, &input)
         .assert()
         .code(1)
         .stderr(predicates::str::contains("over the tolerance"));
-    parity(&off, &input)
+    parity(&work, &off, &input)
         .args(["--tolerance", "0.02"])
         .assert()
         .success();
@@ -75,12 +83,12 @@ fn references_that_do_not_fit_are_refused() {
     let (work, input, _) = run();
     let empty = work.path().join("empty.safetensors");
     write_tensor(&empty, "something", &[1], &[0.0]);
-    let line = refused(&mut parity(&empty, &input));
+    let line = refused(&mut parity(&work, &empty, &input));
     assert!(line.contains("nothing to compare"), "{line}");
 
     let deep = work.path().join("deep.safetensors");
     write_tensor(&deep, "features.99", &[1], &[0.0]);
-    let line = refused(&mut parity(&deep, &input));
+    let line = refused(&mut parity(&work, &deep, &input));
     assert!(line.contains("block 99"), "{line}");
 }
 
@@ -122,7 +130,7 @@ fn few_bits_are_near_and_say_what_they_are() {
     let (work, input, reference) = run();
     let error = |dtype: &str| {
         let output = work.path().join(format!("{dtype}.safetensors"));
-        let mut program = aim_bench("run");
+        let mut program = with_model("run", &work);
         program
             .args(["--dtype", dtype, "--input"])
             .arg(&input)
@@ -145,6 +153,6 @@ fn few_bits_are_near_and_say_what_they_are() {
     assert!(0.0 < small && small < 0.05, "q8 {small}");
     assert!(small < larger && larger < 0.5, "q4 {larger}");
 
-    let mut program = parity(&reference, &input);
+    let mut program = parity(&work, &reference, &input);
     program.args(["--dtype", "q8"]).assert().success();
 }

@@ -32,12 +32,13 @@ execFileSync(process.execPath, [at('node_modules/typescript/bin/tsc'), '-p', at(
 pruneTypes();
 
 const model = `${tree}models/aim-tiny`;
-if (existsSync(`${model}/model.safetensors`)) {
+if (existsSync(`${model}/model-00001-of-00001.safetensors`)) {
   rmSync(at('models'), { recursive: true, force: true });
-  mkdirSync(at('models'));
-  cpSync(model, at('models/aim-tiny'), { recursive: true, filter: (path) => !/\.(partial|py)$/.test(path) });
-} else if (!existsSync(at('models/aim-tiny/model.safetensors'))) {
-  console.warn('models/aim-tiny has no model.safetensors yet: the package is built without its embedded model');
+  mkdirSync(at('models/aim-tiny'), { recursive: true });
+  // What src/embedded.ts names, and the card: one shard needs neither index nor manifest.
+  for (const file of ['config.json', 'labels.json', 'model-00001-of-00001.safetensors', 'README.md']) cpSync(`${model}/${file}`, at(`models/aim-tiny/${file}`));
+} else if (!existsSync(at('models/aim-tiny/model-00001-of-00001.safetensors'))) {
+  console.warn('models/aim-tiny has no weights yet: the package is built without its embedded model');
 }
 for (const file of readdirSync(tree)) if (file.startsWith('LICENSE-')) cpSync(`${tree}${file}`, at(file));
 

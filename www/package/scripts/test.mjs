@@ -32,7 +32,7 @@ if (files.some((file) => !file.startsWith('unit'))) {
     // A build is hundreds of kilobytes; less is a stand-in from a unit test.
     if (!existsSync(wasm) || statSync(wasm).size < 50_000) missing.push(`www/package/wasm/${build}: run pkg-scripts/build-wasm.sh`);
   }
-  if (!existsSync(`${root}models/aim-tiny/model.safetensors`)) missing.push('models/aim-tiny/model.safetensors: the embedded model');
+  if (!existsSync(`${root}models/aim-tiny/model-00001-of-00001.safetensors`)) missing.push('models/aim-tiny/model-00001-of-00001.safetensors: the embedded model');
   if (files.some((file) => file.includes('parity')) && !existsSync(AIM_BENCH)) missing.push(`${AIM_BENCH}: cargo build --release -p native-bench`);
   if (photographs().length === 0) missing.push(`test photographs: there are none in ${PHOTOS} (set AIM_WEB_PHOTOS to a folder of CLASS/*.jpg)`);
   if (missing.length > 0) {

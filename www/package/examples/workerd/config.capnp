@@ -19,6 +19,6 @@ const worker :Workerd.Worker = (
     (name = "aim-web/wasm/cpu/aim_web_bg.wasm", wasm = embed "../../wasm/cpu/aim_web_bg.wasm"),
     (name = "aim-web/models/aim-tiny/config.json", text = embed "../../models/aim-tiny/config.json"),
     (name = "aim-web/models/aim-tiny/labels.json", text = embed "../../models/aim-tiny/labels.json"),
-    (name = "aim-web/models/aim-tiny/model.safetensors", data = embed "../../models/aim-tiny/model.safetensors"),
+    (name = "aim-web/models/aim-tiny/model-00001-of-00001.safetensors", data = embed "../../models/aim-tiny/model-00001-of-00001.safetensors"),
   ],
 );

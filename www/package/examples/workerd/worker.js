@@ -6,7 +6,7 @@ import { AimClassifier, AimError } from './aim-web/dist/workerd.js';
 import wasmModule from './aim-web/wasm/cpu/aim_web_bg.wasm';
 import config from './aim-web/models/aim-tiny/config.json';
 import labels from './aim-web/models/aim-tiny/labels.json';
-import weights from './aim-web/models/aim-tiny/model.safetensors';
+import weights from './aim-web/models/aim-tiny/model-00001-of-00001.safetensors';
 
 const embedded = { 'config.json': config, 'labels.json': labels, 'model.safetensors': weights };
 
