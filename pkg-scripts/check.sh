@@ -27,11 +27,13 @@ timed "what the tests need" need_packages \
     "command -v chromium || command -v google-chrome" chromium \
     "command -v chromedriver" chromium-driver
 
-# One profile for all of the native part: a second build of burn costs minutes.
+# One profile for all of the native part: a second build of burn costs minutes. The tests of the package use its
+# programs.
+export AIM_BENCH=$PWD/target/checks/aim-bench AIM_HUB=$PWD/target/checks/examples/hub
 timed "format" cargo fmt --all --check
-timed "lints" cargo clippy --release --workspace --all-targets --locked -- -D warnings
-RUSTDOCFLAGS="-D warnings" timed "documentation" cargo doc --release --workspace --no-deps --locked
-timed "tests" cargo test --release --workspace --locked
+timed "lints" cargo clippy --profile checks --workspace --all-targets --locked -- -D warnings
+RUSTDOCFLAGS="-D warnings" timed "documentation" cargo doc --profile checks --workspace --no-deps --locked
+timed "tests" cargo test --profile checks --workspace --locked
 if command -v cargo-deny >/dev/null; then
     timed "licences and advisories" cargo deny check
 fi

@@ -41,7 +41,7 @@ mod cpu {
     #[test]
     fn a_batch_gives_what_its_pictures_give_one_by_one() {
         let case = &CASES[1];
-        let model = case.model(&Device::Cpu);
+        let model = block_on(case.model(&Device::Cpu));
         let images = case.images();
         let together = logits(&*model, images.clone());
         let largest = together.iter().fold(0.0_f32, |l, v| l.max(v.abs()));
@@ -58,15 +58,15 @@ mod cpu {
 
     #[test]
     fn stopping_at_the_highest_probed_block_changes_nothing() {
-        let full = A.model(&Device::Cpu);
-        let stopped = A.model_with_blocks(3, &Device::Cpu);
+        let full = block_on(A.model(&Device::Cpu));
+        let stopped = block_on(A.model_with_blocks(3, &Device::Cpu));
         assert_eq!((full.blocks(), stopped.blocks()), (4, 3));
         assert_eq!(logits(&*full, A.images()), logits(&*stopped, A.images()));
     }
 
     #[test]
     fn features_come_in_the_order_asked_for() {
-        let model = A.model(&Device::Cpu);
+        let model = block_on(A.model(&Device::Cpu));
         let features = |layers: &[usize]| {
             block_on(model.features(A.images(), layers)).expect("the input fits")
         };
@@ -79,7 +79,7 @@ mod cpu {
 
     #[test]
     fn wrong_inputs_are_refused() {
-        let model = A.model_with_blocks(3, &Device::Cpu);
+        let model = block_on(A.model_with_blocks(3, &Device::Cpu));
         for (shape, layers, part) in [
             (&[1, 4, 224, 224][..], &[][..], "4 colour channels"),
             (&[1, 3, 13, 224], &[], "smaller than one patch"),

@@ -5,7 +5,6 @@ use aim_web::device::Device;
 use aim_web::engine::{self, Engine, HostTensor};
 use aim_web::precision::Precision;
 use aim_web::weights::checkpoint::Checkpoint;
-use pollster::block_on;
 
 use super::generator::{self, Generated};
 use super::goldens;
@@ -89,21 +88,16 @@ impl Case {
         }
     }
 
-    pub fn model(&self, device: &Device) -> Box<dyn Engine> {
-        self.model_with_blocks(self.num_blocks, device)
+    pub async fn model(&self, device: &Device) -> Box<dyn Engine> {
+        self.model_with_blocks(self.num_blocks, device).await
     }
 
-    pub fn model_with_blocks(&self, blocks: usize, device: &Device) -> Box<dyn Engine> {
+    pub async fn model_with_blocks(&self, blocks: usize, device: &Device) -> Box<dyn Engine> {
         let config = self.config();
         let weights: Box<dyn Checkpoint> = Box::new(Generated::new(self.weights_seed, &config));
-        block_on(engine::load(
-            &mut [weights],
-            config,
-            blocks,
-            Precision::Fp32,
-            device,
-        ))
-        .expect("the generated weights load")
+        engine::load(&mut [weights], config, blocks, Precision::Fp32, device)
+            .await
+            .expect("the generated weights load")
     }
 
     pub fn images(&self) -> HostTensor {
@@ -118,7 +112,7 @@ impl Case {
 pub async fn matches_the_reference(cases: &[Case], device: &Device, tolerance: f32) {
     for case in cases {
         let layers: Vec<usize> = (0..case.num_blocks).collect();
-        let model = case.model(device);
+        let model = case.model(device).await;
         let output = model
             .logits_and_features(case.images(), &layers)
             .await
@@ -162,7 +156,7 @@ pub async fn causal_features_match_the_reference(device: &Device, tolerance: f32
         input: [1, 3, 98, 98],
         ..A
     };
-    let model = case.model(device);
+    let model = case.model(device).await;
     let features = model
         .causal_features(case.images(), &[0, 1, 2, 3], 11)
         .await

@@ -76,7 +76,7 @@ test('the tarball has what is needed and nothing else, within its budget', () =>
   assert.deepEqual(files.filter((file) => !allowed.test(file)), []);
   for (const file of ['dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'dist/workerd.js', 'README.md', 'LICENSE-MIT', 'LICENSE-APACHE']) assert.ok(files.includes(file), file);
   const size = statSync(tarball).size;
-  assert.ok(size <= 12e6, `${(size / 1e6).toFixed(1)} MB packed`);
+  assert.ok(size <= 8e6, `${(size / 1e6).toFixed(1)} MB packed`);
   const text = files.filter((file) => /^dist\/.*\.js$/.test(file)).map((file) => readFileSync(join(PACKAGE, file), 'utf8')).join('');
   assert.equal(/\beval\(|new Function\(|createObjectURL\(/.test(text), false, 'no eval, no blob URL');
 });
