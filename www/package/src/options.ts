@@ -49,7 +49,7 @@ export interface LoadOptions {
   timeouts?: Timeouts | undefined;
 }
 
-/** @internal In seconds. */
+/** How long is waited for a server, in seconds. */
 export interface Timeouts {
   /** How long a server may send nothing, or hardly anything; 30 by default. */
   stall?: number;
@@ -87,7 +87,7 @@ export interface EngineOptions {
   wasmUrl: string | undefined;
   wasmModule: WebAssembly.Module | undefined;
   warmup: boolean;
-  timeouts: Timeouts | undefined;
+  timeouts: Timeouts;
 }
 
 function show(value: unknown): string {
