@@ -13,7 +13,8 @@ export const CHROME = PLACES.find((path) => path && existsSync(path));
 const QUIET = ['--no-sandbox', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
 const GPU = {
-  software: ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
+  // On a busy machine a kernel takes a processor longer than Chromium lets its GPU process hang.
+  software: ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--disable-gpu-watchdog'],
   hardware: ['--enable-unsafe-webgpu'],
   off: ['--disable-features=WebGPU'],
 };
