@@ -38,7 +38,7 @@ describe('faults', () => {
       await aim.dispose();
       globalThis.load = async (model, endpoint) => {
         try {
-          const aim = await lib.AimClassifier.fromPretrained(model, { endpoint, device: 'wasm', warmup: false, timeouts: { stall: 0.5, longestWait: 0.01 } });
+          const aim = await lib.AimClassifier.fromPretrained(model, { endpoint, device: 'wasm', warmup: false, timeouts: { stall: 1, longestWait: 0.01 } });
           const off = difference(await aim.logits(testCanvas()), expected.logits);
           const right = off === 0 && aim.labels.join() === expected.labels;
           await aim.dispose();
