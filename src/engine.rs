@@ -77,7 +77,7 @@ pub trait Engine {
 }
 
 /// Tries a device with a product such as the probe and the first `blocks` blocks will ask for.
-/// [`load`] and [`fetch`] do so themselves; this is for whoever has another device to turn to.
+/// [`load()`] and [`fetch`] do so themselves; this is for whoever has another device to turn to.
 ///
 /// # Errors
 /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the product is wrong, and those of
