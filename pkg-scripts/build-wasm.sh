@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the three WebAssembly variants of the npm package into www/package/wasm, and says how large
+# Builds the WebAssembly variants of the npm package into www/package/wasm, and says how large
 # they are.
 #
-#   pkg-scripts/build-wasm.sh [webgpu] [cpu] [cpu-relaxed]     (default: all)
+#   pkg-scripts/build-wasm.sh [webgpu] [cpu] [cpu-relaxed] [cpu-threads]     (default: all)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . pkg-scripts/tools.sh
@@ -16,12 +16,12 @@ if [ ! -x "$optimizer" ] && command -v npm >/dev/null; then
     npm install --silent --no-audit --no-fund --prefix "$wasm_tools" binaryen@132 || true
 fi
 
-build() { # variant, profile, cargo feature, target features, level of wasm-opt
+build() { # variant, profile, cargo features, target features, level of wasm-opt, further options of cargo build
     local out=www/package/wasm/$1 artifact=target/wasm32-unknown-unknown/$2/aim_web.wasm
     step "$1"
-    RUSTFLAGS="--cfg getrandom_backend=\"wasm_js\" -C target-feature=$4" \
+    RUSTFLAGS="--cfg getrandom_backend=\"wasm_js\" -C target-feature=$4 ${linking:-}" \
         cargo build --locked --profile "$2" --target wasm32-unknown-unknown --package aim-web \
-        --no-default-features --features "$3"
+        --no-default-features --features "$3" "${@:6}"
     if [ "$out/aim_web_bg.wasm" -nt "$artifact" ]; then return; fi
     rm -rf "$out" "$out.new"
     wasm-bindgen --target web --out-name aim_web --out-dir "$out.new" --no-typescript \
@@ -29,7 +29,7 @@ build() { # variant, profile, cargo feature, target features, level of wasm-opt
     if [ -x "$optimizer" ]; then
         # Only what browsers have today: binaryen would also write what none of them reads yet.
         "$optimizer" "$5" --enable-bulk-memory --enable-multivalue --enable-mutable-globals --enable-nontrapping-float-to-int \
-            --enable-reference-types --enable-sign-ext --enable-simd --enable-relaxed-simd \
+            --enable-reference-types --enable-sign-ext --enable-simd --enable-relaxed-simd --enable-threads \
             "$out.new/aim_web_bg.wasm" -o "$out.new/aim_web_bg.wasm"
     else
         echo "without wasm-opt: install npm for a smaller file"
@@ -37,14 +37,29 @@ build() { # variant, profile, cargo feature, target features, level of wasm-opt
     mv "$out.new" "$out"
 }
 
-for variant in "${@:-webgpu cpu cpu-relaxed}"; do
+# Threads need a standard library that shares its memory. Only an unstable option builds one; the same compiler
+# as for the rest is let use it, so that no second one is needed.
+build_threads() {
+    rustup component add rust-src >/dev/null 2>&1 || missing "the component rust-src of Rust (rustup component add rust-src)"
+    local linking="-C link-arg=--shared-memory -C link-arg=--import-memory -C link-arg=--max-memory=$((2 << 30))" symbol
+    for symbol in __wasm_init_tls __tls_size __tls_align __tls_base; do
+        linking+=" -C link-arg=--export=$symbol"
+    done
+    export RUSTC_BOOTSTRAP=1
+    build cpu-threads wasm cpu,threads +simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals -O2 \
+        -Z build-std=std,panic_abort
+    unset RUSTC_BOOTSTRAP
+}
+
+for variant in "${@:-webgpu cpu cpu-relaxed cpu-threads}"; do
     for name in $variant; do
         case $name in
             webgpu) build webgpu wasm-webgpu gpu +simd128 -Oz ;;
             cpu) build cpu wasm cpu +simd128 -O2 ;;
             cpu-relaxed) build cpu-relaxed wasm cpu +simd128,+relaxed-simd -O2 ;;
+            cpu-threads) build_threads ;;
             *)
-                echo "unknown variant $name: webgpu, cpu or cpu-relaxed" >&2
+                echo "unknown variant $name: webgpu, cpu, cpu-relaxed or cpu-threads" >&2
                 exit 2
                 ;;
         esac

@@ -28,9 +28,9 @@ trap 'kill "$server" 2>/dev/null || true' EXIT
 sleep 1
 kill -0 "$server" 2>/dev/null || exit 1
 
-if [ ! -e www/package/wasm/webgpu/aim_web_bg.wasm ] || [ ! -e www/package/wasm/cpu-relaxed/aim_web_bg.wasm ]; then
-    step "the builds for WebGPU and for relaxed SIMD; the page works meanwhile, on the CPU"
-    pkg-scripts/build-wasm.sh webgpu cpu-relaxed
+if [ ! -e www/package/wasm/cpu-threads/aim_web_bg.wasm ]; then
+    step "the builds for WebGPU, for relaxed SIMD and for threads; the page works meanwhile, on the CPU"
+    pkg-scripts/build-wasm.sh webgpu cpu-relaxed cpu-threads
     node www/demo/build.mjs
 fi
 step "all is built: reload http://localhost:$port/ (Ctrl-C ends it)"

@@ -10,8 +10,12 @@ use crate::error::Result;
 use crate::precision::{Form, Place};
 use crate::quant::{HalfMatrix, QuantMatrix};
 
-/// A backend of burn that also multiplies with matrices which stay packed on its device.
+/// A backend of burn that takes matrices as they arrive, and multiplies with such as stay packed on its
+/// device.
 pub trait AimBackend: Backend {
+    /// A matrix of floats that is arriving.
+    type Rows: Rows<Self>;
+
     /// A packed matrix on its device.
     type Packed: Clone + Debug;
 
@@ -44,6 +48,28 @@ pub trait AimBackend: Backend {
     /// # Errors
     /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if it does not.
     fn self_check(form: Form, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>>;
+}
+
+/// A matrix of floats that arrives in row-major order and never stands on the host whole if it is for
+/// another device.
+pub trait Rows<B: AimBackend>: Sized {
+    /// Makes room for a matrix of `[d_output, d_input]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if it does not fit.
+    fn new(d_output: usize, d_input: usize, device: &B::Device) -> Result<Self>;
+
+    /// Takes the next values, of any number of rows and parts of rows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if there are more than the matrix has.
+    fn push(&mut self, values: &[f32]) -> Result<()>;
+
+    /// The matrix transposed, `[d_input, d_output]`, on its device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if values are missing.
+    fn finish(self) -> Result<Tensor<B, 2>>;
 }
 
 /// A matrix on the host that a backend keeps packed.

@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{LocalBoxFuture, ready};
 
 use super::backend::{AimBackend, PackedMatrix};
+use super::cpu_rows::Transposed;
 use crate::error::{Error, Result};
 use crate::precision::{Form, Place};
 use crate::quant::{QuantMatrix, cpu};
@@ -21,6 +22,7 @@ pub const fn device() -> burn_candle::CandleDevice {
 }
 
 impl AimBackend for Cpu {
+    type Rows = Transposed;
     type Packed = Arc<QuantMatrix>;
 
     const PLACE: Place = Place {

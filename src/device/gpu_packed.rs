@@ -1,23 +1,19 @@
 //! Packed matrices on a GPU.
 
-use std::fmt;
-
-use burn::tensor::{DType, Shape, Tensor, TensorData, TensorPrimitive};
-use burn_wgpu::{CubeTensor, WgpuDevice, WgpuRuntime};
+use burn::tensor::{DType, Shape, Tensor, TensorPrimitive};
+use burn_wgpu::{CubeTensor, WgpuRuntime};
 use cubecl::prelude::*;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use super::backend::{AimBackend, PackedMatrix};
-use super::gpu::{self, Gpu};
+use super::gpu::Gpu;
+use super::gpu_upload::{GpuRows, upload};
 use super::self_check;
 use crate::error::{Error, Result};
 use crate::precision::{Form, Place};
 use crate::quant::gpu::{TILE, UNITS, packed_matmul};
 use crate::quant::{Bits, pair};
-
-/// How many words are written to a buffer at once.
-const PIECE: usize = 1 << 20;
 
 /// A packed matrix on a GPU.
 #[derive(Clone, Debug)]
@@ -32,6 +28,7 @@ pub struct GpuMatrix {
 }
 
 impl AimBackend for Gpu {
+    type Rows = GpuRows;
     type Packed = GpuMatrix;
 
     const PLACE: Place = Place {
@@ -86,8 +83,8 @@ impl AimBackend for Gpu {
             Self::check_size((buffer.len() as u64).saturating_mul(4), device)?;
         }
         Ok(GpuMatrix {
-            words: upload(&client, &words, device)?,
-            groups: upload(&client, &groups, device)?,
+            words: upload(&words, device)?,
+            groups: upload(&groups, device)?,
             bits,
             group_size,
             d_output,
@@ -139,39 +136,4 @@ impl AimBackend for Gpu {
     fn self_check(form: Form, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
         self_check::product::<Self>(form, TILE, device).boxed_local()
     }
-}
-
-/// Moves words to a device, into a buffer of their own, a piece at a time: burn's own way makes a copy of
-/// them all here first, and in a browser what memory once had it never gives back.
-fn upload(
-    client: &ComputeClient<WgpuRuntime>,
-    words: &[u32],
-    device: &WgpuDevice,
-) -> Result<CubeTensor<WgpuRuntime>> {
-    let refused =
-        |error: &dyn fmt::Debug| Error::device_lost(format!("the GPU took no matrix: {error:?}"));
-    let queue = gpu::queue(device).ok_or_else(|| Error::device_lost("the GPU was closed"))?;
-    let handle = client.empty(size_of_val(words));
-    // Else work that still waits here could use the buffer after it was written: it may have had another
-    // owner before.
-    client.flush().map_err(|error| refused(&error))?;
-    let place = client
-        .get_resource(handle.clone())
-        .map_err(|error| refused(&error))?;
-    let mut offset = place.resource().offset;
-    for piece in words.chunks(PIECE) {
-        let bytes = TensorData::new(piece.to_vec(), [piece.len()]).bytes;
-        queue.write_buffer(&place.resource().buffer, offset, &bytes);
-        offset += bytes.len() as u64;
-        // Else the piece would wait here for the next product.
-        queue.submit([]);
-    }
-    let shape = Shape::new([words.len()]);
-    Ok(CubeTensor::new_contiguous(
-        client.clone(),
-        device.clone(),
-        shape,
-        handle,
-        DType::U32,
-    ))
 }

@@ -6,10 +6,14 @@
 pub mod backend;
 #[cfg(feature = "cpu")]
 pub mod cpu;
+#[cfg(feature = "cpu")]
+pub mod cpu_rows;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 #[cfg(feature = "gpu")]
 pub mod gpu_packed;
+#[cfg(feature = "gpu")]
+pub mod gpu_upload;
 pub mod host;
 #[cfg(feature = "gpu")]
 mod self_check;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Function, Object, Promise, Reflect, TypeError, Uint8Array};
 use sha2::{Digest as _, Sha256};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -75,10 +75,16 @@ impl Fetch {
         if self.is_aborted() {
             return Failure::Aborted;
         }
-        let message = reason
+        let mut message = reason
             .dyn_ref::<js_sys::Error>()
-            .map(js_sys::Error::message);
-        Failure::Network(message.map_or_else(|| format!("{reason:?}"), String::from))
+            .map_or_else(|| format!("{reason:?}"), |error| error.message().into());
+        if reason.is_instance_of::<TypeError>() {
+            message.push_str(
+                " (a browser tells a page no more: is the server in reach, does it allow this origin by CORS, \
+                 does it send parts of files uncompressed?)",
+            );
+        }
+        Failure::Network(message)
     }
 
     async fn send(

@@ -9,6 +9,7 @@
 //! | `fetch.rs` | HTTP by the page's `fetch` |
 //! | `cache.rs` | chunks in the browser's Cache API |
 //! | `timer.rs` | waiting |
+//! | `threads.rs` | workers that share the memory, for rayon's pool |
 //! | `picture.rs` | JPEG files, decoded as natively |
 //! | `promise.rs` | promises that settle even if Rust panics |
 //! | `error.rs` | errors and progress as JavaScript objects |
@@ -21,8 +22,12 @@ mod fetch;
 mod options;
 mod picture;
 mod promise;
+#[cfg(feature = "threads")]
+mod threads;
 mod timer;
 
 pub use cache::{delete_cached, list_cached};
 pub use classifier::Classifier;
 pub use picture::decode_jpeg;
+#[cfg(feature = "threads")]
+pub use threads::{serve_thread, start_threads};

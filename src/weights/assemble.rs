@@ -15,7 +15,7 @@ use super::layout::{Role, TensorSpec};
 use super::sink::Sink;
 use super::tensor_info::TensorInfo;
 use crate::config::Config;
-use crate::device::backend::{AimBackend, PackedMatrix};
+use crate::device::backend::{AimBackend, PackedMatrix, Rows};
 use crate::error::{Error, Result};
 use crate::model::linear::Linear;
 use crate::model::{Aim, Params};
@@ -41,7 +41,7 @@ pub struct Assembler<B: AimBackend> {
     params: Params<B>,
     /// Quantised matrices that are not complete, by the names of their weights.
     parts: HashMap<String, Parts>,
-    arriving: Option<Arriving>,
+    arriving: Option<Arriving<B>>,
     device: B::Device,
 }
 
@@ -54,16 +54,18 @@ struct Parts {
 }
 
 /// A tensor whose bytes are arriving.
-struct Arriving {
+struct Arriving<B: AimBackend> {
     spec: TensorSpec,
     part: Part,
-    content: Content,
+    content: Content<B>,
 }
 
 /// What becomes of the bytes.
-enum Content {
+enum Content<B: AimBackend> {
     /// They are decoded.
     Floats(Floats),
+    /// They are decoded and go to the device.
+    Rows(Decoder, B::Rows),
     /// They are decoded and quantised.
     Quantised(Decoder, Quantizer),
     /// They are decoded and rounded to f16.
@@ -119,6 +121,13 @@ impl<B: AimBackend> Assembler<B> {
         Floats::new(info)
     }
 
+    /// Room for a matrix of floats.
+    fn rows(&self, d_output: usize, d_input: usize) -> Result<B::Rows> {
+        let numel = (d_output as u64).saturating_mul(d_input as u64);
+        B::check_size(numel.saturating_mul(4), &self.device)?;
+        B::Rows::new(d_output, d_input, &self.device)
+    }
+
     /// Adds a part of a quantised matrix, and the matrix if it is the last one.
     fn part(&mut self, spec: &TensorSpec, part: Part, set: impl FnOnce(&mut Parts)) -> Result<()> {
         let parts = self.parts.entry(spec.name.clone()).or_default();
@@ -156,15 +165,9 @@ impl<B: AimBackend> Assembler<B> {
                 self.pack(spec, PackedMatrix::Half(halver.finish()?))
             }
             Form::Fp32 => {
-                let numel = spec
-                    .shape
-                    .iter()
-                    .fold(4_u64, |n, &side| n.saturating_mul(side as u64));
-                B::check_size(numel, &self.device)?;
-                let values = dequantize::matrix(&matrix)?;
-                drop(matrix);
-                self.float(spec, &values, d_output, d_input);
-                Ok(())
+                let mut floats = self.rows(d_output, d_input)?;
+                rows(&matrix, |row| floats.push(row))?;
+                self.float(spec, floats)
             }
         }
     }
@@ -175,11 +178,10 @@ impl<B: AimBackend> Assembler<B> {
         Ok(())
     }
 
-    fn float(&mut self, spec: &TensorSpec, values: &[f32], d_output: usize, d_input: usize) {
-        let weight = transpose(values, d_output, d_input);
-        let weight = TensorData::new(weight, [d_input, d_output]);
-        let linear = Linear::new(Tensor::from_data(weight, &self.device));
+    fn float(&mut self, spec: &TensorSpec, rows: B::Rows) -> Result<()> {
+        let linear = Linear::new(rows.finish()?);
         self.params.insert_linear(&spec.name, linear);
+        Ok(())
     }
 
     /// Builds the model once its tensors are here.
@@ -221,7 +223,9 @@ impl<B: AimBackend> Sink for Assembler<B> {
                 Form::Fp16 => {
                     Content::Half(Decoder::new(info.dtype)?, Halver::new(d_output, d_input)?)
                 }
-                Form::Fp32 | Form::Quantised(_) => Content::Floats(self.floats(info)?),
+                Form::Fp32 | Form::Quantised(_) => {
+                    Content::Rows(Decoder::new(info.dtype)?, self.rows(d_output, d_input)?)
+                }
             },
             _ => Content::Floats(self.floats(info)?),
         };
@@ -242,6 +246,7 @@ impl<B: AimBackend> Sink for Assembler<B> {
         };
         match &mut arriving.content {
             Content::Floats(floats) => floats.push(bytes),
+            Content::Rows(decoder, rows) => decode(decoder, bytes, |values| rows.push(values)),
             Content::Codes(words) => {
                 words.push(bytes);
                 Ok(())
@@ -269,6 +274,10 @@ impl<B: AimBackend> Sink for Assembler<B> {
             return Ok(());
         };
         match content {
+            Content::Rows(decoder, rows) => {
+                decoder.finish()?;
+                self.float(&spec, rows)
+            }
             Content::Quantised(decoder, quantizer) => {
                 decoder.finish()?;
                 self.pack(&spec, PackedMatrix::Quantised(quantizer.finish()?))
@@ -283,20 +292,16 @@ impl<B: AimBackend> Sink for Assembler<B> {
             }
             Content::Floats(floats) => {
                 let values = floats.finish()?;
-                match (part, spec.role, spec.shape.as_slice()) {
-                    (Part::Scales(_), ..) => {
+                match (part, spec.shape.as_slice()) {
+                    (Part::Scales(_), _) => {
                         let scales = halves(&values)?;
                         self.part(&spec, part, |parts| parts.scales = Some(scales))
                     }
-                    (Part::Biases(_), ..) => {
+                    (Part::Biases(_), _) => {
                         let biases = halves(&values)?;
                         self.part(&spec, part, |parts| parts.biases = Some(biases))
                     }
-                    (_, Role::Linear, &[d_output, d_input]) => {
-                        self.float(&spec, &values, d_output, d_input);
-                        Ok(())
-                    }
-                    (_, _, shape) => {
+                    (_, shape) => {
                         let len = values.len();
                         let flat = TensorData::new(values, [len]);
                         let flat = Tensor::from_data(flat, &self.device);
@@ -334,40 +339,4 @@ fn halves(values: &[f32]) -> Result<Vec<f16>> {
             )))
         })
         .collect()
-}
-
-/// `[rows, columns]` to `[columns, rows]`, tile by tile so that both sides stay in the cache.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    const TILE: usize = 32;
-    let mut out = vec![0.0; values.len()];
-    for top in (0..rows).step_by(TILE) {
-        for left in (0..columns).step_by(TILE) {
-            for row in top..(top + TILE).min(rows) {
-                for column in left..(left + TILE).min(columns) {
-                    out[column * rows + row] = values[row * columns + column];
-                }
-            }
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn transpose_swaps_rows_and_columns_over_tile_borders() {
-        let (rows, columns) = (33, 70);
-        let values: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
-        let transposed = transpose(&values, rows, columns);
-        for row in 0..rows {
-            for column in 0..columns {
-                assert_eq!(
-                    transposed[column * rows + row],
-                    values[row * columns + column]
-                );
-            }
-        }
-    }
 }

@@ -1,13 +1,13 @@
 // Measures the built package in Chromium and writes a section of a page:
-//   node www/bench/measure.mjs [--output docs/browser.md] [--runs 5] [--frames 30] [--model URL] [--dtype auto] [--devices wasm,webgpu]
-// WebGPU is measured on the graphics card if Chromium has one, else on its software adapter, which takes many
+//   node www/bench/measure.mjs [--output docs/browser.md] [--runs 5] [--frames 30] [--model URL] [--dtype auto] [--devices wasm,threads,webgpu]
+// `wasm` is the CPU on one thread, `threads` on all. WebGPU is measured on the graphics card if Chromium has one, else on its software adapter, which takes many
 // seconds a frame: there one visit and two frames have to do.
 import { readFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { launch } from '../package/tests/lib/chrome.mjs';
-import { serve } from '../package/tests/lib/server.mjs';
+import { ISOLATED, serve } from '../package/tests/lib/server.mjs';
 import { photograph } from '../package/tests/lib/site.mjs';
 import { writeSection } from './section.mjs';
 
@@ -18,12 +18,13 @@ const { values } = parseArgs({
     frames: { type: 'string', default: '30' },
     model: { type: 'string' },
     dtype: { type: 'string', default: 'auto' },
-    devices: { type: 'string', default: 'wasm,webgpu' },
+    devices: { type: 'string', default: 'wasm,threads,webgpu' },
   },
 });
 
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 const served = await serve({ '/page/': at('page/'), '/package/': at('../package/') }, {
+  headers: ISOLATED,
   answer: (url, _request, response) => url.pathname === '/picture.jpg' && (response.writeHead(200, { 'content-type': 'image/jpeg' }).end(readFileSync(photograph('5'))), true),
 });
 
@@ -50,7 +51,8 @@ async function visit(device, webgpu, frames) {
   const browser = await launch({ webgpu });
   try {
     const page = await browser.newPage();
-    const query = new URLSearchParams({ device, dtype: values.dtype, frames, ...(values.model ? { model: values.model } : {}) });
+    const where = device === 'threads' ? { device: 'wasm' } : { device, threads: 1 };
+    const query = new URLSearchParams({ ...where, dtype: values.dtype, frames, ...(values.model ? { model: values.model } : {}) });
     await page.goto(`${served.url}page/?${query}`);
     await page.waitForFunction(() => globalThis.result, null, { timeout: 600_000 });
     return { ...(await page.evaluate(() => globalThis.result)), bytes: served.sent() - before };
@@ -67,29 +69,30 @@ for (const device of values.devices.split(',')) {
   const software = device === 'webgpu' && !(await hasCard());
   const [runs, frames] = software ? [1, 2] : [Number(values.runs), Number(values.frames)];
   const results = [];
-  for (let i = 0; i < runs; i++) results.push(await visit(device, device === 'wasm' ? 'off' : software ? 'software' : 'hardware', frames));
+  for (let i = 0; i < runs; i++) results.push(await visit(device, device !== 'webgpu' ? 'off' : software ? 'software' : 'hardware', frames));
   const broken = results.find(({ error }) => error);
   if (broken) {
     failed = true;
-    rows.push(`| ${device} | ${broken.error.replaceAll('|', '/')} | | | | | | | | |`);
+    rows.push(`| ${device} | ${broken.error.replaceAll('|', '/')} | | | | | | | | | |`);
     continue;
   }
   const { info, label, bytes } = results[0];
   const of = (pick) => median(results.map(pick));
-  rows.push(`| ${device} | ${info.build} | ${info.adapter} | ${info.dtype} | ${label} | ${(bytes / 1e6).toFixed(1)} | ${(of((result) => result.firstLabel) / 1000).toFixed(2)} | ${Math.round(of((result) => result.info.loadMs))} | ${Math.round(of((result) => result.info.warmupMs))} | ${of((result) => median(result.frames)).toFixed(1)} | ${runs} x ${frames} |`);
+  rows.push(`| ${info.device} | ${info.build} | ${info.adapter} | ${info.device === 'webgpu' ? '' : info.threads} | ${info.dtype} | ${label} | ${(bytes / 1e6).toFixed(1)} | ${(of((result) => result.firstLabel) / 1000).toFixed(2)} | ${Math.round(of((result) => result.info.loadMs))} | ${Math.round(of((result) => result.info.warmupMs))} | ${of((result) => median(result.frames)).toFixed(1)} | ${runs} x ${frames} |`);
 }
 await served.close();
 
 const text = `
 \`node www/bench/measure.mjs --output docs/browser.md\` writes this section. A cold visit is a new Chromium that has nothing in any
 cache; the first label is that of a test photograph, by the clock that starts with the navigation; frames are of 640 x 480
-pixels, from the call to the labels. Medians over the visits. The server is on the same machine and compresses nothing.
+pixels, from the call to the labels. Medians over the visits. The server is on the same machine, compresses nothing, and isolates
+the page from other origins, so that it may use threads.
 
 Processor: ${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} threads. Model: ${values.model ?? 'the embedded one'}.
 Other work kept ${busy.toFixed(1)} threads busy when it began${busy > cpus().length / 2 ? ': on an idle machine all of it takes a fraction' : ''}.
 
-| device | build | adapter | dtype | label | fetched, MB | navigation to first label, s | load, ms | warm-up, ms | a frame, ms | visits x frames |
-|---|---|---|---|---|---|---|---|---|---|---|
+| device | build | adapter | threads | dtype | label | fetched, MB | navigation to first label, s | load, ms | warm-up, ms | a frame, ms | visits x frames |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 ${rows.join('\n')}
 `;
 if (values.output) writeSection(values.output, 'Time to a label', text);

@@ -31,10 +31,11 @@ cpSync(`${PACKAGE}wasm`, at('dist/aim-web/wasm'), { recursive: true, filter: (pa
 cpSync(`${PACKAGE}models`, at('dist/aim-web/models'), { recursive: true });
 
 if (process.argv[2] === '--serve') {
-  const { serve } = await import('../package/tests/lib/server.mjs');
+  const { ISOLATED, serve } = await import('../package/tests/lib/server.mjs');
   const port = Number(process.argv[3] ?? 8080);
   try {
-    const { url } = await serve({ '/': at('dist/') }, { port });
+    // A page that isolates itself from other origins may use threads.
+    const { url } = await serve({ '/': at('dist/') }, { port, headers: ISOLATED });
     console.log(`aim-web runs at ${url}`);
   } catch (error) {
     console.error(error.code === 'EADDRINUSE' ? `port ${port} is taken: give another one` : `the page can't be served: ${error.message}`);

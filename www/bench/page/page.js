@@ -3,7 +3,7 @@ import { AimClassifier } from '../package/dist/index.js';
 
 const query = new URLSearchParams(location.search);
 try {
-  const aim = await AimClassifier.fromPretrained(query.get('model') ?? undefined, { device: query.get('device'), dtype: query.get('dtype') ?? 'auto' });
+  const aim = await AimClassifier.fromPretrained(query.get('model') ?? undefined, { device: query.get('device'), dtype: query.get('dtype') ?? 'auto', threads: query.has('threads') ? Number(query.get('threads')) : undefined });
   const first = await aim.classify('../picture.jpg');
   // The clock of a page starts with its navigation.
   const firstLabel = performance.now();

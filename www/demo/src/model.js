@@ -83,10 +83,10 @@ function progress(text, percent) {
 
 /** Shows what the model runs on, and why. */
 export function describe(embedded) {
-  const { device, dtype, reason, adapter, build, bytesFetched, bytesCached, loadMs, warmupMs, blocks } = aim.info;
+  const { device, dtype, reason, adapter, build, threads, bytesFetched, bytesCached, loadMs, warmupMs, blocks } = aim.info;
   $('device').textContent = device === 'webgpu' ? 'WebGPU' : 'CPU';
   $('dtype').textContent = { q4: '4 bits', q8: '8 bits', fp16: '16 bits', fp32: '32 bits' }[dtype] ?? dtype;
-  const where = device === 'webgpu' ? adapter : build === 'cpu-relaxed' ? 'with relaxed SIMD' : 'with SIMD';
+  const where = device === 'webgpu' ? adapter : build === 'cpu' ? 'with SIMD' : `with relaxed SIMD${threads > 1 ? ` on ${threads} threads` : ''}`;
   const chosen = reason === 'asked for' ? 'as you asked' : reason;
   const sizes = [bytesFetched && `${bytes(bytesFetched)} fetched`, bytesCached && `${bytes(bytesCached)} from the cache`].filter(Boolean).join(', ');
   $('why').textContent = `${device === 'webgpu' ? 'WebGPU' : 'CPU'}${where ? ` ${device === 'webgpu' ? `(${where})` : where}` : ''}: ${chosen}. ${blocks} blocks${sizes ? `, ${sizes}` : ''}; loaded in ${seconds(loadMs)}, warmed up in ${seconds(warmupMs)}.`;

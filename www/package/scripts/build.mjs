@@ -12,7 +12,7 @@ const at = (path) => `${root}${path}`;
 rmSync(at('dist'), { recursive: true, force: true });
 
 const common = { bundle: true, format: 'esm', target: 'es2022', outdir: at('dist'), minify: true, logLevel: 'warning' };
-await build({ ...common, entryPoints: [at('src/index.ts'), at('src/worker.ts')], splitting: true, chunkNames: 'chunk-[hash]' });
+await build({ ...common, entryPoints: [at('src/index.ts'), at('src/worker.ts'), at('src/thread.ts')], splitting: true, chunkNames: 'chunk-[hash]' });
 // One file, because every module of a workerd deployment is listed by hand.
 await build({ ...common, entryPoints: [at('src/workerd.ts')], external: ['../wasm/*'] });
 

@@ -1,8 +1,9 @@
 import { AimError, messageOf } from './errors.js';
 import type { Device } from './options.js';
+import { threadCount } from './threads.js';
 
-/** One of the three wasm builds. */
-export type Build = 'webgpu' | 'cpu' | 'cpu-relaxed';
+/** One of the wasm builds. */
+export type Build = 'webgpu' | 'cpu' | 'cpu-relaxed' | 'cpu-threads';
 
 /** What to run, and why: the reason is for a person. */
 export interface Choice {
@@ -20,24 +21,29 @@ const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0
 /** Adapters that run on the CPU: correct, but slower than the CPU build. */
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|software/i;
 
-/** The CPU build for this engine. */
-export function cpuBuild(): Build {
-  if (WebAssembly.validate(new Uint8Array(RELAXED))) return 'cpu-relaxed';
+/** The CPU build for this engine and so many threads. */
+export function cpuBuild(threads = 1): Build {
+  if (WebAssembly.validate(new Uint8Array(RELAXED))) return threads > 1 ? 'cpu-threads' : 'cpu-relaxed';
   if (WebAssembly.validate(new Uint8Array(SIMD))) return 'cpu';
   throw new AimError('unsupported', 'this browser runs WebAssembly without SIMD, which this package needs: Chrome 91, Firefox 89, Safari 16.4 or newer has it');
 }
 
+/** The choice of the CPU. `threads` is what was asked for. */
+export function chooseCpu(reason: string, threads: number | undefined): Choice {
+  return { build: cpuBuild(threadCount(threads)), reason };
+}
+
 /** Chooses the build for a device. */
-export async function choose(device: Device): Promise<Choice> {
-  if (device === 'wasm') return { build: cpuBuild(), reason: 'asked for' };
+export async function choose(device: Device, threads: number | undefined): Promise<Choice> {
+  if (device === 'wasm') return chooseCpu('asked for', threads);
   const found = await findAdapter();
   if (device === 'webgpu') {
     if (typeof found === 'string') throw new AimError('unsupported', `device 'webgpu': ${found}. Use 'auto' to fall back to the CPU`);
     return { build: 'webgpu', reason: 'asked for', adapter: nameOf(found) };
   }
-  if (typeof found === 'string') return { build: cpuBuild(), reason: found };
+  if (typeof found === 'string') return chooseCpu(found, threads);
   const name = software(found);
-  if (name !== undefined) return { build: cpuBuild(), reason: `the only WebGPU adapter is software (${name})` };
+  if (name !== undefined) return chooseCpu(`the only WebGPU adapter is software (${name})`, threads);
   return { build: 'webgpu', reason: 'a hardware adapter is there', adapter: nameOf(found) };
 }
 

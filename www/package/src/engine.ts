@@ -1,5 +1,5 @@
 import { orCrash } from './crash.js';
-import { type Build, type Choice, choose, cpuBuild } from './device.js';
+import { type Build, type Choice, choose, chooseCpu } from './device.js';
 import { AimError, abortReason, codeOf, isTrap, messageOf, toError } from './errors.js';
 import type { Frame } from './frames/frame.js';
 import { release } from './frames/frame.js';
@@ -56,14 +56,14 @@ export class LocalEngine implements Engine {
   static async load(options: EngineOptions, report: (event: RawProgress) => void, signal?: AbortSignal, changed?: (info: AimInfo) => void): Promise<LocalEngine> {
     const engine = new LocalEngine(options);
     engine.#changed = changed;
-    const choice = hasBundledGlue() ? bundledChoice(options) : await choose(options.device);
+    const choice = hasBundledGlue() ? bundledChoice(options) : await choose(options.device, options.threads);
     try {
       await engine.#open(choice, report, signal);
     } catch (error) {
       const typed = toError(error, 'unsupported');
       const another = options.device === 'auto' && choice.build === 'webgpu' && typed instanceof AimError && DEVICE_CODES.has(typed.code);
       if (!another || signal?.aborted) throw typed;
-      await engine.#open({ build: cpuBuild(), reason: `WebGPU failed: ${typed.message}` }, report, signal);
+      await engine.#open(chooseCpu(`WebGPU failed: ${typed.message}`, options.threads), report, signal);
     }
     engine.#labels = engine.#loaded.classifier.labels();
     return engine;
@@ -71,13 +71,16 @@ export class LocalEngine implements Engine {
 
   /** The instance of the wanted build, or of the next best where that one is not served. */
   async #start(wanted: Choice): Promise<{ choice: Choice; running: Instance }> {
-    const { device, wasmUrl, wasmModule } = this.#options;
+    const { device, wasmUrl, wasmModule, threads } = this.#options;
     for (let choice = wanted; ; ) {
       try {
-        return { choice, running: await instance(choice.build, wasmUrl, wasmModule) };
+        return { choice, running: await instance(choice.build, wasmUrl, wasmModule, threads) };
       } catch (error) {
-        if (codeOf(error) !== 'not_found') throw error;
-        if (choice.build === 'webgpu' && device === 'auto') choice = { build: cpuBuild(), reason: 'the WebGPU build is not served here' };
+        const code = codeOf(error);
+        // A page may isolate itself and yet forbid the workers.
+        if (code !== 'not_found' && !(code === 'unsupported' && choice.build === 'cpu-threads')) throw error;
+        if (choice.build === 'webgpu' && device === 'auto') choice = chooseCpu('the WebGPU build is not served here', threads);
+        else if (choice.build === 'cpu-threads') choice = { ...choice, build: 'cpu-relaxed' };
         else if (choice.build === 'cpu-relaxed') choice = { ...choice, build: 'cpu' };
         else throw error;
       }
@@ -110,7 +113,7 @@ export class LocalEngine implements Engine {
         report?.(event);
       },
     };
-    for (const key of ['probeLayers', 'revision', 'endpoint', 'token', 'threads'] as const) {
+    for (const key of ['probeLayers', 'revision', 'endpoint', 'token'] as const) {
       const value = rest[key];
       if (value !== undefined) Object.assign(options, { [key]: value });
     }
@@ -142,7 +145,7 @@ export class LocalEngine implements Engine {
   }
 
   get info(): AimInfo {
-    const { choice, classifier, gone } = this.#loaded;
+    const { choice, instance, classifier, gone } = this.#loaded;
     if (gone) return gone;
     const { imgSize, device: _, adapter, ...info } = classifier.info();
     return {
@@ -151,6 +154,7 @@ export class LocalEngine implements Engine {
       model: this.#source.name,
       device: choice.build === 'webgpu' ? 'webgpu' : 'wasm',
       build: choice.build,
+      threads: instance.threads,
       reason: choice.reason,
       imageSize: imgSize,
       worker: false,
@@ -251,7 +255,7 @@ export class LocalEngine implements Engine {
   #recover(from: Loaded, cause: unknown): Promise<void> {
     if (this.#loaded !== from) return Promise.resolve();
     this.#recovery ??= (async () => {
-      const again: Choice[] = [{ build: cpuBuild(), reason: `the GPU was lost: ${messageOf(cause)}` }];
+      const again: Choice[] = [chooseCpu(`the GPU was lost: ${messageOf(cause)}`, this.#options.threads)];
       if (!this.#rebuilt) again.unshift({ ...from.choice, reason: 'rebuilt after the GPU was lost' });
       this.#rebuilt = true;
       // A read that was pending may have trapped, now or in a moment: the next device gets an instance of its own.

@@ -1,7 +1,11 @@
 /** What the wasm build exports: the boundary between this package and its Rust half. */
 export interface Glue {
-  default(input: { module_or_path: WebAssembly.Module }): Promise<unknown>;
+  default(input: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<{ memory: WebAssembly.Memory }>;
   Classifier: { load(options: GlueLoadOptions): Promise<GlueClassifier> };
+  /** Only of the build with threads. Makes the pool, with this thread as its first. */
+  startThreads?(count: number): void;
+  /** Only of the build with threads. Serves the pool and never returns. */
+  serveThread?(): void;
   /** Decodes a JPEG file as natively, without orientation and colour profile. */
   decodeJpeg?(bytes: Uint8Array): RawPicture;
   /** Left out by a build that keeps no cache. */
@@ -28,7 +32,6 @@ export interface GlueLoadOptions {
   token?: string;
   cache: boolean;
   warmup: boolean;
-  threads?: number;
   allowSoftware: boolean;
   signal?: AbortSignal;
   onProgress?: (event: RawProgress) => void;

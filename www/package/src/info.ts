@@ -7,7 +7,9 @@ export interface AimInfo {
   /** Why it runs there, for a person. */
   reason: string;
   /** The wasm build in use. */
-  build: 'webgpu' | 'cpu' | 'cpu-relaxed';
+  build: 'webgpu' | 'cpu' | 'cpu-relaxed' | 'cpu-threads';
+  /** How many threads compute. */
+  threads: number;
   /** The GPU, or the processor's instruction set. */
   adapter: string;
   /** How the weights are held. */

@@ -8,11 +8,11 @@ async function glue(): Promise<Glue> {
   const running = anyInstance();
   if (running) return (await running).glue;
   try {
-    return (await instance(cpuBuild(), undefined, undefined)).glue;
+    return (await instance(cpuBuild())).glue;
   } catch (error) {
     // A host that lacks the faster build may still have the other.
     if (codeOf(error) !== 'not_found') throw error;
-    return (await instance('cpu', undefined, undefined)).glue;
+    return (await instance('cpu')).glue;
   }
 }
 

@@ -37,9 +37,9 @@ export interface LoadOptions {
   cache?: boolean | undefined;
   /** Run in a worker, so that the page never waits; `true` by default where there are workers. */
   worker?: boolean | undefined;
-  /** How many threads the CPU may use; without effect in this version, which uses one. */
+  /** How many threads the CPU may use, where they are possible: in a worker of a cross-origin isolated page. By default the processor's, at most 8. */
   threads?: number | undefined;
-  /** The folder that holds `webgpu/`, `cpu/` and `cpu-relaxed/`, if it is not beside this package. */
+  /** The folder that holds `webgpu/`, `cpu/`, `cpu-relaxed/` and `cpu-threads/`, if it is not beside this package. */
   wasmUrl?: string | URL | undefined;
   /** The compiled `aim_web_bg.wasm`, for runtimes that don't compile from bytes (workerd). */
   wasmModule?: WebAssembly.Module | undefined;

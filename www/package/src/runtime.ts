@@ -3,6 +3,7 @@ import type { Build } from './device.js';
 import { AimError, messageOf, nameOf } from './errors.js';
 import { readFileUrl } from './files.js';
 import type { Glue } from './glue.js';
+import { startThreads, threadCount } from './threads.js';
 
 /** Where each build lies. Literal `new URL`s, so that bundlers copy the files; only the one that runs is fetched. */
 const BUILDS: Record<Build, { glue: () => URL; wasm: () => URL }> = {
@@ -17,6 +18,10 @@ const BUILDS: Record<Build, { glue: () => URL; wasm: () => URL }> = {
   'cpu-relaxed': {
     glue: () => new URL('../wasm/cpu-relaxed/aim_web.js', import.meta.url),
     wasm: () => new URL('../wasm/cpu-relaxed/aim_web_bg.wasm', import.meta.url),
+  },
+  'cpu-threads': {
+    glue: () => new URL('../wasm/cpu-threads/aim_web.js', import.meta.url),
+    wasm: () => new URL('../wasm/cpu-threads/aim_web_bg.wasm', import.meta.url),
   },
 };
 
@@ -37,6 +42,8 @@ export function hasBundledGlue(): boolean {
 export interface Instance {
   build: Build;
   glue: Glue;
+  /** How many threads compute. */
+  threads: number;
   /** A trap leaves the instance in an unknown state: the next load gets another one. */
   poison(): void;
 }
@@ -44,17 +51,22 @@ export interface Instance {
 const instances = new Map<string, Promise<Instance>>();
 let generation = 0;
 
-/** The wasm instance of a build, started on first use. */
-export function instance(build: Build, wasmUrl: string | undefined, wasmModule: WebAssembly.Module | undefined): Promise<Instance> {
+/** The wasm instance of a build, started on first use. `threads` is what was asked for; later calls get what there is. */
+export function instance(build: Build, wasmUrl?: string, wasmModule?: WebAssembly.Module, threads?: number): Promise<Instance> {
   const key = `${build} ${wasmUrl ?? ''}`;
   const running = instances.get(key);
   if (running) return running;
-  const poison = () => {
-    if (instances.get(key) !== started) return;
-    instances.delete(key);
-    generation += 1;
-  };
-  const started: Promise<Instance> = start(build, wasmUrl, wasmModule).then((glue) => ({ build, glue, poison }));
+  const started: Promise<Instance> = start(build, wasmUrl, wasmModule, threads).then(({ glue, workers }) => ({
+    build,
+    glue,
+    threads: workers.length + 1,
+    poison() {
+      if (instances.get(key) !== started) return;
+      instances.delete(key);
+      generation += 1;
+      for (const worker of workers) worker.terminate();
+    },
+  }));
   instances.set(key, started);
   // A failed start is not remembered: the next load tries again.
   started.catch(() => instances.delete(key));
@@ -66,11 +78,11 @@ export function anyInstance(): Promise<Instance> | undefined {
   return instances.values().next().value;
 }
 
-async function start(build: Build, wasmUrl: string | undefined, wasmModule: WebAssembly.Module | undefined): Promise<Glue> {
+async function start(build: Build, wasmUrl?: string, wasmModule?: WebAssembly.Module, threads?: number): Promise<{ glue: Glue; workers: Worker[] }> {
   if (bundled) {
     if (!wasmModule) throw new AimError('option', "wasmModule: this runtime needs the compiled module: import it from 'aim-web/wasm/cpu/aim_web_bg.wasm'");
     await bundled.default({ module_or_path: wasmModule });
-    return bundled;
+    return { glue: bundled, workers: [] };
   }
   const urls = wasmUrl
     ? { glue: `${wasmUrl}${build}/aim_web.js`, wasm: `${wasmUrl}${build}/aim_web_bg.wasm` }
@@ -80,8 +92,9 @@ async function start(build: Build, wasmUrl: string | undefined, wasmModule: WebA
   loading.catch(() => undefined);
   const module = wasmModule ?? (await compile(urls.wasm));
   const glue = await loading;
-  await glue.default({ module_or_path: module });
-  return glue;
+  const { memory } = await glue.default({ module_or_path: module });
+  const workers = build === 'cpu-threads' ? await startThreads(threadCount(threads), glue, { glue: urls.glue, module, memory }) : [];
+  return { glue, workers };
 }
 
 async function importGlue(url: string): Promise<Glue> {

@@ -4,10 +4,11 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
+import { ISOLATED } from '../lib/server.mjs';
 import { PACKAGE, listen, site } from '../lib/site.mjs';
 
 const require = createRequire(import.meta.url);
@@ -22,7 +23,7 @@ try {
   const here = await AimClassifier.fromPretrained('/small/', { worker: false });
   const embedded = await AimClassifier.fromPretrained();
   const [a, b] = [await small.logits(image), await here.logits(image)];
-  globalThis.result = { device: small.device, worker: small.info.worker, same: a.every((value, i) => value === b[i]), labels: embedded.labels.length, best: (await embedded.classify(image)).length, error: new AimError('option', 'x').name };
+  globalThis.result = { device: small.device, threads: small.info.threads, worker: small.info.worker, same: a.every((value, i) => value === b[i]), labels: embedded.labels.length, best: (await embedded.classify(image)).length, error: new AimError('option', 'x').name };
 } catch (error) {
   globalThis.result = { failed: String(error) };
 }
@@ -51,20 +52,26 @@ after(async () => {
   rmSync(project, { recursive: true, force: true });
 });
 
-/** Opens a page of the folder under a strict policy below a sub-path, and checks what it found. */
-async function check(folder, { path = 'sub/path/' } = {}) {
-  const served = await site({ mounts: { [`/${path}`]: folder }, headers: CSP });
+/** Opens a page of the folder under a strict policy below a sub-path, isolated or not, and checks what it found. */
+async function check(folder) {
+  for (const isolated of [false, true]) await checkPage(folder, isolated);
+}
+
+async function checkPage(folder, isolated) {
+  const path = 'sub/path/';
+  const threads = isolated ? Math.min(8, availableParallelism()) : 1;
+  const served = await site({ mounts: { [`/${path}`]: folder }, headers: { ...CSP, ...(isolated && ISOLATED) } });
   const page = listen(await browser.newPage());
   const { problems } = page;
   try {
     await page.goto(served.url + path);
     await page.waitForFunction(() => globalThis.result, null, { timeout: 180_000 }).catch(() => assert.fail(`no result: ${problems.join('; ')}`));
     const result = await page.evaluate(() => globalThis.result);
-    assert.deepEqual({ ...result, labels: result.labels > 0 }, { device: 'wasm', worker: true, same: true, labels: true, best: 5, error: 'AimError' }, problems.join('; '));
+    assert.deepEqual({ ...result, labels: result.labels > 0 }, { device: 'wasm', threads, worker: true, same: true, labels: true, best: 5, error: 'AimError' }, problems.join('; '));
     assert.deepEqual(problems, []);
-    // Of the three builds one is fetched, its glue and its wasm; the same copies serve worker and page.
+    // Only builds that run are fetched; the same copy serves worker and page, but a page itself has no threads.
     const wasm = [...new Set(served.log.filter((file) => file.endsWith('.wasm')))];
-    assert.equal(wasm.length, 1, wasm.join());
+    assert.equal(wasm.length, threads > 1 ? 2 : 1, wasm.join());
   } finally {
     await page.close();
     await served.close();
@@ -72,9 +79,9 @@ async function check(folder, { path = 'sub/path/' } = {}) {
 }
 
 test('the tarball has what is needed and nothing else, within its budget', () => {
-  const allowed = /^(dist\/|wasm\/(webgpu|cpu|cpu-relaxed)\/aim_web(\.js|_bg\.wasm)$|models\/aim-tiny\/|LICENSE-|README\.md$|package\.json$)/;
+  const allowed = /^(dist\/|wasm\/(webgpu|cpu|cpu-relaxed|cpu-threads)\/aim_web(\.js|_bg\.wasm)$|models\/aim-tiny\/|LICENSE-|README\.md$|package\.json$)/;
   assert.deepEqual(files.filter((file) => !allowed.test(file)), []);
-  for (const file of ['dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'dist/workerd.js', 'README.md', 'LICENSE-MIT', 'LICENSE-APACHE']) assert.ok(files.includes(file), file);
+  for (const file of ['dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'dist/thread.js', 'dist/workerd.js', 'README.md', 'LICENSE-MIT', 'LICENSE-APACHE']) assert.ok(files.includes(file), file);
   const size = statSync(tarball).size;
   assert.ok(size <= 8e6, `${(size / 1e6).toFixed(1)} MB packed`);
   const text = files.filter((file) => /^dist\/.*\.js$/.test(file)).map((file) => readFileSync(join(PACKAGE, file), 'utf8')).join('');
@@ -181,6 +188,6 @@ test('the JavaScript of a page stays within 25 KB gzip, with the larger of the g
   const { gzipSync } = await import('node:zlib');
   const page = readdirSync(`${PACKAGE}dist`).filter((file) => file.endsWith('.js') && file !== 'workerd.js');
   const gzip = (file) => gzipSync(readFileSync(PACKAGE + file), { level: 9 }).length;
-  const size = page.reduce((sum, file) => sum + gzip(`dist/${file}`), 0) + Math.max(...['webgpu', 'cpu'].map((build) => gzip(`wasm/${build}/aim_web.js`)));
+  const size = page.reduce((sum, file) => sum + gzip(`dist/${file}`), 0) + Math.max(...['webgpu', 'cpu', 'cpu-threads'].map((build) => gzip(`wasm/${build}/aim_web.js`)));
   assert.ok(size <= 25_000, `${size} bytes`);
 });

@@ -15,6 +15,9 @@ const TYPES = {
   '.png': 'image/png',
 };
 
+/** The headers of a page that may share memory between threads. */
+export const ISOLATED = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' };
+
 /**
  * Serves `mounts` ({ '/path/': folder }). `answer(url, request, response)` may answer instead by returning true.
  */

@@ -1,0 +1,28 @@
+import { messageOf } from './errors.js';
+import type { Glue } from './glue.js';
+
+/** What a thread needs: the instance it belongs to. */
+export interface ThreadStart {
+  /** The address of the glue. */
+  glue: string;
+  module: WebAssembly.Module;
+  /** The memory that the threads share. */
+  memory: WebAssembly.Memory;
+}
+
+const scope = globalThis as unknown as { postMessage(message: unknown): void } & EventTarget;
+
+scope.addEventListener('message', (event) => void serve((event as MessageEvent<ThreadStart>).data), { once: true });
+
+/** Answers with nothing, or with what went wrong; then belongs to the pool for good. */
+async function serve({ glue: url, module, memory }: ThreadStart): Promise<void> {
+  let glue: Glue;
+  try {
+    glue = (await import(/* @vite-ignore */ /* webpackIgnore: true */ url)) as Glue;
+    await glue.default({ module_or_path: module, memory });
+  } catch (error) {
+    return scope.postMessage(messageOf(error));
+  }
+  scope.postMessage(undefined);
+  glue.serveThread?.();
+}
