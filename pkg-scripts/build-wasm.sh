@@ -10,30 +10,17 @@ cd "$(dirname "$0")/.."
 need_rust
 need_wasm_bindgen
 
-# binaryen's optimiser takes a tenth off; npm brings a current one.
-optimizer=$wasm_tools/node_modules/.bin/wasm-opt
-if [ ! -x "$optimizer" ] && command -v npm >/dev/null; then
-    npm install --silent --no-audit --no-fund --prefix "$wasm_tools" binaryen@132 || true
-fi
-
-build() { # variant, profile, cargo features, target features, level of wasm-opt, further options of cargo build
+build() { # variant, profile, cargo features, target features, further options of cargo build
     local out=www/package/wasm/$1 artifact=target/wasm32-unknown-unknown/$2/aim_web.wasm
     step "$1"
     RUSTFLAGS="--cfg getrandom_backend=\"wasm_js\" -C target-feature=$4 ${linking:-}" \
         cargo build --locked --profile "$2" --target wasm32-unknown-unknown --package aim-web \
-        --no-default-features --features "$3" "${@:6}"
+        --no-default-features --features "$3" "${@:5}"
     if [ "$out/aim_web_bg.wasm" -nt "$artifact" ]; then return; fi
     rm -rf "$out" "$out.new"
+    # No wasm-opt after it: measured, binaryen's output is no faster and compresses worse.
     wasm-bindgen --target web --out-name aim_web --out-dir "$out.new" --no-typescript \
         --remove-name-section --remove-producers-section "$artifact"
-    if [ -x "$optimizer" ]; then
-        # Only what browsers have today: binaryen would also write what none of them reads yet.
-        "$optimizer" "$5" --enable-bulk-memory --enable-multivalue --enable-mutable-globals --enable-nontrapping-float-to-int \
-            --enable-reference-types --enable-sign-ext --enable-simd --enable-relaxed-simd --enable-threads \
-            "$out.new/aim_web_bg.wasm" -o "$out.new/aim_web_bg.wasm"
-    else
-        echo "without wasm-opt: install npm for a smaller file"
-    fi
     mv "$out.new" "$out"
 }
 
@@ -46,7 +33,7 @@ build_threads() {
         linking+=" -C link-arg=--export=$symbol"
     done
     export RUSTC_BOOTSTRAP=1
-    build cpu-threads wasm cpu,threads +simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals -O2 \
+    build cpu-threads wasm cpu,threads +simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals \
         -Z build-std=std,panic_abort
     unset RUSTC_BOOTSTRAP
 }
@@ -54,9 +41,9 @@ build_threads() {
 for variant in "${@:-webgpu cpu cpu-relaxed cpu-threads}"; do
     for name in $variant; do
         case $name in
-            webgpu) build webgpu wasm-webgpu gpu +simd128 -Oz ;;
-            cpu) build cpu wasm cpu +simd128 -O2 ;;
-            cpu-relaxed) build cpu-relaxed wasm cpu +simd128,+relaxed-simd -O2 ;;
+            webgpu) build webgpu wasm-webgpu gpu +simd128 ;;
+            cpu) build cpu wasm cpu +simd128 ;;
+            cpu-relaxed) build cpu-relaxed wasm cpu +simd128,+relaxed-simd ;;
             cpu-threads) build_threads ;;
             *)
                 echo "unknown variant $name: webgpu, cpu, cpu-relaxed or cpu-threads" >&2
