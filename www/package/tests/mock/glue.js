@@ -7,6 +7,7 @@ let poisoned = false;
 export default async function init({ module_or_path }) {
   if (!(module_or_path instanceof WebAssembly.Module)) throw new Error('init wants a WebAssembly.Module');
   running = true;
+  return { memory: new WebAssembly.Memory({ initial: 1 }) };
 }
 
 function aimError(code, message) {

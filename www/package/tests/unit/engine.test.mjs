@@ -89,7 +89,7 @@ describe('load', () => {
     const { options } = counts.loads[0];
     assert.deepEqual(
       { ...options, model: undefined },
-      { model: undefined, dtype: 'q4', probeLayers: [1, 2], revision: 'r', endpoint: 'https://e', token: 't', threads: 2, warmup: false, cache: false, allowSoftware: false, signal: undefined, onProgress: undefined, fetch: undefined },
+      { model: undefined, dtype: 'q4', probeLayers: [1, 2], revision: 'r', endpoint: 'https://e', token: 't', warmup: false, cache: false, allowSoftware: false, signal: undefined, onProgress: undefined, fetch: undefined },
     );
   });
 
