@@ -33,7 +33,7 @@ build_threads() {
         linking+=" -C link-arg=--export=$symbol"
     done
     export RUSTC_BOOTSTRAP=1
-    build cpu-threads wasm cpu,threads +simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals \
+    build cpu-threads wasm-threads cpu,threads +simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals \
         -Z build-std=std,panic_abort
     unset RUSTC_BOOTSTRAP
 }

@@ -1,7 +1,7 @@
 // Measures the built package in Chromium and writes a section of a page:
 //   node www/bench/measure.mjs [--output docs/browser.md] [--runs 5] [--frames 30] [--model URL] [--dtype auto] [--devices wasm,threads,webgpu]
-// `wasm` is the CPU on one thread, `threads` on all. WebGPU is measured on the graphics card if Chromium has one, else on its software adapter, which takes many
-// seconds a frame: there one visit and two frames have to do.
+// `wasm` is the CPU on one thread, `threads` on all. WebGPU is measured on the graphics card if Chromium has one, else
+// on its software adapter, which takes many seconds a frame: there one visit and two frames have to do.
 import { readFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';

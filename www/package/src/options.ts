@@ -206,6 +206,7 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
   if (wasmModule !== undefined && wasmModule !== null && !(wasmModule instanceof WebAssembly.Module)) {
     bad('wasmModule', wasmModule, 'a WebAssembly.Module');
   }
+  const threads = count('threads', given.threads);
   return {
     engine: {
       model: model(name),
@@ -223,7 +224,8 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
       endpoint: text('endpoint', given.endpoint),
       token: text('token', given.token),
       cache: boolean('cache', given.cache, true),
-      threads: count('threads', given.threads),
+      // A module of the caller's is that of a build without threads.
+      threads: wasmModule ? 1 : threads,
       wasmUrl: wasmUrl === undefined || wasmUrl === null ? undefined : folder('wasmUrl', wasmUrl as string | URL),
       wasmModule: (wasmModule as WebAssembly.Module | null | undefined) ?? undefined,
       warmup: boolean('warmup', given.warmup, true),
