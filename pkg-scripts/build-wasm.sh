@@ -10,11 +10,11 @@ cd "$(dirname "$0")/.."
 need_rust
 need_wasm_bindgen
 
-build() { # variant, profile, cargo features, target features, further options of cargo build
+build() { # variant, profile, cargo features, target features; options of cargo, after -- those of rustc for aim-web alone
     local out=www/package/wasm/$1 artifact=target/wasm32-unknown-unknown/$2/aim_web.wasm
     step "$1"
-    RUSTFLAGS="--cfg getrandom_backend=\"wasm_js\" -C target-feature=$4 ${linking:-}" \
-        cargo build --locked --profile "$2" --target wasm32-unknown-unknown --package aim-web \
+    RUSTFLAGS="$wasm_flags$4 ${linking:-}" \
+        cargo rustc --locked --profile "$2" --target wasm32-unknown-unknown --package aim-web --lib \
         --no-default-features --features "$3" "${@:5}"
     if [ "$out/aim_web_bg.wasm" -nt "$artifact" ]; then return; fi
     rm -rf "$out" "$out.new"
@@ -33,7 +33,7 @@ build_threads() {
         linking+=" -C link-arg=--export=$symbol"
     done
     export RUSTC_BOOTSTRAP=1
-    build cpu-threads wasm-threads cpu,threads +simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals \
+    build cpu-threads wasm-threads cpu,threads,relaxed-simd ,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals \
         -Z build-std=std,panic_abort
     unset RUSTC_BOOTSTRAP
 }
@@ -41,9 +41,10 @@ build_threads() {
 for variant in "${@:-webgpu cpu cpu-relaxed cpu-threads}"; do
     for name in $variant; do
         case $name in
-            webgpu) build webgpu wasm-webgpu gpu +simd128 ;;
-            cpu) build cpu wasm cpu +simd128 ;;
-            cpu-relaxed) build cpu-relaxed wasm cpu +simd128,+relaxed-simd ;;
+            webgpu) build webgpu wasm-webgpu gpu "" ;;
+            cpu) build cpu wasm cpu "" ;;
+            # Our own products are all that uses it, so that the dependencies are those of `cpu`.
+            cpu-relaxed) build cpu-relaxed wasm cpu,relaxed-simd "" -- -C target-feature=+relaxed-simd ;;
             cpu-threads) build_threads ;;
             *)
                 echo "unknown variant $name: webgpu, cpu, cpu-relaxed or cpu-threads" >&2

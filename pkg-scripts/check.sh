@@ -32,7 +32,9 @@ timed "what the tests need" need_packages \
 export AIM_BENCH=$PWD/target/checks/aim-bench AIM_HUB=$PWD/target/checks/examples/hub
 timed "format" cargo fmt --all --check
 timed "lints" cargo clippy --profile checks --workspace --all-targets --locked -- -D warnings
-RUSTDOCFLAGS="-D warnings" timed "documentation" cargo doc --profile checks --workspace --no-deps --locked
+# With the examples, whose dependencies have the features that the lints checked them with.
+RUSTDOCFLAGS="-D warnings" timed "documentation" \
+    cargo doc --profile checks --workspace --no-deps --locked --lib --bins --examples
 timed "tests" cargo test --profile checks --workspace --locked
 if command -v cargo-deny >/dev/null; then
     timed "licences and advisories" cargo deny check

@@ -14,8 +14,10 @@ need_wasm_pack
 export WASM_BINDGEN_TEST_TIMEOUT=600
 # Where wasm-pack looks for webdriver.json.
 export WASM_BINDGEN_TEST_WEBDRIVER_JSON=$PWD/webdriver.json
-# These models are small: less optimising halves the build.
-export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
-RUSTFLAGS='--cfg getrandom_backend="wasm_js" -C target-feature=+simd128' \
-    wasm-pack --log-level warn test --headless --chrome --chromedriver "$(command -v chromedriver)" --mode no-install --release \
-    tests/browser --locked --features browser
+# Profiles and features are those of the builds for the package, so that the dependencies are built once for both.
+test_on() { # feature, profile
+    RUSTFLAGS=$wasm_flags wasm-pack --log-level warn test --headless --chrome --chromedriver "$(command -v chromedriver)" \
+        --mode no-install tests/browser --locked --features "$1" --profile "$2"
+}
+test_on cpu wasm
+test_on gpu wasm-webgpu

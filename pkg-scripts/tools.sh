@@ -1,6 +1,8 @@
 # What the scripts of this folder need from the machine: found, installed, or named. To be sourced.
 
 wasm_tools=target/wasm-tools
+# rustc's flags for a browser; more target features may follow. The same for all, so that builds share their parts.
+wasm_flags='--cfg getrandom_backend="wasm_js" -C target-feature=+simd128'
 export PATH="$PWD/$wasm_tools/bin:$PATH"
 
 step() { printf '\n== %s\n' "$*"; }
@@ -41,18 +43,23 @@ need_node() {
     command -v npm >/dev/null || missing "npm, which belongs to Node.js"
 }
 
+# A tool of the build, by cargo: name, version, options. Not optimised: compiling it takes longer than it ever runs.
+install_tool() {
+    CARGO_TARGET_DIR=$wasm_tools CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --root "$wasm_tools" "$1" --version "$2" "${@:3}"
+}
+
 # The target, and wasm-bindgen of the version that the lock file has of its crate: no other will do.
 need_wasm_bindgen() {
     local version
     version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
     rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
+    # Without TLS: it talks to nobody but the driver of a browser on this machine.
     [ "$(wasm-bindgen --version 2>/dev/null)" = "wasm-bindgen $version" ] ||
-        CARGO_PROFILE_RELEASE_OPT_LEVEL=1 cargo install wasm-bindgen-cli --version "$version" --root "$wasm_tools"
+        install_tool wasm-bindgen-cli "$version" --no-default-features
 }
 
 need_wasm_pack() {
-    # It only starts other programs, so it need not be optimised.
-    command -v wasm-pack >/dev/null || cargo install wasm-pack --version 0.15.1 --debug --root "$wasm_tools"
+    command -v wasm-pack >/dev/null || install_tool wasm-pack 0.15.1
 }
 
 # The packages of www/package, if they are not those of its lock file.

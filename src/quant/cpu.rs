@@ -375,15 +375,19 @@ fn product<S: Simd, const V: usize, const M: usize>(
     out
 }
 
-/// `a * b + c`, fused where that is fast. In wasm without relaxed SIMD pulp's own is emulated.
+/// `a * b + c`, in one step where the machine has one.
 #[inline(always)]
 fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
-    if cfg!(all(
-        target_family = "wasm",
-        not(target_feature = "relaxed-simd")
-    )) {
-        simd.add_f32s(simd.mul_f32s(a, b), c)
-    } else {
-        simd.mul_add_e_f32s(a, b, c)
+    // pulp's own relaxed vectors are chosen at run time, which a wasm module can't do: one with such an
+    // instruction starts nowhere else.
+    #[cfg(all(target_family = "wasm", feature = "relaxed-simd"))]
+    if size_of::<S::f32s>() == size_of::<core::arch::wasm32::v128>() {
+        use pulp::bytemuck::cast;
+        return cast(core::arch::wasm32::f32x4_relaxed_madd(
+            cast(a),
+            cast(b),
+            cast(c),
+        ));
     }
+    simd.mul_add_e_f32s(a, b, c)
 }

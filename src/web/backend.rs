@@ -31,7 +31,7 @@ pub(super) fn describe(device: &Device) -> (&'static str, String) {
         #[cfg(feature = "gpu")]
         Device::Gpu(gpu) => ("webgpu", gpu.adapter.clone()),
         #[cfg(feature = "cpu")]
-        Device::Cpu if cfg!(target_feature = "relaxed-simd") => ("wasm", "relaxed SIMD".to_owned()),
+        Device::Cpu if cfg!(feature = "relaxed-simd") => ("wasm", "relaxed SIMD".to_owned()),
         #[cfg(feature = "cpu")]
         Device::Cpu => ("wasm", "SIMD".to_owned()),
     }

@@ -1,0 +1,24 @@
+//! The model against the outputs of Apple's reference, in a browser on the CPU with SIMD.
+#![cfg(target_family = "wasm")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+#[path = "../../common/mod.rs"]
+mod common;
+
+use aim_web::device::Device;
+use common::cases::{
+    CASES, CPU_TOLERANCE, causal_features_match_the_reference, matches_the_reference,
+};
+use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_browser);
+
+#[wasm_bindgen_test]
+async fn matches() {
+    matches_the_reference(CASES, &Device::Cpu, CPU_TOLERANCE).await;
+}
+
+#[wasm_bindgen_test]
+async fn causal_features_match() {
+    causal_features_match_the_reference(&Device::Cpu, CPU_TOLERANCE).await;
+}
