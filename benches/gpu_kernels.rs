@@ -1,11 +1,11 @@
 //! The product with a packed matrix on a GPU against burn's in f32, in turns.
 //!
-//! `cargo bench --bench gpu_kernels`. A software driver will do; then the ratios are those of the
-//! CPU that plays the GPU.
+//! `cargo bench --bench gpu_kernels`. Times are medians, each with the read that ends a product. A software driver
+//! will do; then the ratios are those of the CPU that plays the GPU.
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::Instant;
+mod timing;
 
 use aim_web::device::backend::{AimBackend, PackedMatrix};
 use aim_web::device::gpu::{Adapters, Gpu, open};
@@ -13,6 +13,7 @@ use aim_web::device::host::read;
 use aim_web::quant::{Halver, Method, Quantizer, Scheme};
 use burn::tensor::{Tensor, TensorData};
 use pollster::block_on;
+use timing::in_turns;
 
 fn values(n: usize) -> Vec<f32> {
     (0..n)
@@ -20,15 +21,11 @@ fn values(n: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Seconds of one product, with the read that ends it: the fastest of some.
-fn seconds(run: impl Fn() -> Tensor<Gpu, 2>) -> f64 {
-    let once = || {
-        let start = Instant::now();
-        block_on(read(run())).unwrap();
-        start.elapsed().as_secs_f64()
-    };
-    once();
-    (0..5).map(|_| once()).fold(f64::INFINITY, f64::min)
+/// How often each is timed.
+const ROUNDS: usize = 7;
+
+fn run(product: impl Fn() -> Tensor<Gpu, 2>) {
+    block_on(read(product())).unwrap();
 }
 
 fn main() {
@@ -57,15 +54,17 @@ fn main() {
         for n in [1, 256] {
             let x = TensorData::new(values(n * d_input), [n, d_input]);
             let x = Tensor::<Gpu, 2>::from_data(x, &gpu.device);
-            let f32 = seconds(|| x.clone().matmul(float.clone()));
-            let ratios: Vec<f64> = packed
-                .iter()
-                .map(|w| seconds(|| Gpu::packed_matmul(x.clone(), w)) / f32)
-                .collect();
+            let [half, q8, q4] = [0, 1, 2].map(|i| {
+                let (x, packed) = (&x, &packed);
+                move || run(|| Gpu::packed_matmul(x.clone(), &packed[i]))
+            });
+            let float = || run(|| x.clone().matmul(float.clone()));
+            // The first of each compiles its kernel.
+            in_turns(1, [&mut &float, &mut &half, &mut &q8, &mut &q4]);
+            let [f32, half, q8, q4] =
+                in_turns(ROUNDS, [&mut &float, &mut &half, &mut &q8, &mut &q4]);
             let speed = 2e-9 * (n * d_output * d_input) as f64 / f32;
-            let [half, q8, q4] = ratios[..] else {
-                return;
-            };
+            let [half, q8, q4] = [half, q8, q4].map(|time| time / f32);
             println!(
                 "{n:>5} {d_output:>5} {d_input:>5}  {half:>8.3} {q8:>8.3} {q4:>8.3}  {speed:.2}"
             );

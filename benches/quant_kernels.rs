@@ -1,15 +1,16 @@
 //! The product with a quantised matrix against one in f32 of the same shape (the gemm crate, as
 //! candle calls it), in turns; and the speed of quantisation.
 //!
-//! `cargo bench --bench quant_kernels`, with `RAYON_NUM_THREADS=1` for one core. Of each the fastest
-//! of many short runs counts: what a busy machine adds is not in it.
+//! `cargo bench --features threads --bench quant_kernels`, with `RAYON_NUM_THREADS=1` for one core. Times are medians.
 
 #![allow(clippy::unwrap_used)]
 
+mod timing;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use aim_web::quant::{Method, QuantMatrix, Quantizer, Scheme, cpu};
+use timing::{in_turns, median, seconds};
 
 fn values(n: usize, mut seed: u64) -> Vec<f32> {
     let mut uniform = || {
@@ -65,15 +66,8 @@ fn gemm_f32(x: &[f32], w: &[f32], y: &mut [f32], [n, d_output, d_input]: [usize;
     }
 }
 
-fn seconds(mut run: impl FnMut()) -> f64 {
-    let start = Instant::now();
-    run();
-    start.elapsed().as_secs_f64()
-}
-
-fn fastest(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().fold(f64::INFINITY, f64::min)
-}
+/// How often each is timed.
+const ROUNDS: usize = 40;
 
 fn main() {
     println!("threads: {}", rayon::current_num_threads());
@@ -87,30 +81,23 @@ fn main() {
         let q8 = quantize(&w, [d_output, d_input], Scheme::Q8, Method::Nearest);
         for n in [1, 64, 256] {
             let x = values(n * d_input, 2);
-            let mut y = vec![0.0; n * d_output];
+            let [mut y, mut y4, mut y8] = [0; 3].map(|_| vec![0.0; n * d_output]);
             let products = (n * d_output * d_input) as f64;
+            // Long enough for the clock.
             let repeat = (1e7 / products).ceil() as usize;
-            let (mut r4, mut r8, mut f) = (vec![], vec![], vec![]);
-            for _ in 0..40 {
-                let mut run = |which: u8| {
-                    seconds(|| {
-                        for _ in 0..repeat {
-                            match which {
-                                0 => gemm_f32(&x, &w, black_box(&mut y), [n, d_output, d_input]),
-                                4 => cpu::matmul(&x, &q4, black_box(&mut y)).unwrap(),
-                                _ => cpu::matmul(&x, &q8, black_box(&mut y)).unwrap(),
-                            }
-                        }
-                    })
-                };
-                let (a, b, c, d) = (run(0), run(4), run(8), run(0));
-                r4.push(b);
-                r8.push(c);
-                f.push(a.min(d));
-            }
-            let f = fastest(f);
-            let speed = 2e-9 * products * repeat as f64 / f;
-            let [r4, r8] = [r4, r8].map(|times| fastest(times) / f);
+            let often = |run: &mut dyn FnMut()| (0..repeat).for_each(|_| run());
+            let [float, r4, r8] = in_turns(
+                ROUNDS,
+                [
+                    &mut || {
+                        often(&mut || gemm_f32(&x, &w, black_box(&mut y), [n, d_output, d_input]));
+                    },
+                    &mut || often(&mut || cpu::matmul(&x, &q4, black_box(&mut y4)).unwrap()),
+                    &mut || often(&mut || cpu::matmul(&x, &q8, black_box(&mut y8)).unwrap()),
+                ],
+            );
+            let speed = 2e-9 * products * repeat as f64 / float;
+            let [r4, r8] = [r4, r8].map(|time| time / float);
             println!("{n:>5} {d_output:>5} {d_input:>5}  {r4:>8.3} {r8:>8.3}  {speed:.1}");
         }
     }
@@ -118,9 +105,8 @@ fn main() {
     let w = values(shape[0] * shape[1], 3);
     for method in [Method::Nearest, Method::Search] {
         for scheme in [Scheme::Q4, Scheme::Q8] {
-            let times =
-                (0..40).map(|_| seconds(|| drop(black_box(quantize(&w, shape, scheme, method)))));
-            let speed = 4e-6 * w.len() as f64 / fastest(times);
+            let run = |_| seconds(|| drop(black_box(quantize(&w, shape, scheme, method))));
+            let speed = 4e-6 * w.len() as f64 / median((0..ROUNDS).map(run).collect());
             println!(
                 "quantize {method:?} to {} bits: {speed:.0} MB/s of f32",
                 scheme.bits().get()

@@ -38,20 +38,35 @@ build_threads() {
     unset RUSTC_BOOTSTRAP
 }
 
-for variant in "${@:-webgpu cpu cpu-relaxed cpu-threads}"; do
-    for name in $variant; do
-        case $name in
-            webgpu) build webgpu wasm-webgpu gpu "" ;;
-            cpu) build cpu wasm cpu "" ;;
-            # Our own products are all that uses it, so that the dependencies are those of `cpu`.
-            cpu-relaxed) build cpu-relaxed wasm cpu,relaxed-simd "" -- -C target-feature=+relaxed-simd ;;
-            cpu-threads) build_threads ;;
-            *)
-                echo "unknown variant $name: webgpu, cpu, cpu-relaxed or cpu-threads" >&2
-                exit 2
-                ;;
-        esac
-    done
-done
+build_variant() {
+    case $1 in
+        webgpu) build webgpu wasm-webgpu gpu "" ;;
+        cpu) build cpu wasm cpu "" ;;
+        # Our own products are all that uses it, so that the dependencies are those of `cpu`.
+        cpu-relaxed) build cpu-relaxed wasm cpu,relaxed-simd "" -- -C target-feature=+relaxed-simd ;;
+        cpu-threads) build_threads ;;
+        *)
+            echo "unknown variant $1: webgpu, cpu, cpu-relaxed or cpu-threads" >&2
+            exit 2
+            ;;
+    esac
+}
+
+variants=${*:-webgpu cpu cpu-relaxed cpu-threads}
+# A build ends on one core, and so do large parts of it: that of WebGPU, which shares nothing with the others, goes on
+# beside them.
+if [[ $variants == *webgpu*cpu* ]]; then
+    variants=${variants/webgpu/}
+    log=$(mktemp)
+    build_variant webgpu >"$log" 2>&1 &
+    webgpu=$!
+    trap 'kill $webgpu 2>/dev/null || true; rm -f "$log"' EXIT
+fi
+for variant in $variants; do build_variant "$variant"; done
+if [ -n "${webgpu:-}" ]; then
+    wait "$webgpu" || failed=$?
+    cat "$log"
+    [ -z "${failed:-}" ] || exit "$failed"
+fi
 
 pkg-scripts/wasm-sizes.sh

@@ -60,28 +60,24 @@ impl Config {
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) if the text is not JSON, a key is missing
     /// or of the wrong type, or the numbers describe no model; those of [`Scheme::from_json`].
     pub fn from_json(text: &str) -> Result<Self> {
-        let raw: RawConfig = serde_json::from_str(text)
-            .map_err(|error| Error::format(format!("not a model configuration: {error}")))?;
-        let config = Self {
-            img_size: raw.img_size.pair(),
-            patch_size: raw.patch_size.pair(),
-            num_channels: raw.num_channels,
-            embed_dim: raw.embed_dim,
-            num_blocks: raw.num_blocks,
-            num_heads: raw.num_heads,
-            num_classes: raw.num_classes,
-            probe_layers: match raw.probe_layers {
-                RawProbeLayers::Last(count) => last_layers(count, raw.num_blocks)?,
-                RawProbeLayers::List(layers) => layers,
-            },
-            quantization: raw
-                .quantization
-                .as_ref()
-                .map(Scheme::from_json)
-                .transpose()?,
-        };
-        config.validate()?;
-        Ok(config)
+        RawConfig::from_json(text)?.config()
+    }
+
+    /// Reads the `config.json` of a repository of the hub. Those of the released models give
+    /// `probe_layers` as a number, their constructor's default: under such a name it stands for
+    /// the [best](ProbeLayers::Best) layers, which the published figures are of.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json).
+    pub fn of_repository(text: &str, name: &str) -> Result<Self> {
+        let raw = RawConfig::from_json(text)?;
+        let config = raw.config()?;
+        match (&raw.probe_layers, name.parse::<Family>()) {
+            (RawProbeLayers::Last(_), Ok(family)) if Family::of(&config) == Some(family) => {
+                config.with_probe_layers(&ProbeLayers::Best)
+            }
+            _ => Ok(config),
+        }
     }
 
     /// The text of a `config.json` that [`from_json`](Self::from_json) reads back unchanged.
@@ -249,6 +245,36 @@ struct RawConfig {
     probe_layers: RawProbeLayers,
     #[serde(skip_serializing_if = "Option::is_none")]
     quantization: Option<Value>,
+}
+
+impl RawConfig {
+    fn from_json(text: &str) -> Result<Self> {
+        serde_json::from_str(text)
+            .map_err(|error| Error::format(format!("not a model configuration: {error}")))
+    }
+
+    fn config(&self) -> Result<Config> {
+        let config = Config {
+            img_size: self.img_size.pair(),
+            patch_size: self.patch_size.pair(),
+            num_channels: self.num_channels,
+            embed_dim: self.embed_dim,
+            num_blocks: self.num_blocks,
+            num_heads: self.num_heads,
+            num_classes: self.num_classes,
+            probe_layers: match &self.probe_layers {
+                RawProbeLayers::Last(count) => last_layers(*count, self.num_blocks)?,
+                RawProbeLayers::List(layers) => layers.clone(),
+            },
+            quantization: self
+                .quantization
+                .as_ref()
+                .map(Scheme::from_json)
+                .transpose()?,
+        };
+        config.validate()?;
+        Ok(config)
+    }
 }
 
 /// What the reference's constructor takes where the hub's file is silent.

@@ -16,7 +16,7 @@ use crate::device::cpu;
 use crate::device::gpu;
 pub use crate::device::host::HostTensor;
 use crate::device::host::read;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::Aim;
 use crate::precision::{Form, Precision};
 use crate::weights::assemble::{Assembler, Loaded};
@@ -105,8 +105,32 @@ async fn check_form<B: AimBackend>(
     precision: Precision,
     device: &B::Device,
 ) -> Result<()> {
+    let [height, width] = config.img_size;
+    check_attention::<B>(config, 1, [height, width])?;
     let form = Form::of(precision, config, blocks, B::PLACE)?;
     B::self_check(form, device).await
+}
+
+/// Attention keeps a weight for each pair of tokens and each head: the only thing that grows with the
+/// square of a picture's area. An allocation that fails in wasm ends the instance, so it is counted before.
+fn check_attention<B: AimBackend>(
+    config: &Config,
+    batch: usize,
+    [height, width]: [usize; 2],
+) -> Result<()> {
+    let [rows, columns] = config.grid(height, width)?;
+    let bytes = [rows, columns, rows, columns, config.num_heads, batch]
+        .iter()
+        .fold(4_u64, |bytes, &n| bytes.saturating_mul(n as u64));
+    match B::PLACE.budget {
+        Some(budget) if bytes > budget => Err(Error::new(
+            ErrorKind::OutOfMemory,
+            format!(
+                "attention over {batch} pictures of {height}x{width} pixels needs {bytes} bytes at once, and this device may use {budget}: give smaller pictures, or fewer"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Loads the probe and the first `blocks` blocks from open files onto a device.
@@ -216,6 +240,8 @@ impl<B: AimBackend> OnBackend<B> {
                 "the input has shape {shape:?}: there are no pictures in it"
             )));
         }
+        let [batch, _, height, width] = dims;
+        check_attention::<B>(self.model.config(), batch, [height, width])?;
         Ok(Tensor::from_data(
             TensorData::new(values, dims),
             &self.device,

@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
+/// The file that names a model's classes, if it has one.
+pub const LABELS_FILE: &str = "labels.json";
+
 /// The thousand classes of ImageNet-1k in the order of the sorted folder names (`n01440764`
 /// first), as torchvision lists them in the metadata of its weights.
 const IMAGENET_1K: &str = include_str!("labels/imagenet_1k.txt");

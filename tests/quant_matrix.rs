@@ -228,6 +228,20 @@ fn groups_of_one_value_are_kept_to_f16() {
     }
 }
 
+/// Of a row that training has let die, say.
+#[test]
+fn groups_of_subnormals_are_kept_to_f16() {
+    for step in [1e-45, 1e-41, 3e-39, 1.2e-38, 1e-37] {
+        let w: Vec<f32> = (0..256).map(|i| (i % 7) as f32 * step).collect();
+        for scheme in schemes() {
+            for method in [Method::Nearest, Method::Search] {
+                let back = dequantize::matrix(&quantize(&w, 128, scheme, method)).unwrap();
+                assert!(back.iter().all(|w| w.abs() <= 3e-8), "{step}, {scheme:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_widest_range_is_kept() {
     let w: Vec<f32> = (0..256)

@@ -71,6 +71,8 @@ enum Fault {
     Cut(usize),
     /// This many answers are errors first.
     Refuse(u16, u32),
+    /// This many answers are 429 first, with this `Retry-After`.
+    Busy(&'static str, u32),
     /// The signed address has expired, this many times.
     Expired(u32),
     /// The connection fails, this many times.
@@ -135,6 +137,13 @@ impl Server {
                     ..Response::default()
                 });
             }
+            Fault::Busy(retry_after, times) if nth < times => {
+                return Ok(Response {
+                    status: 429,
+                    retry_after: Some(retry_after.to_owned()),
+                    ..Response::default()
+                });
+            }
             Fault::Expired(times) if nth < times => {
                 return Ok(Response {
                     status: 403,
@@ -170,6 +179,7 @@ impl Server {
             // Those whose time is over.
             Fault::None
             | Fault::Refuse(..)
+            | Fault::Busy(..)
             | Fault::Expired(_)
             | Fault::Unreachable(_)
             | Fault::Changes
@@ -276,6 +286,33 @@ fn passing_faults_change_nothing() {
             let waits = server.waits.borrow();
             assert_eq!(*waits, vec![Duration::from_secs(7); times as usize]);
         }
+    }
+}
+
+#[test]
+fn a_busy_server_is_left_alone_as_long_as_it_asks() {
+    // Nothing that it asks for shortens the back-off, and a wait that nobody has is told at once.
+    let own = [0.1875, 0.375, 0.75].map(Duration::from_secs_f64);
+    for (retry_after, waits) in [
+        ("0", own),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", own),
+        ("60", [Duration::from_secs(60); 3]),
+    ] {
+        let server = Server::new(Fault::Busy(retry_after, 3));
+        fetch(&server, &|_| {}).unwrap_or_else(|error| panic!("{retry_after}: {error}"));
+        assert_eq!(*server.waits.borrow(), waits, "{retry_after}");
+    }
+    for retry_after in ["61", "300", "86400"] {
+        let server = Server::new(Fault::Busy(retry_after, 1));
+        let error = fetch(&server, &|_| {}).err().expect("it is told");
+        assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains("429") && message.contains(&format!("{retry_after} seconds")),
+            "{message}"
+        );
+        assert_eq!(server.requests.get(), 1, "{retry_after}");
+        assert!(server.waits.borrow().is_empty(), "{retry_after}");
     }
 }
 

@@ -17,7 +17,7 @@ use aim_web::precision::Precision;
 use aim_web::quant::Scheme;
 use aim_web::weights::LocalModel;
 use aim_web::weights::checkpoint::Checkpoint;
-use aim_web::weights::disk_cache::DiskCache;
+use aim_web::weights::disk_cache::{CachedModel, DiskCache};
 use aim_web::weights::http::{Http, Timeouts};
 use aim_web::weights::remote::client::Client;
 use aim_web::weights::remote::plan::CHUNK;
@@ -44,15 +44,30 @@ fn config() -> Config {
 }
 
 fn checkpoint() -> Vec<Box<dyn Checkpoint>> {
-    vec![Box::new(Generated::new("server", &config()))]
+    checkpoint_of("server")
+}
+
+fn checkpoint_of(seed: &str) -> Vec<Box<dyn Checkpoint>> {
+    vec![Box::new(Generated::new(seed, &config()))]
 }
 
 /// Two repositories with the same weights: `me/shards` has a manifest, `me/plain` none.
 fn repositories(root: &Path) {
+    publish(root, "server", Labels::unnamed(10));
+}
+
+/// Labels that are other ones.
+fn other_labels() -> Labels {
+    let names: Vec<String> = (0..10).map(|i| format!("other {i}")).collect();
+    let text = serde_json::to_string(&names).unwrap();
+    Labels::from_json(&text, 10).unwrap().unwrap()
+}
+
+/// Writes both repositories, in place of what was there.
+fn publish(root: &Path, seed: &str, labels: Labels) {
     let shards = root.join("me/shards");
-    let labels = Labels::unnamed(10);
-    let mut writer = ShardWriter::new(&shards, false, config(), labels, StoredAs::F32).unwrap();
-    writer.copy(&mut checkpoint(), &config()).unwrap();
+    let mut writer = ShardWriter::new(&shards, true, config(), labels, StoredAs::F32).unwrap();
+    writer.copy(&mut checkpoint_of(seed), &config()).unwrap();
     writer.finish().unwrap();
 
     let plain = root.join("me/plain");
@@ -126,6 +141,18 @@ impl World {
         blocks: usize,
         precision: Precision,
     ) -> Result<Loaded, Error> {
+        self.load_with(location, token, None, blocks, precision)
+    }
+
+    /// Loads with a configuration of the caller's, if there is one.
+    fn load_with(
+        &self,
+        location: Location,
+        token: Option<&str>,
+        config: Option<Config>,
+        blocks: usize,
+        precision: Precision,
+    ) -> Result<Loaded, Error> {
         let warnings = Rc::new(RefCell::new(Vec::new()));
         let told = Rc::clone(&warnings);
         let store = Store::new(
@@ -134,7 +161,10 @@ impl World {
         );
         let client = Client::new(http(), location, token.map(str::to_owned));
         block_on(async {
-            let model = RemoteModel::open(Repository::open(client, Some(store)).await?).await?;
+            let mut model = RemoteModel::open(Repository::open(client, Some(store)).await?).await?;
+            if let Some(config) = config {
+                model.config = config;
+            }
             let repository = Rc::clone(model.repository());
             let labels = model.labels.clone();
             let engine = engine::fetch(model, blocks, precision, &Device::Cpu, &|_| {}).await?;
@@ -142,6 +172,7 @@ impl World {
             Ok(Loaded {
                 logits: output.logits.values,
                 labels,
+                commit: repository.commit().map(str::to_owned),
                 traffic: repository.traffic(),
                 warnings: warnings.borrow().clone(),
             })
@@ -153,6 +184,7 @@ impl World {
 struct Loaded {
     logits: Vec<f32>,
     labels: Labels,
+    commit: Option<String>,
     /// Bytes from the server and from the cache.
     traffic: (u64, u64),
     warnings: Vec<String>,
@@ -177,8 +209,12 @@ fn images() -> HostTensor {
 
 /// What the same weights give when they are loaded from memory.
 fn expected() -> Vec<f32> {
+    expected_of("server")
+}
+
+fn expected_of(seed: &str) -> Vec<f32> {
     let model = block_on(engine::load(
-        &mut checkpoint(),
+        &mut checkpoint_of(seed),
         config(),
         3,
         Precision::Fp32,
@@ -429,32 +465,234 @@ fn without_a_server_the_cache_is_enough() {
     let world = World::new();
     for by in [By::Shards, By::Plain, By::Folder] {
         world.load(by, 3).unwrap();
-        world.hub.set(Plan {
-            on: String::new(),
-            no_api: false,
-            ..Plan::of(Fault::Close)
-        });
-        let nowhere = match by {
-            By::Folder => world.location(by),
-            By::Shards => Location::new("me/shards", None, Some("http://127.0.0.1:9")).unwrap(),
-            By::Plain => Location::new("me/plain", None, Some("http://127.0.0.1:9")).unwrap(),
-        };
-        let loaded = world
-            .load_from(nowhere.clone(), None, 3)
-            .unwrap_or_else(|error| panic!("{by:?}: {error}"));
-        assert_eq!(loaded.logits, expected, "{by:?}");
-        assert_eq!(loaded.traffic, (0, 2 * CHUNK), "{by:?}");
-        let error = world
-            .load_from(nowhere, None, 10)
-            .expect_err("later blocks are not there");
-        assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+        // A server that is gone, and a proxy that says so.
+        for fault in [Fault::Close, Fault::Status(502)] {
+            world.hub.set(everywhere(fault));
+            let loaded = world
+                .load(by, 3)
+                .unwrap_or_else(|error| panic!("{by:?}: {error}"));
+            assert_eq!(loaded.logits, expected, "{by:?}");
+            assert_eq!(loaded.traffic.1, 2 * CHUNK, "{by:?}");
+            let error = world.load(by, 10).expect_err("later blocks are not there");
+            assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+        }
+        // Any other answer is the server's.
+        world.hub.set(everywhere(Fault::Status(418)));
+        let error = world.load(by, 3).expect_err("it has answered");
+        assert_eq!(error.kind(), ErrorKind::Network, "{by:?}: {error}");
         world.hub.reset();
     }
-    let unknown = Location::new("me/unknown", None, Some("http://127.0.0.1:9")).unwrap();
+    world.hub.set(everywhere(Fault::Close));
+    let unknown = Location::new("me/unknown", None, Some(&world.hub.endpoint)).unwrap();
     let error = world
         .load_from(unknown, None, 3)
         .expect_err("nothing is known of it");
     assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+}
+
+/// A fault of every answer, the hub's own too.
+fn everywhere(fault: Fault) -> Plan {
+    Plan {
+        on: String::new(),
+        ..Plan::of(fault)
+    }
+}
+
+#[test]
+fn another_hub_has_other_repositories() {
+    let world = World::new();
+    for by in [By::Shards, By::Plain] {
+        world.load(by, 3).unwrap();
+        let name = world.location(by).name;
+        let nowhere = Location::new(&name, None, Some("http://127.0.0.1:9")).unwrap();
+        let error = world
+            .load_from(nowhere, None, 3)
+            .expect_err("that hub was never asked");
+        assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+    }
+    // It says that it has the same file, which nothing proves before it was read.
+    let other = Hub::start(world.root.path(), 0);
+    let location = Location::new("me/plain", None, Some(&other.endpoint)).unwrap();
+    let loaded = world.load_from(location, None, 3).unwrap();
+    assert_eq!(loaded.traffic.1, 0);
+    // Chunks that a manifest describes are the same everywhere.
+    let location = Location::new("me/shards", None, Some(&other.endpoint)).unwrap();
+    let loaded = world.load_from(location, None, 3).unwrap();
+    assert_eq!(loaded.traffic.1, 2 * CHUNK);
+    let names: Vec<String> = DiskCache::new(world.home.path())
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|model| model.name)
+        .collect();
+    assert_eq!(names, ["me/plain", "me/shards"]);
+}
+
+#[test]
+fn a_commit_that_was_loaded_needs_no_server() {
+    let world = World::new();
+    for by in [By::Shards, By::Plain] {
+        let commit = world.load(by, 3).unwrap().commit.unwrap();
+        let name = world.location(by).name;
+        let location = Location::new(&name, Some(&commit), Some(&world.hub.endpoint)).unwrap();
+        world.hub.reset();
+        let loaded = world.load_from(location, None, 3).unwrap();
+        assert_eq!(loaded.logits, expected());
+        assert_eq!(world.hub.log().len(), 0, "{by:?}: {:?}", world.hub.log());
+    }
+}
+
+#[test]
+fn labels_and_weights_are_of_one_state_however_an_update_ends() {
+    let (old, new) = (expected(), expected_of("other"));
+    for (by, no_api) in [
+        (By::Shards, false),
+        (By::Shards, true),
+        (By::Plain, false),
+        (By::Plain, true),
+        (By::Folder, false),
+    ] {
+        let name = format!("{by:?}, without API: {no_api}");
+        let world = World::new();
+        let behave = || {
+            world.hub.reset();
+            world.hub.set(Plan {
+                no_api,
+                ..Plan::default()
+            });
+        };
+        behave();
+        world.load(by, 3).unwrap();
+        publish(world.root.path(), "other", other_labels());
+
+        // The update ends after the small files; what is kept of the weights is of the older state.
+        for fault in [
+            Fault::Close,
+            Fault::Status(418),
+            Fault::Status(503),
+            Fault::NoContentRange,
+        ] {
+            world.hub.set(Plan {
+                no_api,
+                ..Plan::of(fault)
+            });
+            let error = world.load(by, 3).expect_err("the weights do not come");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::Network,
+                "{name}, {fault:?}: {error}"
+            );
+        }
+        for _ in 0..2 {
+            world.hub.set(everywhere(Fault::Close));
+            let loaded = world
+                .load(by, 3)
+                .unwrap_or_else(|error| panic!("{name}: the older state: {error}"));
+            assert_eq!(loaded.labels, Labels::unnamed(10), "{name}");
+            assert_eq!(loaded.logits, old, "{name}");
+        }
+
+        behave();
+        for _ in 0..2 {
+            let loaded = world
+                .load(by, 3)
+                .unwrap_or_else(|error| panic!("{name}: the newer state: {error}"));
+            assert_eq!(loaded.labels, other_labels(), "{name}");
+            assert_eq!(loaded.logits, new, "{name}");
+            world.hub.set(everywhere(Fault::Close));
+        }
+    }
+}
+
+#[test]
+fn an_error_of_no_byte_costs_no_byte() {
+    let expected = expected();
+    for by in [By::Shards, By::Plain, By::Folder] {
+        let world = World::new();
+        world.load(by, 3).unwrap();
+        let kept = |what: &str| {
+            world.hub.reset();
+            let loaded = world.load(by, 3).unwrap();
+            assert_eq!(loaded.logits, expected, "{by:?}, {what}");
+            assert_eq!(loaded.traffic.1, 2 * CHUNK, "{by:?}, {what}");
+            assert!(world.hub.sent() <= 1, "{by:?}, {what}");
+        };
+        // The configuration of another model, and of one whose shapes differ.
+        let deeper = Config {
+            num_blocks: 11,
+            ..config()
+        };
+        let wider = Config {
+            embed_dim: 512,
+            ..config()
+        };
+        for (wrong, kind) in [(deeper, ErrorKind::NotFound), (wider, ErrorKind::Format)] {
+            let error = world
+                .load_with(world.location(by), None, Some(wrong), 3, Precision::Fp32)
+                .expect_err("it is another model's");
+            assert_eq!(error.kind(), kind, "{by:?}: {error}");
+            kept("a wrong configuration");
+        }
+        for fault in [
+            Fault::Status(416),
+            Fault::ChangedEtag,
+            Fault::WrongLength,
+            Fault::NoContentRange,
+            Fault::WrongRange,
+            Fault::ShortBody,
+            Fault::Status(404),
+        ] {
+            world.hub.set(Plan::of(fault));
+            world.load(by, 10).expect_err("later blocks do not come");
+            kept(&format!("{fault:?}"));
+        }
+    }
+}
+
+#[test]
+fn bytes_that_make_no_model_are_not_kept() {
+    let expected = expected();
+    let world = World::new();
+    let path = world.root.path().join("me/plain/model.safetensors");
+    let good = std::fs::read(&path).unwrap();
+    let modified = path.metadata().unwrap().modified().unwrap();
+    // The file is replaced, and nothing that the server says of it changes.
+    let replace = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(modified).unwrap();
+    };
+    let header = 8 + usize::try_from(u64::from_le_bytes(good[..8].try_into().unwrap())).unwrap();
+    let not_finite = |bytes: &mut [u8]| bytes[header..].fill(0xff);
+    let no_header = |bytes: &mut [u8]| bytes[header - 1] = b'[';
+    let other_name = |bytes: &mut [u8]| {
+        let at = bytes.windows(6).position(|part| part == b"norm_1").unwrap();
+        bytes[at] = b'm';
+    };
+    type Damage<'a> = &'a dyn Fn(&mut [u8]);
+    let damages: [(&str, Damage<'_>); 3] = [
+        ("not a number", &not_finite),
+        ("broken", &no_header),
+        ("morm_1", &other_name),
+    ];
+    for by in [By::Plain, By::Folder] {
+        for (says, damage) in damages {
+            let mut broken = good.clone();
+            damage(&mut broken);
+            replace(&broken);
+            let error = world.load(by, 3).expect_err("it is broken");
+            assert_eq!(error.kind(), ErrorKind::Format, "{by:?}: {error}");
+            assert!(error.to_string().contains(says), "{by:?}, {says}: {error}");
+            replace(&good);
+            let loaded = world
+                .load(by, 3)
+                .unwrap_or_else(|error| panic!("{by:?}, {says}: the cache is poisoned: {error}"));
+            assert_eq!(loaded.logits, expected, "{by:?}, {says}");
+            DiskCache::new(world.home.path())
+                .delete(&world.location(by).name)
+                .unwrap();
+        }
+    }
 }
 
 #[test]
@@ -567,6 +805,29 @@ fn the_cache_is_listed_and_deleted() {
     }
     assert!(cache.list().unwrap().is_empty());
     assert!(files_under(world.home.path()).is_empty());
+}
+
+#[test]
+fn chunks_that_lost_their_name_get_it_back() {
+    let world = World::new();
+    world.load(By::Shards, 3).unwrap();
+    world.load(By::Folder, 3).unwrap();
+    let cache = DiskCache::new(world.home.path());
+    let listed = cache.list().unwrap();
+    assert_eq!(listed.len(), 2);
+    // As a process leaves them that was killed before it wrote the name.
+    for path in files_under(world.home.path()) {
+        if path.ends_with("name") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    assert!(cache.list().unwrap().is_empty());
+    world.load(By::Shards, 10).unwrap();
+    world.load(By::Folder, 10).unwrap();
+    let names = |models: &[CachedModel]| -> Vec<String> {
+        models.iter().map(|model| model.name.clone()).collect()
+    };
+    assert_eq!(names(&cache.list().unwrap()), names(&listed));
 }
 
 #[test]

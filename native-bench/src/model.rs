@@ -61,7 +61,9 @@ fn open_named(model: &str, args: &args::Model) -> Result<Model> {
             ErrorKind::NotFound,
             format!("{model}: no such file or directory"),
         )),
-        Some(Ok(Found::Snapshot(dir))) => LocalModel::from_dir(&dir).map(Model::from),
+        Some(Ok(Found::Snapshot { dir, repository })) => {
+            LocalModel::from_snapshot(&dir, &repository).map(Model::from)
+        }
         Some(Ok(Found::Model(remote))) => Ok(Model {
             config: remote.config.clone(),
             labels: remote.labels.clone(),

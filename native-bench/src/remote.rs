@@ -2,15 +2,17 @@
 
 use std::cell::Cell;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use aim_web::config::{Config, Family};
-use aim_web::labels::Labels;
+use aim_web::labels::{LABELS_FILE, Labels};
 use aim_web::weights::disk_cache::DiskCache;
 use aim_web::weights::http::{Http, Timeouts};
+use aim_web::weights::index::{INDEX_FILE, Index};
 use aim_web::weights::remote::client::Client;
 use aim_web::weights::remote::hub::ENDPOINT;
+use aim_web::weights::remote::model::{RemoteHeader, SINGLE_FILE};
 use aim_web::weights::remote::{Event, Location, RemoteModel, Repository, Status, Store};
 use aim_web::{Error, ErrorKind, Result};
 use pollster::block_on;
@@ -22,7 +24,7 @@ pub enum Found {
     /// On a server.
     Model(Box<RemoteModel<Http>>),
     /// On this machine after all: the hub's own tools have downloaded it.
-    Snapshot(PathBuf),
+    Snapshot { dir: PathBuf, repository: String },
 }
 
 /// What is asked of a server.
@@ -40,6 +42,37 @@ pub fn open(model: &str, args: &args::Model) -> Option<Result<Found>> {
         Ok(place) => Some(open_place(place, args)),
         Err(error) => Some(Err(error)),
     }
+}
+
+/// The header of the file that a URL names, whatever lies beside it; `None` if it names none.
+pub fn header(url: &str) -> Option<Result<RemoteHeader>> {
+    let Ok(Place {
+        location,
+        file: Some(file),
+        endpoint,
+        ..
+    }) = place(url)?
+    else {
+        return None;
+    };
+    let read = async {
+        let repository = Repository::open(client(location, &endpoint)?, None).await?;
+        RemoteHeader::read(&repository, &file).await
+    };
+    Some(block_on(read))
+}
+
+/// What asks a server for files.
+fn client(location: Location, endpoint: &str) -> Result<Client<Http>> {
+    // The token is for the hub alone.
+    let name = &location.name;
+    let is_hub = |url: &str| origin(url).is_some_and(|own| Some(own) == origin(endpoint));
+    let token = var("HF_TOKEN").filter(|_| !name.contains("://") || is_hub(name));
+    Ok(Client::new(
+        Http::new(Timeouts::default())?,
+        location,
+        token,
+    ))
 }
 
 fn place(model: &str) -> Option<Result<Place>> {
@@ -92,22 +125,15 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
         let warn = |message: &str| eprintln!("warning: {message}");
         Store::new(Rc::new(cache), Rc::new(warn))
     });
-    // The token is for the hub alone.
-    let token = var("HF_TOKEN").filter(|_| {
-        is_repository || origin(&name).is_some_and(|own| Some(own) == origin(&endpoint))
-    });
-    let client = Client::new(Http::new(Timeouts::default())?, location, token);
+    let client = client(location, &endpoint)?;
     let snapshot = |commit: &str| {
         let cache = cache.as_ref().filter(|_| is_repository)?;
         let dir = cache.snapshot(&name, commit)?;
-        [
-            "model.safetensors",
-            "model.safetensors.index.json",
-            "model.pth",
-        ]
-        .iter()
-        .any(|file| dir.join(file).is_file())
-        .then_some(dir)
+        holds_model(&dir).then_some(dir)
+    };
+    let found = |dir: PathBuf| Found::Snapshot {
+        dir,
+        repository: name.clone(),
     };
     let repository = match block_on(Repository::open(client, store)) {
         Ok(repository) => repository,
@@ -116,12 +142,14 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
                 .as_ref()
                 .and_then(|cache| cache.noted_commit(&name, &revision));
             let dir = noted.and_then(|commit| snapshot(&commit));
-            return dir.map(Found::Snapshot).ok_or(error);
+            return dir.map(found).ok_or(error);
         }
         Err(error) => return Err(error),
     };
-    if let Some(dir) = repository.commit().and_then(snapshot) {
-        return Ok(Found::Snapshot(dir));
+    if let Some(dir) = repository.commit().and_then(snapshot)
+        && (dir.join(LABELS_FILE).is_file() || !repository.may_have(LABELS_FILE))
+    {
+        return Ok(found(dir));
     }
     let config = match (args.arch, &args.config) {
         (Some(family), _) => Some(family.config()),
@@ -143,6 +171,17 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
         }
     };
     Ok(Found::Model(Box::new(model)))
+}
+
+/// Whether a download into a directory brought all that a model needs: it may have been interrupted.
+fn holds_model(dir: &Path) -> bool {
+    let has = |file: &str| dir.join(file).is_file();
+    let has_shards = || {
+        let text = std::fs::read_to_string(dir.join(INDEX_FILE)).ok()?;
+        let index = Index::from_json(&text).ok()?;
+        Some(index.files().iter().all(|file| has(file)))
+    };
+    has("config.json") && (has(SINGLE_FILE) || has("model.pth") || has_shards().unwrap_or_default())
 }
 
 fn var(name: &str) -> Option<String> {

@@ -22,7 +22,7 @@ pub const fn device() -> burn_candle::CandleDevice {
 }
 
 impl AimBackend for Cpu {
-    type Rows = Transposed;
+    type Rows = Transposed<Self>;
     type Packed = Arc<QuantMatrix>;
 
     const PLACE: Place = Place {

@@ -1,18 +1,15 @@
 //! Matrices of floats on the CPU: transposed as they arrive.
-#![allow(deprecated)] // See `cpu.rs`.
 
 use burn::tensor::{Tensor, TensorData};
-use burn_candle::CandleDevice;
 
-use super::backend::Rows;
-use super::cpu::{self, Cpu};
+use super::backend::{AimBackend, Rows};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rows that are transposed at once, which fill a line of the cache.
 const BAND: usize = 16;
 
 /// A matrix in the order of its transpose, and the rows that wait for their band to be full.
-pub struct Transposed {
+pub struct Transposed<B: AimBackend> {
     /// `[d_input, d_output]`
     values: Vec<f32>,
     d_output: usize,
@@ -21,9 +18,10 @@ pub struct Transposed {
     band: Vec<f32>,
     /// The first row of the band.
     row: usize,
+    device: B::Device,
 }
 
-impl Transposed {
+impl<B: AimBackend> Transposed<B> {
     /// Puts the whole rows of the band in their places.
     fn place(&mut self) {
         let rows = self.band.len() / self.d_input;
@@ -39,8 +37,8 @@ impl Transposed {
     }
 }
 
-impl Rows<Cpu> for Transposed {
-    fn new(d_output: usize, d_input: usize, _: &CandleDevice) -> Result<Self> {
+impl<B: AimBackend> Rows<B> for Transposed<B> {
+    fn new(d_output: usize, d_input: usize, device: &B::Device) -> Result<Self> {
         let too_large = || Error::new(ErrorKind::OutOfMemory, "does not fit in memory");
         let room = |rows: usize| -> Result<Vec<f32>> {
             let len = rows.checked_mul(d_input).ok_or_else(too_large)?;
@@ -59,6 +57,7 @@ impl Rows<Cpu> for Transposed {
             d_input,
             band: room(BAND)?,
             row: 0,
+            device: device.clone(),
         })
     }
 
@@ -79,7 +78,7 @@ impl Rows<Cpu> for Transposed {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Tensor<Cpu, 2>> {
+    fn finish(mut self) -> Result<Tensor<B, 2>> {
         self.place();
         if self.row != self.d_output || !self.band.is_empty() {
             return Err(Error::format(format!(
@@ -88,12 +87,13 @@ impl Rows<Cpu> for Transposed {
             )));
         }
         let data = TensorData::new(self.values, [self.d_input, self.d_output]);
-        Ok(Tensor::from_data(data, &cpu::device()))
+        Ok(Tensor::from_data(data, &self.device))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::cpu;
     use super::*;
 
     #[test]
@@ -101,7 +101,7 @@ mod tests {
         let (d_output, d_input) = (2 * BAND + 3, 7);
         let values: Vec<f32> = (0..d_output * d_input).map(|i| i as f32).collect();
         for size in [1, 5, d_input, BAND * d_input, 100, values.len()] {
-            let mut rows = Transposed::new(d_output, d_input, &cpu::device()).unwrap();
+            let mut rows = Transposed::<cpu::Cpu>::new(d_output, d_input, &cpu::device()).unwrap();
             for piece in values.chunks(size) {
                 rows.push(piece).unwrap();
             }
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn too_many_or_too_few_values_are_told() {
         for wrong in [0, 5, 13] {
-            let mut rows = Transposed::new(3, 4, &cpu::device()).unwrap();
+            let mut rows = Transposed::<cpu::Cpu>::new(3, 4, &cpu::device()).unwrap();
             let pushed = rows.push(&vec![0.0; wrong]);
             let error = pushed.and_then(|()| rows.finish()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Format, "{wrong}");

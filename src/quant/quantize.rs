@@ -325,10 +325,14 @@ const fn code_of(u: f32, max_code: f32) -> f32 {
     u + TWO_23
 }
 
-/// `1 / scale`, and 0 for 0: a group without range has code 0 throughout.
+/// `1 / scale`, and 0 where that may be infinite: a group without range has code 0 throughout.
 #[inline(always)]
 const fn inverse(scale: f32) -> f32 {
-    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+    if scale.abs() < f32::MIN_POSITIVE {
+        0.0
+    } else {
+        1.0 / scale
+    }
 }
 
 /// Scale and bias as MLX computes them in f32.
@@ -456,10 +460,10 @@ fn sums<S: Simd>(simd: S, ts: &[f32], low: &Lanes, stretch: &Lanes, max_code: f3
     sums
 }
 
-/// The lane of the smallest value.
+/// The lane of the smallest value; NaNs are passed over.
 #[inline(always)]
 fn smallest(values: &Lanes) -> (usize, f32) {
-    let mut best = (0, values[0]);
+    let mut best = (0, f32::INFINITY);
     for (lane, &value) in values.iter().enumerate() {
         best = if value < best.1 { (lane, value) } else { best };
     }

@@ -170,7 +170,9 @@ async fn cache() -> Option<JsCache> {
     }
     let caches: CacheStorage = caches.unchecked_into();
     let cache = JsFuture::from(caches.open(NAME)).await.ok()?;
-    Some(cache.unchecked_into())
+    // workerd's and older Deno's can't be listed, so nothing in them could be found again and deleted.
+    let keys = Reflect::get(&cache, &"keys".into()).ok()?;
+    keys.is_function().then(|| cache.unchecked_into())
 }
 
 /// What the browser would still let this origin keep.

@@ -9,10 +9,10 @@ use wasm_bindgen_futures::JsFuture;
 /// Ends after `duration`. If it is dropped before, its timer is cleared: Node stays for every timer that is set.
 pub(super) async fn sleep(duration: Duration) {
     let milliseconds = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
-    let mut timer = Timer(JsValue::UNDEFINED);
+    let mut timer = Timer::default();
     let promise = Promise::new(&mut |resolve, _| {
         match call("setTimeout", &resolve, &milliseconds.into()) {
-            Some(started) => timer.0 = started,
+            Some(started) => timer.started = Some((started, resolve)),
             // No timers here: do not wait rather than wait for ever.
             None => {
                 let _ = resolve.call0(&JsValue::UNDEFINED);
@@ -23,12 +23,20 @@ pub(super) async fn sleep(duration: Duration) {
     drop(timer);
 }
 
-/// What `setTimeout` gave: a number, or an object in Node.
-struct Timer(JsValue);
+#[derive(Default)]
+struct Timer {
+    /// What `setTimeout` gave, a number, or an object in Node; and what it calls.
+    started: Option<(JsValue, Function)>,
+}
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        call("clearTimeout", &self.0, &JsValue::UNDEFINED);
+        let Some((id, resolve)) = self.started.take() else {
+            return;
+        };
+        call("clearTimeout", &id, &JsValue::UNDEFINED);
+        // A promise that is never settled keeps what waits for it: a few hundred bytes for each piece of a download.
+        let _ = resolve.call0(&JsValue::UNDEFINED);
     }
 }
 

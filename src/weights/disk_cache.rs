@@ -199,14 +199,19 @@ impl DiskCache {
 
     fn write(&self, key: &Key, bytes: &[u8], seal: [u8; 32]) -> io::Result<()> {
         let chunks = self.chunks(&key.repository);
-        let dir = chunks.join(&key.content);
-        if !dir.is_dir() {
-            fs::create_dir_all(&dir)?;
+        // First the name: entries without one are in no list, whenever this process ends.
+        let name = chunks.join(NAME_FILE);
+        if !name.is_file() {
+            fs::create_dir_all(&chunks)?;
             if !key.repository.contains("://") {
                 // The hub's own tools take a repository without one for broken.
                 fs::create_dir_all(self.repository(&key.repository).join("snapshots"))?;
             }
-            replace(&chunks.join(NAME_FILE), &[key.repository.as_bytes()])?;
+            replace(&name, &[key.repository.as_bytes()])?;
+        }
+        let dir = chunks.join(&key.content);
+        if !dir.is_dir() {
+            fs::create_dir_all(&dir)?;
         }
         if bytes.len() as u64 == CHUNK {
             remove_stale(&dir);

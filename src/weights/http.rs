@@ -30,7 +30,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For an answer to begin, and for the next 4 KiB of its body.
     pub stall: Duration,
-    /// The longest wait before an attempt is made again, whatever a server asks for.
+    /// The longest wait before an attempt is made again. Servers are granted a minute
+    /// (`remote::retry`), so less than that is for tests.
     pub longest_wait: Duration,
 }
 

@@ -62,6 +62,13 @@ impl Index {
         &self.files
     }
 
+    /// Each tensor and its file.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.weight_map
+            .iter()
+            .map(|(tensor, file)| (tensor.as_str(), file.as_str()))
+    }
+
     /// The tensors of a file.
     pub fn tensors_of(&self, file: &str) -> impl Iterator<Item = &str> {
         self.weight_map

@@ -126,6 +126,11 @@ impl Inventory {
         self.specs.get(*place)
     }
 
+    /// The tensors of the model, in the order in which it is loaded.
+    pub fn specs(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
     /// Takes an index's word for the tensors of a file that is not read.
     ///
     /// # Errors

@@ -6,12 +6,13 @@ use super::checkpoint::Checkpoint;
 use super::index::{INDEX_FILE, Index};
 use super::inventory::Located;
 use super::load;
-use super::open;
+use super::manifest::{MANIFEST_FILE, Manifest};
+use super::open::{open, open_listed};
 use crate::config::Config;
 use crate::device::Device;
 use crate::engine::{self, Engine};
 use crate::error::{At as _, Error, Result};
-use crate::labels::Labels;
+use crate::labels::{LABELS_FILE, Labels};
 use crate::precision::Precision;
 
 /// The largest configuration or label file that is read.
@@ -35,17 +36,25 @@ impl LocalModel {
     /// of [`Config::from_json`], [`Labels::from_json`], [`Index`] and [`open`], with the file's
     /// name.
     pub fn from_dir(dir: &Path) -> Result<Self> {
+        Self::from_snapshot(dir, "")
+    }
+
+    /// Opens a directory into which the hub's own tools have downloaded a repository.
+    ///
+    /// # Errors
+    /// As [`from_dir`](Self::from_dir).
+    pub fn from_snapshot(dir: &Path, repository: &str) -> Result<Self> {
         let config = dir.join("config.json");
         let [single, index, pth] =
             ["model.safetensors", INDEX_FILE, "model.pth"].map(|name| dir.join(name));
         if single.is_file() {
-            return Self::from_files(&[single], &config);
+            return Self::read(&[single], &config, repository);
         }
         if index.is_file() {
-            return Self::from_index(&index, &config);
+            return Self::from_index(&index, &config, repository);
         }
         if pth.is_file() {
-            return Self::from_files(&[pth], &config);
+            return Self::read(&[pth], &config, repository);
         }
         Err(Error::not_found(format!(
             "{}: holds no model.safetensors, {INDEX_FILE} or model.pth",
@@ -54,14 +63,14 @@ impl LocalModel {
     }
 
     /// Opens the shards of an index, which lie beside it.
-    fn from_index(index: &Path, config: &Path) -> Result<Self> {
+    fn from_index(index: &Path, config: &Path, repository: &str) -> Result<Self> {
         let parsed = Index::from_json(&read_json(index)?).at(index.display())?;
         let files: Vec<_> = parsed
             .files()
             .iter()
             .map(|name| index.with_file_name(name))
             .collect();
-        let model = Self::from_files(&files, config)?;
+        let model = Self::read(&files, config, repository)?;
         for (name, file) in parsed.files().iter().zip(&model.files) {
             parsed.check(name, file.tensors()).at(file.name())?;
         }
@@ -74,17 +83,37 @@ impl LocalModel {
     /// # Errors
     /// As [`from_dir`](Self::from_dir).
     pub fn from_files(checkpoints: &[PathBuf], config: &Path) -> Result<Self> {
-        let text = read_json(config)?;
-        let parsed = Config::from_json(&text).at(config.display())?;
+        Self::read(checkpoints, config, "")
+    }
 
-        let beside = config.with_file_name("labels.json");
+    fn read(checkpoints: &[PathBuf], config: &Path, repository: &str) -> Result<Self> {
+        let text = read_json(config)?;
+        let parsed = Config::of_repository(&text, repository).at(config.display())?;
+
+        let beside = config.with_file_name(LABELS_FILE);
         let (labels, place) = if beside.is_file() {
             (read_json(&beside)?, beside.as_path())
         } else {
             (text, config)
         };
         let labels = Labels::from_json(&labels, parsed.num_classes).at(place.display())?;
-        Self::with_config(checkpoints, parsed, labels)
+
+        let listed = config.with_file_name(MANIFEST_FILE);
+        let manifest = if listed.is_file() {
+            Manifest::from_json(&read_json(&listed)?).at(listed.display())?
+        } else {
+            Manifest::default()
+        };
+        let open = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let is_beside = path.parent() == config.parent();
+            let hashes = name
+                .filter(|_| is_beside)
+                .and_then(|name| manifest.file(name));
+            open_listed(path, hashes)
+        };
+        let files = checkpoints.iter().map(open).collect::<Result<_>>()?;
+        Ok(Self::new(files, parsed, labels))
     }
 
     /// Opens checkpoint files of a model whose configuration is known.

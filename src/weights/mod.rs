@@ -18,6 +18,7 @@
 //! | `shards`, `synth` | natively: a model written as shards, and a random one in Apple's layout |
 //! | [`local`] | a model's folder: configuration, checkpoint, labels |
 //! | [`manifest`] | `aim.manifest.json`: the SHA-256 of every chunk |
+//! | `verified` | natively: a file read chunk by chunk, each held to it |
 //! | [`remote`] | a model on a server, in chunks |
 //! | `http`, `disk_cache` | natively: the server by HTTP, and the chunks kept on disk |
 
@@ -53,6 +54,8 @@ pub mod staging;
 #[cfg(not(target_family = "wasm"))]
 pub mod synth;
 pub mod tensor_info;
+#[cfg(not(target_family = "wasm"))]
+mod verified;
 
 #[cfg(not(target_family = "wasm"))]
 pub use local::LocalModel;

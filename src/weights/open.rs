@@ -6,8 +6,10 @@ use std::path::Path;
 
 use super::checkpoint::{Checkpoint, printable, unreadable};
 use super::content::{CONTENT_BYTES, Content};
+use super::manifest::FileHashes;
 use super::pth::Pth;
 use super::safetensors::Safetensors;
+use super::verified::Verified;
 use crate::error::{At as _, Error, Result};
 
 /// Opens a checkpoint file: safetensors, or what `torch.save` writes. Reads headers only.
@@ -16,6 +18,11 @@ use crate::error::{At as _, Error, Result};
 /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the file can't be opened; otherwise those
 /// of [`open_reader`].
 pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
+    open_listed(path, None)
+}
+
+/// Opens a file that a manifest lists, and holds what is read of it to its hashes.
+pub(super) fn open_listed(path: &Path, hashes: Option<&FileHashes>) -> Result<Box<dyn Checkpoint>> {
     let name = printable(&path.display().to_string());
     let file = File::open(path).map_err(|error| {
         Error::not_found(format!("{name}: can't be opened: {error}")).with_source(error)
@@ -25,7 +32,16 @@ pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
             "{name}: is a directory: name the checkpoint file in it"
         )));
     }
-    open_reader(BufReader::with_capacity(1 << 16, file), &name)
+    match hashes {
+        None => open_reader(BufReader::with_capacity(1 << 16, file), &name),
+        Some(hashes) => {
+            let verified = Verified::new(file, hashes.clone());
+            open_reader(
+                verified.map_err(|error| unreadable(&error)).at(&name)?,
+                &name,
+            )
+        }
+    }
 }
 
 /// Opens a checkpoint from anything that can be read and sought; `name` is for messages.

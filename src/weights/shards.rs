@@ -24,7 +24,7 @@ use super::tensor_info::{TensorInfo, numel};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::image::{MEAN, STD};
-use crate::labels::Labels;
+use crate::labels::{LABELS_FILE, Labels};
 use crate::quant::{Method, Quantizer, Scheme};
 
 /// The most bytes of one shard, unless a single tensor has more: 128 MiB.
@@ -299,7 +299,7 @@ impl ShardWriter {
                 "preprocessor_config.json",
                 pretty(&preprocessor(&self.config)),
             ),
-            ("labels.json", pretty(&json!(self.labels.names()))),
+            (LABELS_FILE, pretty(&json!(self.labels.names()))),
         ];
         for (name, text) in small {
             self.staging.write(name, &text)?;

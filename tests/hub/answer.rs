@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aim_web::weights::remote::listing;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
@@ -43,7 +44,7 @@ pub(super) fn answer(
         }
         _ if is_storage => plain(state, connection, request, 404, b""),
         ["api", "models", user, name, "revision", revision] => {
-            listing(state, connection, request, &[user, name], revision)
+            listing_of(state, connection, request, &[user, name], revision)
         }
         ["files", user, name, file] => {
             file_of(state, connection, request, &[user, name, file], false)
@@ -137,7 +138,7 @@ fn command_of(
 }
 
 /// The hub's API: the commit, and each file with its size and, if it is large, its SHA-256.
-fn listing(
+fn listing_of(
     state: &State,
     connection: &mut Connection,
     request: &Request,
@@ -145,8 +146,10 @@ fn listing(
     revision: &str,
 ) -> io::Result<()> {
     let fault = state.plan.lock().unwrap().next(&request.path);
-    if let Fault::Status(status) = fault {
-        return plain(state, connection, request, status, b"");
+    match fault {
+        Fault::Status(status) => return plain(state, connection, request, status, b""),
+        Fault::Close => return Err(io::ErrorKind::ConnectionReset.into()),
+        _ => {}
     }
     let dir = place
         .iter()
@@ -163,16 +166,16 @@ fn listing(
     let siblings: Vec<_> = files(&dir)
         .into_iter()
         .map(|(name, len)| {
-            let hash = hash(state, &dir.join(&name));
             if LARGE.iter().any(|end| name.ends_with(end)) {
                 let mut lfs = json!({ "size": len, "pointerSize": 134 });
-                if let Some(hash) = &hash {
+                if let Some(hash) = hash(state, &dir.join(&name)) {
                     lfs["sha256"] = json!(hash);
                 }
                 let oid = format!("{commit}{name}");
                 json!({ "rfilename": name, "size": len, "blobId": oid, "lfs": lfs })
             } else {
-                json!({ "rfilename": name, "size": len, "blobId": hash })
+                let blob = std::fs::read(dir.join(&name)).map(|bytes| listing::blob(&bytes));
+                json!({ "rfilename": name, "size": len, "blobId": blob.ok() })
             }
         })
         .collect();
@@ -209,11 +212,13 @@ fn commit(dir: &Path) -> String {
 
 /// The SHA-256 of a file; of very large ones none, so that a sparse one of 28 GB costs nothing.
 fn hash(state: &State, path: &Path) -> Option<String> {
-    if path.metadata().ok()?.len() > 1 << 30 {
+    let meta = path.metadata().ok()?;
+    if meta.len() > 1 << 30 {
         return None;
     }
+    let key = (path.to_owned(), meta.modified().ok()?);
     let mut hashes = state.hashes.lock().unwrap();
-    if let Some(hash) = hashes.get(path) {
+    if let Some(hash) = hashes.get(&key) {
         return Some(hash.clone());
     }
     let mut hasher = Sha256::new();
@@ -226,7 +231,7 @@ fn hash(state: &State, path: &Path) -> Option<String> {
         }
     }
     let hash = hex(&hasher.finalize());
-    hashes.insert(path.to_owned(), hash.clone());
+    hashes.insert(key, hash.clone());
     Some(hash)
 }
 
@@ -243,6 +248,12 @@ fn file_of(
     is_signed: bool,
 ) -> io::Result<()> {
     let fault = state.plan.lock().unwrap().next(&request.path);
+    // Whether there is such a file or not.
+    match fault {
+        Fault::Close => return Err(io::ErrorKind::ConnectionReset.into()),
+        Fault::Status(status) => return plain(state, connection, request, status, b"no"),
+        _ => {}
+    }
     let path: PathBuf = place
         .iter()
         .fold(state.root.clone(), |dir, part| dir.join(part));
@@ -258,13 +269,13 @@ fn file_of(
 
     // Answers that are not of this file.
     match fault {
-        Fault::Close => return Err(io::ErrorKind::ConnectionReset.into()),
-        Fault::Status(status) => return plain(state, connection, request, status, b"no"),
         Fault::Expired => return plain(state, connection, request, 403, b"<Error>expired</Error>"),
         Fault::Html => return page(state, connection, request, None),
         Fault::HtmlPart => return page(state, connection, request, Some(PAGE)),
         Fault::Pointer => return page(state, connection, request, Some(POINTER)),
-        Fault::ChangedEtag => etag = format!("\"{}\"", state.log.lock().unwrap().len()),
+        Fault::ChangedEtag => {
+            etag = format!("\"{}\"", state.changes.fetch_add(1, Ordering::SeqCst));
+        }
         Fault::OutOfOrder if state.log.lock().unwrap().len().is_multiple_of(2) => {
             std::thread::sleep(Duration::from_millis(60));
         }

@@ -1,8 +1,8 @@
 //! A server that behaves like the hub, and misbehaves on command.
 //!
 //! It serves the folders `ROOT/USER/NAME` as repositories: `/USER/NAME/resolve/REVISION/FILE`, large
-//! files by a redirect to a signed address on another origin, `/api/models/…` with their SHA-256;
-//! and as plain folders: `/files/USER/NAME/FILE`. `/-/fault?…`, `/-/log` and `/-/reset` command it
+//! files by a redirect to a signed address on another origin, `/api/models/…` with their SHA-256, of
+//! small ones the git object; and as plain folders: `/files/USER/NAME/FILE`. `/-/fault?…`, `/-/log` and `/-/reset` command it
 //! from a browser's tests.
 #![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -15,6 +15,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 #[allow(unused_imports)] // Each user names its own part.
 pub use fault::{Fault, Plan};
@@ -46,9 +47,12 @@ struct State {
     log: Mutex<Vec<Logged>>,
     /// How many addresses were signed.
     signed: AtomicU64,
+    /// How many `ETag`s of no file were given, so that no two answers have the same.
+    changes: AtomicU64,
     /// Bytes of weights sent, of all requests.
     sent: AtomicU64,
-    hashes: Mutex<HashMap<PathBuf, String>>,
+    /// The SHA-256 of files as they were at a time.
+    hashes: Mutex<HashMap<(PathBuf, SystemTime), String>>,
 }
 
 impl Hub {
@@ -63,6 +67,7 @@ impl Hub {
             plan: Mutex::default(),
             log: Mutex::default(),
             signed: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             hashes: Mutex::default(),
         });

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::args::Inspect;
 use crate::model::Source;
-use crate::{model, output};
+use crate::{model, output, remote};
 
 #[derive(Serialize)]
 struct Report {
@@ -53,32 +53,37 @@ struct Best {
 }
 
 pub fn run(args: &Inspect) -> Result<()> {
+    let is_alone = args.model.config.is_none() && args.model.arch.is_none();
     let report = match &args.path {
-        Some(path)
-            if Path::new(path).is_file()
-                && args.model.config.is_none()
-                && args.model.arch.is_none() =>
-        {
-            inspect_file(path)?
-        }
-        path => {
-            let mut options = args.model.clone();
-            options.model = path.clone().or(options.model);
-            let model = model::open(&options)?;
-            match model.source {
-                Source::Local(mut local) => {
-                    local.config = model.config;
-                    inspect_model(&local)?
-                }
-                Source::Remote(remote) => inspect_remote(&remote, model.config)?,
+        Some(path) if is_alone && Path::new(path).is_file() => inspect_file(path)?,
+        Some(path) if is_alone => match inspect_named(args) {
+            // It may be a file of another model than the config beside it, or one without.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Format) => {
+                alone(&HeaderOnly(remote::header(path).ok_or(error)??))
             }
-        }
+            report => report?,
+        },
+        _ => inspect_named(args)?,
     };
     if args.json {
         return output::print_json(&report);
     }
     print(&report);
     Ok(())
+}
+
+/// A model by its name.
+fn inspect_named(args: &Inspect) -> Result<Report> {
+    let mut options = args.model.clone();
+    options.model = args.path.clone().or(options.model);
+    let model = model::open(&options)?;
+    match model.source {
+        Source::Local(mut local) => {
+            local.config = model.config;
+            inspect_model(&local)
+        }
+        Source::Remote(remote) => inspect_remote(&remote, model.config),
+    }
 }
 
 /// A model on a server, of which only the headers are read.
@@ -176,13 +181,17 @@ fn inspect_file(path: &str) -> Result<Report> {
             return Ok(report);
         }
     }
-    let mut report = report(&[file.as_ref()]);
-    if let Some(family) = recognise(file.as_ref()) {
-        let config = family.config();
+    Ok(alone(file.as_ref()))
+}
+
+/// A file of which nothing is known but its tensors.
+fn alone(file: &dyn Checkpoint) -> Report {
+    let mut report = report(&[file]);
+    if let Some(family) = recognise(file) {
         report.model = Some(family.name());
-        report.best = Some(best_of(&config, file.as_ref()));
+        report.best = Some(best_of(&family.config(), file));
     }
-    Ok(report)
+    report
 }
 
 /// The released model whose width and depth the tensors have.

@@ -210,3 +210,56 @@ fn a_killed_download_goes_on_where_it_stopped() {
     let (_, logits) = read_tensor(&resumed, "logits");
     assert!(relative_error(&logits, &expected) == 0.0);
 }
+
+#[test]
+fn an_interrupted_download_of_the_hubs_own_tools_is_not_taken_for_a_model() {
+    let world = World::new();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let repository = world.home.path().join("hub/models--me--tiny");
+    let snapshot = repository.join("snapshots").join(commit);
+    std::fs::create_dir_all(&snapshot).expect("the folder is writable");
+    std::fs::create_dir_all(repository.join("refs")).expect("the folder is writable");
+    std::fs::write(repository.join("refs/main"), commit).expect("written");
+    for file in ["config.json", "model.safetensors.index.json"] {
+        let from = world.root.path().join("me/tiny").join(file);
+        std::fs::copy(from, snapshot.join(file)).expect("copied");
+    }
+    let mut command = world.command("classify");
+    command.arg(photograph()).args(["--model", "me/tiny"]);
+    let report = json(&mut command);
+    assert_eq!(report, json(aim_bench("classify").arg(photograph())));
+}
+
+#[test]
+fn a_file_is_inspected_by_its_url_alone() {
+    let world = World::new();
+    let folder = world.root.path().join("me/tiny");
+    std::fs::remove_file(folder.join("config.json")).expect("it was there");
+    let file = format!(
+        "{}/model-00001-of-00001.safetensors",
+        world.hub.folder("me/tiny")
+    );
+    let report = json(world.command("inspect").arg(&file));
+    assert!(
+        report["tensors"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty())
+    );
+    let error = refused(world.command("inspect").arg(format!("{file}.safetensors")));
+    assert!(error.contains("no such file"), "{error}");
+}
+
+#[test]
+fn a_flipped_bit_in_a_folder_with_a_manifest_is_found() {
+    let world = World::new();
+    let folder = world.root.path().join("me/tiny");
+    let shard = folder.join("model-00001-of-00001.safetensors");
+    let mut bytes = std::fs::read(&shard).expect("there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&shard, bytes).expect("written");
+    let mut command = aim_bench("classify");
+    command.arg(photograph()).arg("--model").arg(&folder);
+    let error = refused(&mut command);
+    assert!(error.contains("aim.manifest.json"), "{error}");
+}

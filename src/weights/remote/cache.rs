@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use futures_util::future::LocalBoxFuture;
+use sha2::{Digest as _, Sha256};
 
 /// Names one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,5 +85,14 @@ impl Store {
 
     pub(super) async fn remove(&self, repository: &str, content: &str) {
         self.cache.remove(repository, content).await;
+    }
+
+    /// Drops one entry of a content: without bytes it counts as not there. Where not even that can
+    /// be kept, the others go with it.
+    pub(super) async fn blank(&self, key: &Key) {
+        let seal = Sha256::digest(b"").into();
+        if self.cache.put(key, b"", seal).await.is_err() {
+            self.remove(&key.repository, &key.content).await;
+        }
     }
 }

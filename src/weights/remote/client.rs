@@ -25,6 +25,7 @@ pub struct Client<T> {
     location: Location,
     token: Option<String>,
     fetched: Cell<u64>,
+    is_reached: Cell<bool>,
 }
 
 /// What the first answer said about a file, and every later one has to repeat.
@@ -95,6 +96,7 @@ impl<T: Transport> Client<T> {
             location,
             token,
             fetched: Cell::new(0),
+            is_reached: Cell::new(false),
         }
     }
 
@@ -111,6 +113,12 @@ impl<T: Transport> Client<T> {
     /// Bytes of bodies that came from the server so far.
     pub const fn fetched(&self) -> u64 {
         self.fetched.get()
+    }
+
+    /// True once the server has answered anything but that it can't answer just now, as a proxy does
+    /// for a server that is not in reach.
+    pub(super) const fn is_reached(&self) -> bool {
+        self.is_reached.get()
     }
 
     /// From here on, asks for the files of a commit.
@@ -166,7 +174,7 @@ impl<T: Transport> Client<T> {
         let count = |bytes| self.count(bytes);
         let mut attempt = 0;
         let body = loop {
-            let again = match self.transport.get(request.clone(), &count).await {
+            let again = match self.get(request.clone(), &count).await {
                 Ok(Response { status: 404, .. }) => return Ok(None),
                 Ok(response) if response.status == 200 => {
                     self.check_encoding(url, &response)?;
@@ -186,6 +194,15 @@ impl<T: Transport> Client<T> {
             )));
         }
         Ok(Some(body))
+    }
+
+    /// Carries out one request.
+    async fn get(&self, request: Request, arrived: &dyn Fn(u64)) -> Result<Response, Failure> {
+        let response = self.transport.get(request, arrived).await?;
+        if !retry::is_passing(response.status) {
+            self.is_reached.set(true);
+        }
+        Ok(response)
     }
 
     fn count(&self, bytes: u64) {
@@ -260,7 +277,7 @@ impl<T: Transport> Client<T> {
             token: self.token.clone(),
             limit: usize::try_from(wanted).unwrap_or(usize::MAX),
         };
-        let response = match self.transport.get(request, arrived).await {
+        let response = match self.get(request, arrived).await {
             Ok(response) => response,
             Err(failure) => return Ok(Outcome::Again(network(failure)?, None)),
         };
@@ -416,20 +433,27 @@ impl<T: Transport> Client<T> {
         )
     }
 
-    /// Waits before the next attempt, or gives up.
+    /// Waits before the next attempt, or gives up: after the last one, or if the server asks for
+    /// more patience than anybody has.
     async fn wait(
         &self,
         url: &str,
         attempt: &mut u32,
         (reason, retry_after): (String, Option<String>),
     ) -> Result<()> {
+        let fail = |what: String| Err(Error::new(ErrorKind::Network, format!("{url}: {what}")));
+        let jitter = self.transport.jitter();
+        let wait = match retry::wait(*attempt, retry_after.as_deref(), jitter) {
+            Ok(wait) => wait,
+            Err(seconds) => {
+                return fail(format!(
+                    "{reason} and asks not to be asked again for {seconds} seconds; load the model again after that"
+                ));
+            }
+        };
         if *attempt + 1 >= ATTEMPTS {
-            return Err(Error::new(
-                ErrorKind::Network,
-                format!("{url}: {reason}; gave up after {ATTEMPTS} attempts"),
-            ));
+            return fail(format!("{reason}; gave up after {ATTEMPTS} attempts"));
         }
-        let wait = retry::wait(*attempt, retry_after.as_deref(), self.transport.jitter());
         *attempt += 1;
         match self.transport.sleep(wait).await {
             Ok(()) => Ok(()),

@@ -78,6 +78,11 @@ impl Location {
         format!("{}{file}", self.base)
     }
 
+    /// The hub's address; nothing for a folder.
+    pub(super) fn endpoint(&self) -> &str {
+        self.endpoint.as_deref().unwrap_or_default()
+    }
+
     /// Where the hub says what the repository holds; `None` for a folder.
     pub(super) fn listing_url(&self) -> Option<String> {
         let endpoint = self.endpoint.as_ref()?;

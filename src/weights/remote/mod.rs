@@ -8,6 +8,7 @@
 //! | [`client`] | files: retried, resumed, checked against what the server said before |
 //! | [`listing`] | what the hub says a repository holds |
 //! | [`cache`] | chunks that stay on this machine |
+//! | `record` | what a complete load read: all that is used without a server |
 //! | [`repository`] | files: from the cache or the server, checked against what they have to be |
 //! | [`plan`] | which chunks hold what the model needs |
 //! | [`progress`] | what a progress bar shows |
@@ -20,6 +21,7 @@ pub mod listing;
 pub mod model;
 pub mod plan;
 pub mod progress;
+mod record;
 pub mod repository;
 pub mod retry;
 pub mod transport;

@@ -1,5 +1,6 @@
 //! A location to a model.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -7,14 +8,15 @@ use futures_util::stream::{self, StreamExt as _};
 use sha2::{Digest as _, Sha256};
 
 use super::plan::{self, CHUNK, Chunk};
-use super::progress::{Event, Meter};
+use super::progress::{Event, Meter, Share};
 use super::repository::{Repository, WeightFile};
 use super::transport::Transport;
 use crate::config::Config;
 use crate::error::{At as _, Error, ErrorKind, Result};
-use crate::labels::Labels;
+use crate::labels::{LABELS_FILE, Labels};
 use crate::weights::index::{INDEX_FILE, Index};
 use crate::weights::inventory::{Inventory, Located};
+use crate::weights::layout::TensorSpec;
 use crate::weights::safetensors::Header;
 use crate::weights::sink::Sink;
 
@@ -57,12 +59,31 @@ pub struct RemoteHeader {
     pub header: Header,
 }
 
+impl RemoteHeader {
+    /// Reads it, and no more than a little of what comes after it.
+    ///
+    /// # Errors
+    /// Those of [`Client::range`](super::client::Client::range) and [`Header::parse`].
+    pub async fn read<T: Transport>(repository: &Repository<T>, name: &str) -> Result<Self> {
+        let url = repository.url(name);
+        let (start, len) = repository.start(name, HEADER_GUESS).await?;
+        let needed = Header::needed(&start, len).at(&url)? as u64;
+        let (start, len) = if needed > start.len() as u64 {
+            repository.start(name, needed).await?
+        } else {
+            (start, len)
+        };
+        let header = Header::parse(&start, len).at(&url)?;
+        Ok(Self { url, len, header })
+    }
+}
+
 impl<T: Transport> RemoteModel<T> {
     /// Reads the configuration, the labels and the list of files.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no `config.json`; those of
-    /// [`Repository::text`], [`Config::from_json`] and [`Labels::from_json`].
+    /// [`Repository::text`], [`Config::of_repository`] and [`Labels::from_json`].
     pub async fn open(repository: Repository<T>) -> Result<Self> {
         let text = repository.text("config.json").await?.ok_or_else(|| {
             Error::not_found(format!(
@@ -70,15 +91,16 @@ impl<T: Transport> RemoteModel<T> {
                 repository.url("config.json")
             ))
         })?;
-        let config = match Config::from_json(&text) {
+        let name = &repository.client().location().name;
+        let config = match Config::of_repository(&text, name) {
             Ok(config) => config,
             Err(error) => {
                 repository.forget_text("config.json").await;
                 return Err(error.at(repository.url("config.json")));
             }
         };
-        let (labels, place) = match repository.text("labels.json").await? {
-            Some(labels) => (labels, "labels.json"),
+        let (labels, place) = match repository.text(LABELS_FILE).await? {
+            Some(labels) => (labels, LABELS_FILE),
             None => (text, "config.json"),
         };
         let labels = match Labels::from_json(&labels, config.num_classes) {
@@ -142,26 +164,58 @@ impl<T: Transport> RemoteModel<T> {
     /// # Errors
     /// Those of [`Repository::chunk`], [`Header::parse`], [`Inventory`] and the sink.
     pub async fn stream(&self, sink: &mut dyn Sink, report: &dyn Fn(Event)) -> Result<()> {
-        let meter = Meter::new(report, 0);
         let mut inventory = Inventory::new(&self.config);
+        let shares = self.shares(sink, &inventory);
+        let values = shares.values().map(|share| share.wanted);
+        let meter = Meter::new(report, values.fold(0, u64::saturating_add));
         for name in &self.files {
             if self.is_idle(name, sink, &mut inventory)? {
                 continue;
             }
-            meter.start(name);
+            meter.start(name, shares.get(name.as_str()).copied().unwrap_or_default());
             let file = self.repository.file(name).await?;
             let loaded = self
                 .stream_file(name, &file, &mut inventory, sink, &meter)
                 .await;
             if let Err(error) = loaded {
-                if matches!(error.kind(), ErrorKind::Format | ErrorKind::Integrity) {
-                    self.repository.forget(&file).await;
-                }
+                self.repository.forget(&file, &error).await;
                 return Err(error);
             }
             meter.done();
         }
-        inventory.finish().at(self.files.join(", "))
+        inventory.finish().at(self.files.join(", "))?;
+        self.repository.complete().await;
+        Ok(())
+    }
+
+    /// How much the sink wants of each file, as far as can be told before any is read.
+    fn shares(&self, sink: &dyn Sink, inventory: &Inventory) -> HashMap<&str, Share> {
+        let mut shares = HashMap::<&str, Share>::new();
+        let mut add = |file, spec: &TensorSpec| {
+            let values: u64 = spec.shape.iter().map(|&side| side as u64).product();
+            let share = shares.entry(file).or_default();
+            share.all += values;
+            if sink.wants(spec) {
+                share.wanted += values;
+            }
+        };
+        match (&self.index, self.files.as_slice()) {
+            (Some(index), _) => {
+                for (tensor, file) in index.tensors() {
+                    if let Some(spec) = inventory.spec(tensor) {
+                        add(file, spec);
+                    }
+                }
+            }
+            (None, [file]) => {
+                for spec in inventory.specs() {
+                    add(file, spec);
+                }
+            }
+            // Which file holds what is not known.
+            (None, _) => {}
+        }
+        shares
     }
 
     /// True if the index says that a file holds nothing the sink wants: then it is not touched.
@@ -183,20 +237,11 @@ impl<T: Transport> RemoteModel<T> {
     /// Reads the header of each file, and no more than a little of what comes after it.
     ///
     /// # Errors
-    /// Those of [`Client::range`](super::client::Client::range) and [`Header::parse`].
+    /// Those of [`RemoteHeader::read`].
     pub async fn headers(&self) -> Result<Vec<RemoteHeader>> {
         let mut headers = Vec::with_capacity(self.files.len());
         for name in &self.files {
-            let url = self.repository.url(name);
-            let (start, len) = self.repository.start(name, HEADER_GUESS).await?;
-            let needed = Header::needed(&start, len).at(&url)? as u64;
-            let (start, len) = if needed > start.len() as u64 {
-                self.repository.start(name, needed).await?
-            } else {
-                (start, len)
-            };
-            let header = Header::parse(&start, len).at(&url)?;
-            headers.push(RemoteHeader { url, len, header });
+            headers.push(RemoteHeader::read(&self.repository, name).await?);
         }
         Ok(headers)
     }
@@ -217,11 +262,17 @@ impl<T: Transport> RemoteModel<T> {
             range: number * CHUNK..((number + 1) * CHUNK).min(len),
         };
         let first_chunk = chunk(0, file.known_len().unwrap_or(CHUNK));
-        let mut start = self.repository.chunk(file, &first_chunk, &|_| {}).await?;
+        let arrived = |bytes| {
+            if let Some(len) = file.known_len() {
+                meter.add_first(bytes, len.min(CHUNK), len);
+            }
+        };
+        let mut start = self.repository.chunk(file, &first_chunk, &arrived).await?;
         let len = file.known_len().unwrap_or(start.len() as u64);
         let first = start.len();
         loop {
-            let needed = Header::needed(&start, len).at(&url)?;
+            let needed = Header::needed(&start, len).at(&url);
+            let needed = needed.map_err(|error| file.blame(error))?;
             if needed <= start.len() {
                 break;
             }
@@ -230,7 +281,8 @@ impl<T: Transport> RemoteModel<T> {
             self.check_length(&next, &more, name)?;
             start.extend(more);
         }
-        let header = Header::parse(&start, len).at(&url)?;
+        let header = Header::parse(&start, len).at(&url);
+        let header = header.map_err(|error| file.blame(error))?;
         start.truncate(first);
         if let Some(index) = &self.index {
             index.check(name, header.tensors()).at(&url)?;
@@ -248,12 +300,10 @@ impl<T: Transport> RemoteModel<T> {
         needed.sort_by_key(|needed| needed.range.start);
         let ranges: Vec<_> = needed.iter().map(|needed| needed.range.clone()).collect();
         let chunks = plan::chunks(&ranges, len);
-        meter.expect(
-            chunks
-                .iter()
-                .map(|chunk| chunk.range.end - chunk.range.start)
-                .sum(),
-        );
+        let first = first as u64;
+        let more = chunks.iter().filter(|chunk| chunk.number > 0);
+        let more: u64 = more.map(|chunk| chunk.range.end - chunk.range.start).sum();
+        meter.expect(first, first + more);
         // The hash of a whole file says something only if the whole file is read.
         let mut whole = file
             .whole_hash()
@@ -265,10 +315,7 @@ impl<T: Transport> RemoteModel<T> {
                 let start = (chunk.number == 0).then(|| std::mem::take(&mut start));
                 async move {
                     let bytes = match start {
-                        Some(bytes) => {
-                            meter.add(bytes.len() as u64);
-                            bytes
-                        }
+                        Some(bytes) => bytes,
                         None => {
                             self.repository
                                 .chunk(file, &chunk, &|bytes| meter.add(bytes))
@@ -304,12 +351,13 @@ impl<T: Transport> RemoteModel<T> {
                     },
                 };
                 sink.push(plan::part(&bytes, &chunk.range, &range))
-                    .at(&place)?;
+                    .at(&place)
+                    .map_err(|error| file.blame(error))?;
                 if range.end > chunk.range.end {
                     open = Some((place, range));
                     break;
                 }
-                sink.end().at(&place)?;
+                sink.end().at(&place).map_err(|error| file.blame(error))?;
             }
         }
         if let Some((hash, hasher)) = whole

@@ -2,33 +2,42 @@
 //! not, and checked against whatever says what they have to be.
 //!
 //! What a file's bytes have to be is known, in this order, from the model's own manifest (each
-//! chunk), from the hub (the whole of a large file), or from nothing but its `ETag`. The same names
-//! its entries in the cache, so that bytes of another state are never taken for it.
+//! chunk), from the hub (the whole of a file), or from nothing but its `ETag`. The same names its
+//! entries in the cache, so that bytes of another state are never taken for it. Small files that have
+//! no name are kept with the rest of a complete load, for times without a server.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 
 use super::cache::{Key, Sealed, Store};
 use super::client::{Client, Pinned, RemoteFile};
-use super::listing::{Listed, Listing, is_commit};
+use super::listing::{Listed, Listing};
 use super::plan::{CHUNK, Chunk};
+use super::record::Offline;
 use super::transport::Transport;
 use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::weights::manifest::{FileHashes, MANIFEST_FILE, Manifest, from_hex, to_hex};
 
-/// The cache entries of files whose content nothing names: the newest that came.
+/// The cache entries of files whose content nothing names: the newest.
 const NEWEST: &str = "newest";
 
 /// The files of a model on a server.
 pub struct Repository<T> {
-    client: Client<T>,
-    store: Option<Store>,
-    listing: Option<Listing>,
+    pub(super) client: Client<T>,
+    pub(super) store: Option<Store>,
+    pub(super) listing: Option<Listing>,
     manifest: Option<Manifest>,
-    /// The server could not be reached: ask the cache first.
-    is_offline: Cell<bool>,
+    /// The server could not be reached: what is not named otherwise is as it was then.
+    pub(super) offline: OnceCell<Offline>,
     cached: Cell<u64>,
+    /// Whether the hub's names of small files are git's, as far as is known.
+    names_as_git: Cell<Option<bool>>,
+    /// The small files that came and that nothing names.
+    pub(super) texts: RefCell<BTreeMap<String, Option<String>>>,
+    /// The files of weights that nothing but their `ETag` names.
+    pub(super) pins: RefCell<BTreeMap<String, Pinned>>,
 }
 
 /// A file of weights.
@@ -39,6 +48,10 @@ pub struct WeightFile {
     sha256: Option<[u8; 32]>,
     /// What names its content.
     identity: RefCell<Option<String>>,
+    /// The chunks that this load fetched and kept.
+    fresh: RefCell<Vec<u64>>,
+    /// Its bytes can't be those of a checkpoint.
+    is_broken: Cell<bool>,
 }
 
 impl WeightFile {
@@ -54,30 +67,40 @@ impl WeightFile {
             None => self.sha256,
         }
     }
+
+    /// Notes an error that its bytes caused, whatever they were held to.
+    pub(super) fn blame(&self, error: Error) -> Error {
+        if error.kind() == ErrorKind::Format {
+            self.is_broken.set(true);
+        }
+        error
+    }
 }
 
 impl<T: Transport> Repository<T> {
     /// Asks the hub what the repository holds, and reads the model's manifest, if there are such.
     ///
-    /// Where the server can't be reached, what the `store` knows of the revision is taken.
+    /// Where the server can't be reached, the last complete load is taken that the `store` knows of.
     ///
     /// # Errors
     /// [`ErrorKind::Network`] if the server can't be reached and the cache knows nothing of the
     /// model; the errors of [`Manifest::from_json`]; those of an abort.
-    pub async fn open(mut client: Client<T>, store: Option<Store>) -> Result<Self> {
-        let is_offline = Cell::new(false);
-        let listing = listing(&client, store.as_ref(), &is_offline).await?;
-        if let Some(listing) = &listing {
-            client.at_commit(&listing.commit);
-        }
+    pub async fn open(client: Client<T>, store: Option<Store>) -> Result<Self> {
         let mut repository = Self {
             client,
             store,
-            listing,
+            listing: None,
             manifest: None,
-            is_offline,
+            offline: OnceCell::new(),
             cached: Cell::new(0),
+            names_as_git: Cell::new(None),
+            texts: RefCell::default(),
+            pins: RefCell::default(),
         };
+        repository.listing = repository.read_listing().await?;
+        if let Some(listing) = &repository.listing {
+            repository.client.at_commit(&listing.commit);
+        }
         if let Some(text) = repository.text(MANIFEST_FILE).await? {
             let manifest = Manifest::from_json(&text);
             if manifest.is_err() {
@@ -124,30 +147,42 @@ impl<T: Transport> Repository<T> {
         if !self.may_have(file) {
             return Ok(None);
         }
-        let identity = self.text_identity(file);
-        if (identity.is_some() || self.is_offline.get())
-            && let Some(text) = self.cached_text(file, identity.as_deref()).await
-        {
-            return Ok(text);
+        let key = self.text_key(file);
+        match &key {
+            Some(key) => {
+                if let Some(text) = self.cached_text(file, key).await {
+                    return Ok(Some(text));
+                }
+            }
+            None => {
+                if let Some(offline) = self.offline.get() {
+                    return self.recorded_text(file, offline).await;
+                }
+            }
         }
         let mut fetched = self.client.text(file).await;
         if let Ok(Some(text)) = &fetched
             && self.check_text(file, text).is_err()
         {
-            fetched = self.client.text(file).await;
-        }
-        let text = match fetched {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::Network => {
-                let cached = self.cached_text(file, identity.as_deref()).await;
-                self.is_offline.set(cached.is_some());
-                return cached.ok_or(error);
+            let again = self.client.text(file).await;
+            // Rather a server that names no file as git does than one that breaks the first in one way each time.
+            if let (Ok(again), Ok(first)) = (&again, &fetched)
+                && again == first
+                && self.names_as_git.get().is_none()
+            {
+                self.names_as_git.set(Some(false));
             }
-            Err(error) => return Err(error),
-        };
+            fetched = again;
+        }
+        if let Err(error) = &fetched
+            && let Some(offline) = self.fall_back(error).await
+        {
+            return self.recorded_text(file, offline).await;
+        }
+        let text = fetched?;
         match &text {
             Some(text) => self.check_text(file, text)?,
-            None if identity.is_some() => {
+            None if self.hashes(file).is_some() || self.listed(file).is_some() => {
                 return Err(Error::new(
                     ErrorKind::Network,
                     format!(
@@ -158,58 +193,75 @@ impl<T: Transport> Repository<T> {
             }
             None => {}
         }
-        if let Some(store) = &self.store {
-            // The first byte says whether there is such a file.
-            let mut bytes = vec![u8::from(text.is_some())];
-            bytes.extend(text.iter().flat_map(|text| text.bytes()));
-            let key = self.text_key(file, identity.as_deref());
-            let seal = self.client.transport().sha256(&bytes).await;
-            store.put(&key, &bytes, seal).await;
+        match (&self.store, self.text_key(file), &text) {
+            (Some(store), Some(key), Some(text)) => {
+                let seal = self.client.transport().sha256(text.as_bytes()).await;
+                store.put(&key, text.as_bytes(), seal).await;
+            }
+            // What nothing names is kept when the whole model is here.
+            (Some(_), None, text) => {
+                let mut texts = self.texts.borrow_mut();
+                texts.insert(file.to_owned(), (*text).clone());
+            }
+            _ => {}
         }
         Ok(text)
     }
 
     /// A text turned out to be broken: it is not taken from the cache again.
     pub async fn forget_text(&self, file: &str) {
-        if let Some(store) = &self.store {
-            let key = self.text_key(file, self.text_identity(file).as_deref());
+        self.texts.borrow_mut().remove(file);
+        if let Some(store) = &self.store
+            && let Some(key) = self.text_key(file)
+        {
             store.remove(&key.repository, &key.content).await;
         }
     }
 
-    async fn cached_text(&self, file: &str, identity: Option<&str>) -> Option<Option<String>> {
-        let key = self.text_key(file, identity);
-        let bytes = self.cached(&key).await?;
-        let (exists, text) = bytes.split_first()?;
-        if *exists == 0 {
-            return Some(None);
-        }
-        let text = String::from_utf8(text.to_vec()).ok()?;
+    async fn cached_text(&self, file: &str, key: &Key) -> Option<String> {
+        let text = String::from_utf8(self.sealed(key).await?.bytes).ok()?;
         self.check_text(file, &text).ok()?;
-        Some(Some(text))
+        Some(text)
+    }
+
+    /// A text as the last complete load read it.
+    async fn recorded_text(&self, file: &str, offline: &Offline) -> Result<Option<String>> {
+        let seal = match offline.record.texts.get(file) {
+            Some(Some(seal)) => seal,
+            Some(None) => return Ok(None),
+            None => return Err(self.out_of_reach(file, offline)),
+        };
+        let text = self.sealed(&self.newest_key(file, "text")).await;
+        text.filter(|text| to_hex(&text.seal) == *seal)
+            .and_then(|text| String::from_utf8(text.bytes).ok())
+            .map(Some)
+            .ok_or_else(|| self.out_of_reach(file, offline))
     }
 
     /// Checks a text against what is known of it.
     fn check_text(&self, file: &str, text: &str) -> Result<()> {
-        let wrong = || {
+        let wrong = |by: &str| {
             let place = self.url(file);
-            let by = if self.hashes(file).is_some() {
-                MANIFEST_FILE
-            } else {
-                "the hub"
-            };
-            Error::new(
+            Err(Error::new(
                 ErrorKind::Integrity,
                 format!("{place}: is not the file that {by} describes; load the model again"),
-            )
+            ))
         };
         if let Some(hashes) = self.hashes(file) {
-            let own = FileHashes::of(text.as_bytes()).map_err(|_| wrong())?;
-            return if own == *hashes { Ok(()) } else { Err(wrong()) };
+            return match FileHashes::of(text.as_bytes()) {
+                Ok(own) if own == *hashes => Ok(()),
+                _ => wrong(MANIFEST_FILE),
+            };
         }
-        let size = self.listed(file).and_then(|listed| listed.size);
-        if size.is_some_and(|size| size != text.len() as u64) {
-            return Err(wrong());
+        let Some(listed) = self.listed(file) else {
+            return Ok(());
+        };
+        let by_blob = self.names_as_git.get() != Some(false);
+        if !listed.allows(text.as_bytes(), by_blob) {
+            return wrong("the hub");
+        }
+        if by_blob && listed.blob.is_some() {
+            self.names_as_git.set(Some(true));
         }
         Ok(())
     }
@@ -222,22 +274,16 @@ impl<T: Transport> Repository<T> {
         self.listing.as_ref()?.file(file)
     }
 
-    /// What names the content of a small file, if something does.
-    fn text_identity(&self, file: &str) -> Option<String> {
-        let known = match (self.hashes(file), self.listed(file)) {
-            (Some(hashes), _) => to_hex(&hashes.digest()),
-            (None, Some(listed)) => listed.oid.clone()?,
-            (None, None) => return None,
+    /// Where a small file is kept, if something says what its bytes have to be.
+    fn text_key(&self, file: &str) -> Option<Key> {
+        let content = match (self.hashes(file), self.listed(file)) {
+            (Some(hashes), _) => identity("text", file, &to_hex(&hashes.digest())),
+            (None, Some(listed)) if listed.is_proof(self.names_as_git.get() != Some(false)) => {
+                self.own_identity("text", file, listed.oid.as_deref()?)
+            }
+            _ => return None,
         };
-        Some(identity("text", file, &known))
-    }
-
-    fn text_key(&self, file: &str, identity: Option<&str>) -> Key {
-        let newest = || self::identity(NEWEST, file, &self.client.location().revision);
-        self.key(
-            identity.map_or_else(newest, str::to_owned),
-            "text".to_owned(),
-        )
+        Some(self.key(content, "text".to_owned()))
     }
 
     /// A file of weights, and what is known of it.
@@ -267,9 +313,10 @@ impl<T: Transport> Repository<T> {
                 ),
             ));
         }
-        let known = match (&hashes, listed) {
-            (Some(hashes), _) => Some(to_hex(&hashes.digest())),
-            (None, Some(listed)) => listed.oid.clone(),
+        let identity = match (&hashes, listed.and_then(|listed| listed.oid.as_deref())) {
+            // Each chunk is checked, so it is the same wherever it comes from.
+            (Some(hashes), _) => Some(identity("file", name, &to_hex(&hashes.digest()))),
+            (None, Some(oid)) => Some(self.own_identity("file", name, oid)),
             (None, None) => None,
         };
         let file = WeightFile {
@@ -278,7 +325,9 @@ impl<T: Transport> Repository<T> {
             sha256: listed
                 .and_then(|listed| listed.sha256.as_deref())
                 .and_then(from_hex),
-            identity: RefCell::new(known.map(|known| identity("file", name, &known))),
+            identity: RefCell::new(identity),
+            fresh: RefCell::default(),
+            is_broken: Cell::new(false),
         };
         if file.identity.borrow().is_none() {
             self.recall(&file).await?;
@@ -286,26 +335,30 @@ impl<T: Transport> Repository<T> {
         Ok(file)
     }
 
-    /// If the cache knows a file that nothing but its `ETag` names, asks the server whether it is
-    /// still that, by one byte.
+    /// If the cache may hold something of a file that nothing but its `ETag` names, asks the server
+    /// for that, by one byte.
     async fn recall(&self, file: &WeightFile) -> Result<()> {
-        let Some(known) = self.cached(&self.pin_key(file)).await else {
-            return Ok(());
-        };
-        let Ok(known) = serde_json::from_slice::<Pinned>(&known) else {
-            return Ok(());
-        };
-        if !self.is_offline.get() {
+        let name = &file.remote.name;
+        if self.offline.get().is_none() {
+            if self.sealed(&self.newest_key(name, "pin")).await.is_none() {
+                return Ok(());
+            }
             match self.client.range(&file.remote, 0..1, &|_| {}).await {
                 Ok(_) => {}
                 // It knows no ranges.
                 Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Network => self.is_offline.set(true),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if self.fall_back(&error).await.is_none() {
+                        return Err(error);
+                    }
+                }
             }
         }
-        if self.is_offline.get() {
-            file.remote.pin(known);
+        if let Some(offline) = self.offline.get() {
+            match offline.record.pins.get(name) {
+                Some(pinned) => file.remote.pin(pinned.clone()),
+                None => return Err(self.out_of_reach(name, offline)),
+            }
         }
         self.identify(file);
         Ok(())
@@ -317,16 +370,13 @@ impl<T: Transport> Repository<T> {
         if own.is_some() {
             return;
         }
-        if let Some(Pinned {
-            len,
-            etag: Some(etag),
-        }) = file.remote.pinned()
+        if let Some(pinned) = file.remote.pinned()
+            && let Some(etag) = &pinned.etag
         {
-            *own = Some(identity(
-                "etag",
-                &file.remote.name,
-                &format!("{len} {etag}"),
-            ));
+            let name = &file.remote.name;
+            let known = format!("{} {etag}", pinned.len);
+            *own = Some(self.own_identity("etag", name, &known));
+            self.pins.borrow_mut().insert(name.clone(), pinned);
         }
     }
 
@@ -363,7 +413,7 @@ impl<T: Transport> Repository<T> {
             Some(len) => {
                 chunk.range.end.min(len).saturating_sub(chunk.range.start) == bytes.len() as u64
             }
-            None => true,
+            None => !bytes.is_empty(),
         };
         let key = self.chunk_key(file, chunk.number);
         if let Some(key) = &key
@@ -399,14 +449,16 @@ impl<T: Transport> Repository<T> {
                 None => self.client.transport().sha256(&bytes).await,
             };
             store.put(&key, &bytes, seal).await;
-            if file.hashes.is_none()
-                && let Some(pinned) = file.remote.pinned()
-                && chunk.number == 0
+            file.fresh.borrow_mut().push(chunk.number);
+            let pinned = self.pins.borrow().get(&file.remote.name).cloned();
+            if chunk.number == 0
+                && let Some(pinned) = pinned
             {
                 // Numbers and strings always have a JSON form.
                 let pin = serde_json::to_vec(&pinned).unwrap_or_default();
                 let seal = self.client.transport().sha256(&pin).await;
-                store.put(&self.pin_key(file), &pin, seal).await;
+                let key = self.newest_key(&file.remote.name, "pin");
+                store.put(&key, &pin, seal).await;
             }
         }
         Ok(bytes)
@@ -436,17 +488,31 @@ impl<T: Transport> Repository<T> {
         Ok(first)
     }
 
-    /// A file turned out to be broken: none of it is taken from the cache again.
-    pub async fn forget(&self, file: &WeightFile) {
-        if let Some(store) = &self.store
-            && let Some(key) = self.chunk_key(file, 0)
-        {
-            store.remove(&key.repository, &key.content).await;
+    /// A load failed: drops what may be to blame of what is kept of the file.
+    ///
+    /// Bytes that a manifest describes are not, nor is any for an error of the server.
+    pub async fn forget(&self, file: &WeightFile, error: &Error) {
+        let Some(store) = self.store.as_ref().filter(|_| file.hashes.is_none()) else {
+            return;
+        };
+        let fresh = file.fresh.take();
+        if file.is_broken.get() {
+            // Nothing says which of its chunks is wrong.
+            if let Some(key) = self.chunk_key(file, 0) {
+                store.remove(&key.repository, &key.content).await;
+            }
+        } else if error.kind() == ErrorKind::Format {
+            // A header that does not fit the configuration: what came before has been through loads,
+            // what has just come may be broken as well as the configuration.
+            for key in fresh.iter().filter_map(|&n| self.chunk_key(file, n)) {
+                store.blank(&key).await;
+            }
         }
     }
 
     /// The error of a file that as a whole is not what the hub says.
     pub(super) fn wrong_file(&self, file: &WeightFile) -> Error {
+        file.is_broken.set(true);
         Error::new(
             ErrorKind::Integrity,
             format!(
@@ -474,15 +540,13 @@ impl<T: Transport> Repository<T> {
         Some(self.key(content, format!("{number:08}")))
     }
 
-    fn pin_key(&self, file: &WeightFile) -> Key {
+    /// Where that is kept of a file which is true of its newest state.
+    pub(super) fn newest_key(&self, file: &str, entry: &str) -> Key {
         let revision = &self.client.location().revision;
-        self.key(
-            identity(NEWEST, &file.remote.name, revision),
-            "pin".to_owned(),
-        )
+        self.key(self.own_identity(NEWEST, file, revision), entry.to_owned())
     }
 
-    fn key(&self, content: String, entry: String) -> Key {
+    pub(super) fn key(&self, content: String, entry: String) -> Key {
         Key {
             repository: self.client.location().name.clone(),
             content,
@@ -490,56 +554,19 @@ impl<T: Transport> Repository<T> {
         }
     }
 
-    async fn cached(&self, key: &Key) -> Option<Vec<u8>> {
-        sealed(&self.client, self.store.as_ref()?, key).await
+    /// The name of a content that is this hub's alone: another one's repository of the same name is
+    /// another repository.
+    pub(super) fn own_identity(&self, kind: &str, file: &str, known: &str) -> String {
+        let endpoint = self.client.location().endpoint();
+        identity(kind, file, &format!("{endpoint}\n{known}"))
     }
-}
 
-/// What the repository holds: from the hub, or from the cache if it can't be reached or the
-/// revision is a commit, which never changes.
-async fn listing<T: Transport>(
-    client: &Client<T>,
-    store: Option<&Store>,
-    is_offline: &Cell<bool>,
-) -> Result<Option<Listing>> {
-    let location = client.location();
-    if location.listing_url().is_none() {
-        return Ok(None);
+    /// An entry whose seal holds.
+    pub(super) async fn sealed(&self, key: &Key) -> Option<Sealed> {
+        let entry = self.store.as_ref()?.get(key).await?;
+        let seal = self.client.transport().sha256(&entry.bytes).await;
+        (seal == entry.seal).then_some(entry)
     }
-    let key = Key {
-        repository: location.name.clone(),
-        content: identity("revision", "", &location.revision),
-        entry: "listing".to_owned(),
-    };
-    let cached = async || {
-        let text = sealed(client, store?, &key).await?;
-        Listing::from_json(&text)
-    };
-    if is_commit(&location.revision)
-        && let Some(listing) = cached().await
-    {
-        return Ok(Some(listing));
-    }
-    let listing = match client.listing().await {
-        Ok(listing) => listing,
-        Err(error) if error.kind() == ErrorKind::Network && store.is_some() => {
-            is_offline.set(true);
-            return Ok(cached().await);
-        }
-        Err(error) => return Err(error),
-    };
-    if let (Some(listing), Some(store)) = (&listing, store) {
-        let text = listing.to_json();
-        let seal = client.transport().sha256(&text).await;
-        store.put(&key, &text, seal).await;
-    }
-    Ok(listing)
-}
-
-/// An entry whose seal holds.
-async fn sealed<T: Transport>(client: &Client<T>, store: &Store, key: &Key) -> Option<Vec<u8>> {
-    let Sealed { bytes, seal } = store.get(key).await?;
-    (client.transport().sha256(&bytes).await == seal).then_some(bytes)
 }
 
 /// The name of a content in the cache.

@@ -1,58 +1,87 @@
 // The camera: start, stop, choose, and one call a new frame.
-import { view } from './stage.js';
-
 const video = document.getElementById('video');
 const list = document.getElementById('cameras');
 
-let stream;
+/** The start that counts, with its stream once there is one. A later start or a stop takes its place. */
+let current;
 
-/** True while the camera runs. */
-export const running = () => stream !== undefined;
+/** True from a start on, also while the browser still asks for permission, until the camera is stopped. */
+export const on = () => current !== undefined;
 
-/** Starts the camera and calls `onFrame(video)` for each new frame, `onEnd()` if it is unplugged. */
+/**
+ * Starts the camera and calls `onFrame(video)` for each new frame, `onEnd()` if it is unplugged.
+ * Resolves to false if another start or a stop came in between.
+ */
 export async function start(onFrame, onEnd) {
-  if (!navigator.mediaDevices?.getUserMedia) {
-    throw Object.assign(new Error('the page is not served over https or from localhost'), { name: 'SecurityError' });
-  }
   stop();
-  const which = list.value ? { deviceId: { exact: list.value } } : { facingMode: 'user' };
-  const opened = await navigator.mediaDevices.getUserMedia({ video: { ...which, width: { ideal: 640 }, height: { ideal: 480 } }, audio: false });
-  stream = opened;
-  const [track] = opened.getVideoTracks();
-  track.addEventListener('ended', () => {
-    if (stream !== opened) return;
-    stop();
-    onEnd();
-  });
-  // People expect a mirror of themselves; the model gets the picture as it is.
-  video.classList.toggle('mirrored', track.getSettings().facingMode !== 'environment');
-  video.srcObject = opened;
-  await video.play();
-  view('video');
-  await fill(track);
-  follow(opened, onFrame);
+  const mine = (current = {});
+  const overtaken = () => mine !== current;
+  try {
+    const stream = await open(overtaken);
+    if (overtaken()) {
+      halt(stream);
+      return false;
+    }
+    mine.stream = stream;
+    const [track] = stream.getVideoTracks();
+    track.addEventListener('ended', () => overtaken() || onEnd());
+    // People expect a mirror of themselves; the model gets the picture as it is.
+    video.classList.toggle('mirrored', track.getSettings().facingMode !== 'environment');
+    video.srcObject = stream;
+    await video.play();
+    // The names of cameras are known only once one was allowed.
+    const devices = await navigator.mediaDevices.enumerateDevices();
+    if (overtaken()) return false;
+    fill(devices, track);
+    follow(overtaken, onFrame);
+    return true;
+  } catch (error) {
+    if (overtaken()) return false;
+    throw error;
+  }
 }
 
 /** Stops the camera and its light. */
 export function stop() {
-  for (const track of stream?.getTracks() ?? []) track.stop();
-  stream = undefined;
+  halt(current?.stream);
+  current = undefined;
   video.srcObject = null;
 }
 
-function follow(mine, onFrame) {
+function halt(stream) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
+}
+
+/** Opens the camera that was chosen or, if that one is gone, any. */
+async function open(overtaken) {
+  if (!navigator.mediaDevices?.getUserMedia) {
+    throw Object.assign(new Error('the page is not served over https or from localhost'), { name: 'SecurityError' });
+  }
+  const ask = (which) => navigator.mediaDevices.getUserMedia({ video: { ...which, width: { ideal: 640 }, height: { ideal: 480 } }, audio: false });
+  if (list.value) {
+    try {
+      return await ask({ deviceId: { exact: list.value } });
+    } catch (error) {
+      if (error.name !== 'OverconstrainedError' || overtaken()) throw error;
+      list.value = '';
+    }
+  }
+  return ask({ facingMode: 'user' });
+}
+
+function follow(overtaken, onFrame) {
   const next = () => (video.requestVideoFrameCallback ? video.requestVideoFrameCallback(step) : requestAnimationFrame(step));
   const step = () => {
-    if (stream !== mine) return;
+    if (overtaken()) return;
     if (video.readyState >= 2) onFrame(video);
     next();
   };
   next();
 }
 
-/** The names of cameras are known only once one was allowed. */
-async function fill(track) {
-  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind, deviceId }) => kind === 'videoinput' && deviceId);
+/** Lists the cameras, if there is a choice. */
+function fill(devices, track) {
+  const cameras = devices.filter(({ kind, deviceId }) => kind === 'videoinput' && deviceId);
   list.replaceChildren(...cameras.map(({ deviceId, label }, i) => new Option(label || `Camera ${i + 1}`, deviceId)));
   list.value = track.getSettings().deviceId ?? '';
   list.hidden = cameras.length < 2;

@@ -6,32 +6,50 @@ import { clear, count, resetNumbers, resetRate, show } from './results.js';
 import { view } from './stage.js';
 
 const $ = (id) => document.getElementById(id);
+const samples = [...document.querySelectorAll('[data-sample]')];
 
-/** The picture that is shown, so that another model can name it again. */
+/** The picture that is shown, so that another model can name it again: `{ url, name, file }`. */
 let picture;
 let reason = '';
+let loads = 0;
 
 /** All labels, as far as that is few: what the bars smooth. */
 const topK = () => Math.min(model.aim.labels.length, 100);
 
+/** The button follows the camera: what runs can always be stopped, to start it takes a model. */
+function showButton() {
+  $('camera').textContent = camera.on() ? 'Stop camera' : 'Start camera';
+  $('camera').disabled = !camera.on() && !model.aim;
+}
+
+/** Takes the result away and says why there is none. */
+function clearResult() {
+  if (model.aim) clear('Nothing yet');
+  else clear(model.busy() ? 'Loading the model' : 'No model');
+}
+
 async function load() {
-  const want = model.wanted();
-  $('camera').disabled = true;
+  const mine = ++loads;
   for (const key of ['model', 'lost', 'no-webgpu']) dismiss(key);
-  clear('Loading the model');
+  const want = model.wanted();
+  const loading = model.load(want);
+  clearResult();
   resetNumbers();
+  showButton();
   try {
-    const aim = await model.load(want);
+    const aim = await loading;
     reason = aim.info.reason;
-    $('camera').disabled = false;
-    clear();
+    clearResult();
+    showButton();
     if (want.options.device === 'auto' && /WebGPU/.test(reason) && aim.device === 'wasm') {
       notice('no-webgpu', { title: 'Running on the CPU', text: `WebGPU would be faster, but: ${reason}.` });
     }
     if (picture) await classifyPicture();
     document.body.dataset.ready = 'true';
   } catch (error) {
-    clear('No model');
+    // A later load took the place of this one.
+    if (mine !== loads) return;
+    clearResult();
     if (error.name === 'AbortError') return;
     dismiss('offline');
     errorNotice('model', error, load);
@@ -56,13 +74,13 @@ async function onFrame(video) {
   if (!aim) return;
   try {
     const result = await aim.classifyForVideo(video, performance.now(), { top_k: topK() });
-    if (!result || !camera.running() || aim !== model.aim) return;
+    if (!result || !camera.on() || aim !== model.aim) return;
     show(result, result.timestamp);
     count(result.ms, true);
     watchDevice();
   } catch (error) {
     // A frame of a camera that stops, or of a model that was replaced, is nobody's loss.
-    if (aim !== model.aim || !camera.running() || error.code === 'image') return;
+    if (aim !== model.aim || !camera.on() || error.code === 'image') return;
     stopCamera();
     errorNotice('model', error, load);
   }
@@ -70,42 +88,44 @@ async function onFrame(video) {
 
 async function startCamera() {
   dismiss('camera');
-  $('camera').disabled = true;
-  forgetPicture();
-  clear();
+  if (camera.on()) stopCamera();
+  const starting = camera.start(onFrame, () => {
+    stopCamera();
+    notice('camera', { title: 'The camera went away', text: 'It was unplugged or taken by the system.', action: { label: 'Start again', run: startCamera } });
+  });
+  showButton();
   try {
-    await camera.start(onFrame, () => {
-      stopCamera();
-      notice('camera', { title: 'The camera went away', text: 'It was unplugged or taken by the system.', action: { label: 'Start again', run: startCamera } });
-    });
-    $('camera').textContent = 'Stop camera';
+    if (!(await starting)) return;
+    forgetPicture();
+    clearResult();
+    view('video');
   } catch (error) {
     stopCamera();
     cameraNotice(error, startCamera);
   }
-  $('camera').disabled = model.aim === undefined;
 }
 
 function stopCamera() {
   camera.stop();
-  $('camera').textContent = 'Start camera';
+  showButton();
   resetRate();
-  if (!picture) {
-    view('empty');
-    clear();
-  }
+  // A picture stays on the stage until the camera has started.
+  view(picture ? 'picture' : 'empty');
+  if (!picture) clearResult();
 }
 
 function forgetPicture() {
   if (picture?.url.startsWith('blob:')) URL.revokeObjectURL(picture.url);
   picture = undefined;
-  for (const sample of document.querySelectorAll('[data-sample]')) sample.setAttribute('aria-pressed', 'false');
+  for (const sample of samples) sample.setAttribute('aria-pressed', 'false');
 }
 
-async function showPicture(source, url, name) {
+/** Shows a picture; without a file it is fetched from its URL. */
+async function showPicture(url, name, file) {
   forgetPicture();
-  picture = { source, url, name };
-  if (camera.running()) stopCamera();
+  picture = { url, name, file };
+  for (const sample of samples) sample.setAttribute('aria-pressed', String(sample.dataset.sample === url));
+  if (camera.on()) stopCamera();
   dismiss('picture');
   $('picture').src = url;
   $('picture').alt = name;
@@ -114,43 +134,58 @@ async function showPicture(source, url, name) {
 }
 
 async function classifyPicture() {
-  const { source, name } = picture;
-  const start = performance.now();
+  const mine = picture;
   try {
-    const result = await model.aim.classify(source, { top_k: topK() });
-    if (picture?.source !== source) return;
+    mine.file ??= await download(mine.url);
+    // A model that still loads names the picture once it is there.
+    if (picture !== mine || !model.aim) return;
+    const start = performance.now();
+    const result = await model.aim.classify(mine.file, { top_k: topK() });
+    if (picture !== mine) return;
     show(result);
     count(performance.now() - start, false);
     watchDevice();
     performance.mark('aim-label');
   } catch (error) {
-    if (picture?.source !== source || error.code === 'disposed') return;
-    if (error.code === 'image') {
+    if (picture !== mine || error.code === 'disposed') return;
+    const absent = error.code === 'no_picture';
+    if (absent || error.code === 'image') {
       forgetPicture();
       view('empty');
-      clear();
+      errorNotice('picture', error, absent ? () => showPicture(mine.url, mine.name) : undefined);
+    } else {
+      errorNotice('model', error, load);
     }
-    errorNotice(error.code === 'image' ? 'picture' : 'model', error, error.code === 'image' ? undefined : load);
+    clearResult();
   }
 }
 
-const showFile = (file) => showPicture(file, URL.createObjectURL(file), file.name || 'The picture');
+/** Fetches a picture here, so that its errors are not taken for the model's. */
+async function download(url) {
+  let why;
+  try {
+    const response = await fetch(url);
+    if (response.ok) return await response.blob();
+    why = `the server answered ${response.status}`;
+  } catch (error) {
+    why = error.message;
+  }
+  throw Object.assign(new Error(`${url}: ${why}`), { code: 'no_picture' });
+}
+
+const showFile = (file) => showPicture(URL.createObjectURL(file), file.name || 'The picture', file);
 
 // Controls
 
-$('camera').addEventListener('click', () => (camera.running() ? stopCamera() : startCamera()));
+$('camera').addEventListener('click', () => (camera.on() ? stopCamera() : startCamera()));
 $('cameras').addEventListener('change', startCamera);
 $('file').addEventListener('change', ({ target }) => {
   if (target.files[0]) void showFile(target.files[0]);
   target.value = '';
 });
-for (const sample of document.querySelectorAll('[data-sample]')) {
+for (const sample of samples) {
   sample.setAttribute('aria-pressed', 'false');
-  sample.addEventListener('click', () => {
-    const url = new URL(sample.dataset.sample, document.baseURI).href;
-    void showPicture(url, url, sample.firstElementChild.alt);
-    sample.setAttribute('aria-pressed', 'true');
-  });
+  sample.addEventListener('click', () => void showPicture(sample.dataset.sample, sample.firstElementChild.alt));
 }
 
 let depth = 0;
@@ -188,7 +223,14 @@ $('model-form').addEventListener('submit', (event) => {
   void load();
 });
 $('stop').addEventListener('click', model.stopLoading);
-$('clear').addEventListener('click', model.clearCache);
+$('clear').addEventListener('click', async () => {
+  dismiss('cache');
+  try {
+    await model.clearCache();
+  } catch (error) {
+    notice('cache', { title: 'The cache was not cleared', text: "Try again, or delete this site's data in the browser's settings.", detail: error.message, bad: true });
+  }
+});
 addEventListener('offline', () => notice('offline', { title: 'You are offline', text: 'What is loaded goes on working; another model cannot be fetched.' }));
 addEventListener('online', () => dismiss('offline'));
 

@@ -9,6 +9,9 @@ let loading;
 /** The model that is ready, if any. */
 export let aim;
 
+/** True while one loads. */
+export const busy = () => loading !== undefined;
+
 /** What the form asks for. */
 export function wanted() {
   const named = document.querySelector('input[name=which]:checked').value === 'named';
@@ -31,7 +34,7 @@ export function fromAddress() {
   }
 }
 
-/** Loads what `wanted()` says, in place of the model before. */
+/** Loads what `wanted()` says, in place of the model before and of any load under way. */
 export async function load({ model, options }) {
   loading?.abort();
   const mine = (loading = new AbortController());
@@ -59,9 +62,14 @@ export async function load({ model, options }) {
     aim = next;
     describe(model === undefined);
     return aim;
+  } catch (error) {
+    // Whatever else a load fails of, once it is given up that is the reason.
+    throw mine.signal.aborted ? mine.signal.reason : error;
   } finally {
     if (loading === mine) {
       loading = undefined;
+      // A hidden button loses the focus.
+      if (document.activeElement === $('stop')) $('load').focus();
       $('stop').hidden = true;
       $('progress').hidden = true;
     }
@@ -127,6 +135,9 @@ export async function showCache() {
 /** Empties the cache. */
 export async function clearCache() {
   $('clear').disabled = true;
-  await deleteCached();
-  await showCache();
+  try {
+    await deleteCached();
+  } finally {
+    await showCache();
+  }
 }

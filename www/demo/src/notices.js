@@ -11,14 +11,19 @@ export function notice(key, { title, text, detail, action, bad = false }) {
   const heading = document.createElement('strong');
   heading.textContent = title;
   body.append(heading, text);
-  const button = document.createElement('button');
-  button.type = 'button';
-  button.textContent = action?.label ?? 'Dismiss';
-  button.addEventListener('click', () => {
-    box.remove();
-    action?.run();
-  });
-  box.append(body, button);
+  const buttons = document.createElement('div');
+  buttons.className = 'buttons';
+  for (const { label, run } of [action, { label: 'Dismiss' }].filter(Boolean)) {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.textContent = label;
+    button.addEventListener('click', () => {
+      remove(box);
+      run?.();
+    });
+    buttons.append(button);
+  }
+  box.append(body, buttons);
   if (detail) {
     const more = document.createElement('details');
     const summary = document.createElement('summary');
@@ -33,7 +38,14 @@ export function notice(key, { title, text, detail, action, bad = false }) {
 
 /** Takes a message away. */
 export function dismiss(key) {
-  for (const box of place.querySelectorAll(`[data-key="${key}"]`)) box.remove();
+  for (const box of place.querySelectorAll(`[data-key="${key}"]`)) remove(box);
+}
+
+function remove(box) {
+  const focused = box.contains(document.activeElement);
+  box.remove();
+  // The focus would be lost with its button; from here Tab goes to what comes next.
+  if (focused) (place.querySelector('button') ?? place.parentElement).focus({ preventScroll: true });
 }
 
 /** What went wrong with the camera. */
@@ -42,7 +54,6 @@ export function cameraNotice(error, retry) {
   const known = {
     NotAllowedError: ['The camera is not allowed', "Allow it for this page: the camera or padlock symbol beside the address. A picture works without it."],
     NotFoundError: ['No camera found', 'Connect one, or choose a picture instead.'],
-    OverconstrainedError: ['That camera is gone', 'Choose another one, or a picture.'],
     NotReadableError: ['The camera is busy', 'Another program or tab uses it. Close that one first.'],
     AbortError: ['The camera did not start', 'The system stopped it. Try again.'],
     SecurityError: ['The camera is blocked here', 'This page is not allowed to use it: open it in a tab of its own, over https.'],
@@ -67,6 +78,7 @@ export function errorNotice(key, error, retry) {
     out_of_memory: ['The model does not fit', 'Choose fewer bits for the weights, or a smaller model.'],
     device_lost: ['The device stopped', 'The graphics driver or the engine gave up. Load the model again.'],
     image: ['That is not a picture this browser can read', 'Try a JPEG, PNG or WebP file.'],
+    no_picture: ['The picture did not arrive', 'The server was not reached or failed. Try again, or choose another picture.'],
     option: ['That does not work', error.message],
   }[error.code] ?? ['Something went wrong', 'Load the model again.'];
   notice(key, { title, text, detail, action, bad: true });

@@ -21,14 +21,14 @@ $('bars').append(...rows.map(({ row }) => row));
 
 let smooth = new Map();
 let last = 0;
-let spoken = '';
-let leader = { label: '', since: 0 };
+let leader = { text: '', since: 0 };
 
-/** Forgets what was shown. */
-export function clear(text = 'Nothing yet') {
+/** Forgets what was shown, and shows `text` instead. */
+export function clear(text) {
   smooth = new Map();
   last = 0;
-  leader = { label: '', since: 0 };
+  leader = { text: '', since: 0 };
+  $('spoken').textContent = '';
   for (const { row } of rows) row.hidden = true;
   $('best').textContent = text;
   $('best').dataset.empty = 'true';
@@ -58,12 +58,13 @@ export function show(result, now) {
     fill.style.transform = `scaleX(${value})`;
   });
   const [label, value] = best[0] ?? ['', 0];
-  $('best').textContent = value >= SURE ? title(label) : `Not sure: ${short(label)}?`;
+  const text = value >= SURE ? title(label) : `Not sure: ${short(label)}?`;
+  $('best').textContent = text;
   $('best').dataset.empty = 'false';
   $('best').dataset.unsure = String(value < SURE || label === 'neither');
   $('best').dataset.label = label;
   mark(label);
-  speak(label, now);
+  speak(text, now);
 }
 
 /** Highlights a label among those the model knows. */
@@ -71,14 +72,12 @@ function mark(label) {
   for (const chip of document.querySelectorAll('.chips li')) chip.dataset.now = String(chip.dataset.label === label);
 }
 
-/** Tells a screen reader about a label that stays, not about every frame. */
-function speak(label, now) {
+/** Tells a screen reader what the heading says, once that stays: not every frame. */
+function speak(text, now) {
   const time = now ?? performance.now();
-  if (leader.label !== label) leader = { label, since: time };
-  if (now !== undefined && time - leader.since < 1000) return;
-  if (spoken === label && now !== undefined) return;
-  spoken = label;
-  $('spoken').textContent = title(label);
+  if (leader.text !== text) leader = { text, since: time };
+  if (now !== undefined && (time - leader.since < 1000 || $('spoken').textContent === text)) return;
+  $('spoken').textContent = text;
 }
 
 const times = [];

@@ -1,18 +1,18 @@
 import type { CachedModel } from './glue.js';
+import { cacheName } from './options.js';
 import { anyRemote } from './remote.js';
 
 /** The models in the cache and what they take. */
 export async function listCached(): Promise<CachedModel[]> {
   const remote = anyRemote();
   if (remote) return remote.listCached();
-  const { listCachedHere } = await import('./local-cache.js');
-  return listCachedHere();
+  return (await import('./local.js')).listCachedHere();
 }
 
-/** Empties the cache of one model, or of all. */
-export async function deleteCached(model?: string): Promise<void> {
+/** Empties the cache of one model, named as for the load, or of all. */
+export async function deleteCached(model?: string | URL): Promise<void> {
+  const name = cacheName(model);
   const remote = anyRemote();
-  if (remote) return remote.deleteCached(model);
-  const { deleteCachedHere } = await import('./local-cache.js');
-  return deleteCachedHere(model);
+  if (remote) return remote.deleteCached(name);
+  return (await import('./local.js')).deleteCachedHere(name);
 }

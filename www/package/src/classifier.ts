@@ -1,10 +1,11 @@
 import type { Engine } from './engine.js';
-import { AimError, abortReason } from './errors.js';
+import { AimError, disposed, throwIfAborted } from './errors.js';
 import { type ImageInput, capture } from './frames/capture.js';
 import { type Frame, release } from './frames/frame.js';
 import type { Classification } from './glue.js';
 import type { AimInfo } from './info.js';
 import { type ClassifyOptions, type FeatureOptions, type LoadOptions, type Model, classifyOptions, featureOptions, loadOptions } from './options.js';
+import { orAbort } from './or-abort.js';
 import { Progress } from './progress.js';
 import { RemoteEngine, hasWorker } from './remote.js';
 import { NewestWins } from './video.js';
@@ -58,16 +59,23 @@ export class AimClassifier {
    */
   static async fromPretrained(model?: Model | null, options?: LoadOptions): Promise<AimClassifier> {
     const { engine, worker, signal, report } = loadOptions(model, options);
-    if (signal?.aborted) throw abortReason(signal);
+    throwIfAborted(signal);
     const name = engine.model.kind === 'name' ? engine.model.name : engine.model.kind === 'embedded' ? 'aim-tiny' : 'model in memory';
-    const progress = new Progress(name, (event) => report?.(event));
+    const progress = new Progress(name, (event) => {
+      try {
+        report?.(event);
+      } catch (error) {
+        // The caller's defect is told, and costs no model.
+        (globalThis.reportError ?? console.error)(error);
+      }
+    });
     const take = progress.take.bind(progress);
     if (worker === true && typeof Worker !== 'function') {
       throw new AimError('option', 'worker: true is not possible here: this runtime has no Worker. Leave it out or pass false');
     }
     const started = (worker ?? hasWorker())
       ? await RemoteEngine.load(engine, take, signal)
-      : await (await import('./engine.js')).LocalEngine.load(engine, take, signal);
+      : await (await import('./local.js')).LocalEngine.load(engine, take, signal);
     progress.ready();
     return new AimClassifier(started);
   }
@@ -130,8 +138,8 @@ export class AimClassifier {
     this.#check();
     if (timestamp !== undefined && !Number.isFinite(timestamp)) throw new AimError('option', `timestamp: ${String(timestamp)} is not valid: it must be a number`);
     const checked = classifyOptions(options);
-    if (checked.signal?.aborted) throw abortReason(checked.signal);
-    const frame = capture(video);
+    throwIfAborted(checked.signal);
+    const frame = orAbort(checked.signal, capture(video), release);
     // Whoever takes the frame sees the error; until then it is not "unhandled".
     frame.catch(() => undefined);
     return this.#video.push({ frame, timestamp: timestamp ?? performance.now(), options: checked });
@@ -140,7 +148,7 @@ export class AimClassifier {
   /** Frees the device and the memory. What is under way rejects with code `disposed`. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
-    this.#disposed = new AimError('disposed', 'this classifier was disposed of: make a new one by AimClassifier.fromPretrained()');
+    this.#disposed = disposed();
     this.#video.clear();
     await this.#engine.dispose();
   }
@@ -158,8 +166,8 @@ export class AimClassifier {
   async #each<T>(image: ImageInput | readonly ImageInput[], signal: AbortSignal | undefined, work: (frame: Frame) => Promise<T>): Promise<T | T[]> {
     const one = async (input: unknown): Promise<T> => {
       this.#check();
-      if (signal?.aborted) throw abortReason(signal);
-      const frame = await capture(input);
+      throwIfAborted(signal);
+      const frame = await orAbort(signal, capture(input), release);
       if (!this.#disposed) return work(frame);
       release(frame);
       throw this.#disposed;

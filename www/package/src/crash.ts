@@ -1,24 +1,37 @@
-/**
- * A trap inside a future of the wasm module reaches nobody's promise: whoever waits would wait for good. A worker
- * hears of it by its global events and passes it on to all who wait.
- */
-const waiting = new Set<(error: unknown) => void>();
+import { Alarm } from './alarm.js';
+import { isTrap } from './errors.js';
 
-/** The result of `work`, or the trap that keeps it from ever ending. */
-export async function orCrash<T>(work: Promise<T>): Promise<T> {
-  let give!: (error: unknown) => void;
-  const crash = new Promise<never>((_, reject) => {
-    give = reject;
-  });
-  waiting.add(give);
-  try {
-    return await Promise.race([work, crash]);
-  } finally {
-    waiting.delete(give);
+/**
+ * Rings for a trap inside a future of the wasm module. It reaches nobody's promise, and whoever waits would wait for
+ * good; but the global events tell of it.
+ */
+export const crash = new Alarm();
+
+/** Addresses that a trap of ours has in its stack. A page may run other WebAssembly. */
+const ours = new Set<string>();
+
+/** From now on traps whose stack names `address` ring. The empty address is in every stack. */
+export function listenFor(address: string): void {
+  if (ours.size === 0) listen();
+  ours.add(address);
+}
+
+function listen(): void {
+  if (typeof addEventListener === 'function') {
+    for (const type of ['error', 'unhandledrejection']) {
+      addEventListener(type, (event) => {
+        if (hear('reason' in event ? event.reason : (event as ErrorEvent).error)) event.preventDefault();
+      });
+    }
+  } else {
+    // Node. This event only watches: what becomes of the process is not for a package to say.
+    (globalThis as { process?: { on?(event: string, listener: (error: unknown) => void): void } }).process?.on?.('uncaughtExceptionMonitor', hear);
   }
 }
 
-/** Tells all who wait now. */
-export function crashed(error: unknown): void {
-  for (const give of waiting) give(error);
+function hear(error: unknown): boolean {
+  const stack = String((error as Error | undefined)?.stack);
+  const trap = isTrap(error) && [...ours].some((address) => stack.includes(address));
+  if (trap) crash.ring(error);
+  return trap;
 }

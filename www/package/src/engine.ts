@@ -1,14 +1,16 @@
-import { orCrash } from './crash.js';
+import { Alarm } from './alarm.js';
+import { crash } from './crash.js';
 import { type Build, type Choice, choose, chooseCpu } from './device.js';
-import { AimError, abortReason, codeOf, isTrap, messageOf, toError } from './errors.js';
-import type { Frame } from './frames/frame.js';
-import { release } from './frames/frame.js';
+import { AimError, type AimErrorCode, abortReason, codeOf, disposed, isTrap, messageOf, throwIfAborted, toError } from './errors.js';
+import { fetchBlob } from './frames/fetch-blob.js';
+import { type Frame, type LocalFrame, release } from './frames/frame.js';
 import { type Decoder, pixels } from './frames/pixels.js';
 import type { Classification, GlueClassifier, GlueLoadOptions, RawProgress } from './glue.js';
 import type { AimInfo } from './info.js';
 import { type Source, source } from './model.js';
-import type { EngineOptions } from './options.js';
-import { type Instance, hasBundledGlue, instance, modelLimit } from './runtime.js';
+import type { Device, EngineOptions } from './options.js';
+import { orAbort } from './or-abort.js';
+import { type Instance, MODEL_LIMIT, hasBundledGlue, instance } from './runtime.js';
 import { Turns } from './turns.js';
 
 /** What a classifier needs done, in this thread or in a worker. */
@@ -23,14 +25,14 @@ export interface Engine {
 }
 
 /** Something of the machine gave out, not of the model or the network: another device may do. */
-const DEVICE_CODES = new Set(['unsupported', 'device_lost', 'out_of_memory']);
+const DEVICE_CODES = new Set<unknown>(['unsupported', 'device_lost', 'out_of_memory']);
 
 interface Loaded {
   choice: Choice;
   instance: Instance;
   classifier: GlueClassifier;
-  /** Rejects when the GPU goes. The CPU has none: workerd objects to a promise that outlives its request. */
-  lost: Promise<never> | undefined;
+  /** Rings when the GPU goes. */
+  lost: Alarm;
   /** Its last words, once its classifier is freed. */
   gone?: AimInfo;
 }
@@ -41,6 +43,8 @@ export class LocalEngine implements Engine {
   readonly #source: Source;
   readonly #turns = new Turns();
   #loaded!: Loaded;
+  /** Rings when the classifier is disposed of. */
+  readonly #over = new Alarm();
   #recovery: Promise<void> | undefined;
   #rebuilt = false;
   #end: AimError | undefined;
@@ -53,20 +57,23 @@ export class LocalEngine implements Engine {
   }
 
   /** Opens the device, loads the model, warms it up. `changed` is told when another device took over. */
-  static async load(options: EngineOptions, report: (event: RawProgress) => void, signal?: AbortSignal, changed?: (info: AimInfo) => void): Promise<LocalEngine> {
+  static load(options: EngineOptions, report: (event: RawProgress) => void, signal?: AbortSignal, changed?: (info: AimInfo) => void): Promise<LocalEngine> {
     const engine = new LocalEngine(options);
     engine.#changed = changed;
-    const choice = hasBundledGlue() ? bundledChoice(options) : await choose(options.device, options.threads);
+    return orAbort(signal, engine.#begin(report, signal), () => void engine.dispose()).then(() => engine);
+  }
+
+  async #begin(report: (event: RawProgress) => void, signal: AbortSignal | undefined): Promise<void> {
+    throwIfAborted(signal);
+    const { device, threads } = this.#options;
+    const choice = hasBundledGlue() ? bundledChoice(device) : await choose(device, threads);
     try {
-      await engine.#open(choice, report, signal);
+      await this.#open(choice, report, signal);
     } catch (error) {
-      const typed = toError(error, 'unsupported');
-      const another = options.device === 'auto' && choice.build === 'webgpu' && typed instanceof AimError && DEVICE_CODES.has(typed.code);
-      if (!another || signal?.aborted) throw typed;
-      await engine.#open(chooseCpu(`WebGPU failed: ${typed.message}`, options.threads), report, signal);
+      if (signal?.aborted || device !== 'auto' || choice.build !== 'webgpu' || !DEVICE_CODES.has(codeOf(error))) throw error;
+      await this.#open(chooseCpu(`WebGPU failed: ${messageOf(error)}`, threads), report, signal);
     }
-    engine.#labels = engine.#loaded.classifier.labels();
-    return engine;
+    this.#labels = this.#loaded.classifier.labels();
   }
 
   /** The instance of the wanted build, or of the next best where that one is not served. */
@@ -76,9 +83,8 @@ export class LocalEngine implements Engine {
       try {
         return { choice, running: await instance(choice.build, wasmUrl, wasmModule, threads) };
       } catch (error) {
-        const code = codeOf(error);
-        // A page may isolate itself and yet forbid the workers.
-        if (code !== 'not_found' && !(code === 'unsupported' && choice.build === 'cpu-threads')) throw error;
+        // Threads may fail in many ways: a page forbids the workers, an address space has no room for shared memory.
+        if (codeOf(error) !== 'not_found' && choice.build !== 'cpu-threads') throw toError(error, 'unsupported');
         if (choice.build === 'webgpu' && device === 'auto') choice = chooseCpu('the WebGPU build is not served here', threads);
         else if (choice.build === 'cpu-threads') choice = { ...choice, build: 'cpu-relaxed' };
         else if (choice.build === 'cpu-relaxed') choice = { ...choice, build: 'cpu' };
@@ -90,12 +96,9 @@ export class LocalEngine implements Engine {
   async #open(wanted: Choice, report?: (event: RawProgress) => void, signal?: AbortSignal): Promise<void> {
     const { device, cache, warmup, ...rest } = this.#options;
     const { choice, running } = await this.#start(wanted);
-    if (signal?.aborted) throw abortReason(signal);
+    throwIfAborted(signal);
     // An abort of its own, so that a model over the runtime's limit ends before its bytes arrive.
     const stop = new AbortController();
-    const follow = () => stop.abort(signal && abortReason(signal));
-    signal?.addEventListener('abort', follow, { once: true });
-    const limit = modelLimit();
     const options: GlueLoadOptions = {
       model: this.#source.address,
       dtype: rest.dtype,
@@ -106,9 +109,9 @@ export class LocalEngine implements Engine {
       ...rest.timeouts,
       ...(this.#source.fetch ? { fetch: this.#source.fetch } : {}),
       onProgress: (event) => {
-        if (limit !== undefined && event.status === 'progress_total' && (event.total ?? 0) > limit && !stop.signal.aborted) {
-          const size = Math.ceil((event.total ?? 0) / 2 ** 20);
-          stop.abort(new AimError('out_of_memory', `the model has ${size} MiB of weights; with its working memory it does not fit this runtime's limit of 128 MB: at most ${limit / 2 ** 20} MiB do`));
+        const { status, total = 0 } = event;
+        if (status === 'progress_total' && total > MODEL_LIMIT) {
+          stop.abort(new AimError('out_of_memory', `the model has ${Math.ceil(total / 2 ** 20)} MiB of weights; with its working memory it does not fit this runtime's limit of 128 MB: at most ${MODEL_LIMIT / 2 ** 20} MiB do`));
         }
         report?.(event);
       },
@@ -118,30 +121,26 @@ export class LocalEngine implements Engine {
       if (value !== undefined) Object.assign(options, { [key]: value });
     }
     let classifier: GlueClassifier;
-    const loading = running.glue.Classifier.load(options);
+    // A load that was past its last check still ends in a model, which nobody wants then.
+    const free = (late: GlueClassifier) => late.free();
     try {
-      classifier = await orCrash(Promise.race([loading, aborted(stop.signal)]));
+      classifier = await orAbort(signal, orAbort(stop.signal, crash.watch(running.glue.Classifier.load(options)), free), free);
     } catch (error) {
-      if (stop.signal.aborted) {
-        // A load that was past its last check still ends in a model, which nobody wants now.
-        loading.then((late) => late.free(), () => undefined);
-        throw abortReason(stop.signal);
-      }
+      if (signal?.aborted) stop.abort(abortReason(signal));
+      if (stop.signal.aborted) throw abortReason(stop.signal);
       // A trap, now or before: whoever loads next gets a fresh instance.
       if (isTrap(error) || codeOf(error) === 'device_lost') running.poison();
-      throw toError(error, 'device_lost');
-    } finally {
-      signal?.removeEventListener('abort', follow);
+      throw toError(error, isTrap(error) ? running.trapCode() : 'device_lost');
     }
-    const lost =
-      choice.build === 'webgpu'
-        ? classifier.lost().then((error) => Promise.reject(toError(error, 'device_lost')))
-        : undefined;
-    const loaded: Loaded = { choice, instance: running, classifier, lost };
+    const loaded: Loaded = { choice, instance: running, classifier, lost: new Alarm() };
     this.#loaded = loaded;
-    lost?.catch((error: unknown) => {
-      if (!this.#end && this.#loaded === loaded) void this.#recover(loaded, error).catch(() => undefined);
-    });
+    if (choice.build !== 'webgpu') return;
+    const gone = (reason: unknown) => {
+      const error = toError(reason, 'device_lost');
+      loaded.lost.ring(error);
+      if (!this.#end) this.#recover(loaded, error).catch(() => undefined);
+    };
+    classifier.lost().then(gone, gone);
   }
 
   get info(): AimInfo {
@@ -185,7 +184,8 @@ export class LocalEngine implements Engine {
 
   async dispose(): Promise<void> {
     if (this.#end) return;
-    this.#end = new AimError('disposed', 'this classifier was disposed of: make a new one by AimClassifier.fromPretrained()');
+    this.#end = disposed();
+    this.#over.ring(this.#end);
     await this.#turns.settled();
     await this.#recovery?.catch(() => undefined);
     this.#free(this.#loaded);
@@ -195,17 +195,17 @@ export class LocalEngine implements Engine {
   async #run<T>(frame: Frame, signal: AbortSignal | undefined, work: (model: GlueClassifier, input: { data: Uint8Array | Uint8ClampedArray; width: number; height: number }) => Promise<T>): Promise<T> {
     let taken = false;
     try {
+      const here = frame.kind === 'url' ? await this.#fetch(frame.url, signal) : frame;
       return await this.#turns.take(signal, async () => {
         taken = true;
-        const input = await pixels(frame, this.#decoder(), signal);
+        const input = await pixels(here, this.#decoder());
         for (;;) {
           await this.#recovery;
           if (this.#end) throw this.#end;
-          if (signal?.aborted) throw abortReason(signal);
+          throwIfAborted(signal);
           const loaded = this.#loaded;
           try {
-            const answer = work(loaded.classifier, input);
-            return await orCrash(loaded.lost ? Promise.race([answer, loaded.lost]) : answer);
+            return await crash.watch(loaded.lost.watch(work(loaded.classifier, input)));
           } catch (error) {
             const stopped = isTrap(error) || codeOf(error) === 'device_lost';
             if (!stopped || this.#end) throw toError(error, 'unsupported');
@@ -217,6 +217,17 @@ export class LocalEngine implements Engine {
       });
     } finally {
       if (!taken) release(frame);
+    }
+  }
+
+  /** The picture at a URL. Outside the turns: whose picture is here does not wait for a network. */
+  async #fetch(url: string, signal: AbortSignal | undefined): Promise<LocalFrame> {
+    const stop = new AbortController();
+    try {
+      return { kind: 'blob', url, blob: await orAbort(signal, this.#over.watch(fetchBlob(url, stop, this.#options.timeouts.stall))) };
+    } finally {
+      // What may still come is for nobody.
+      stop.abort();
     }
   }
 
@@ -247,7 +258,8 @@ export class LocalEngine implements Engine {
   /** After a trap nothing in the instance can be trusted: this classifier ends, the next one gets a fresh instance. */
   #trap(where: Instance, cause: unknown): AimError {
     where.poison();
-    this.#end ??= new AimError('device_lost', `the engine stopped after an internal error (${messageOf(cause)}): make a new classifier by AimClassifier.fromPretrained()`, { cause });
+    const code: AimErrorCode = isTrap(cause) ? where.trapCode() : 'device_lost';
+    this.#end ??= new AimError(code, `the engine stopped ${code === 'out_of_memory' ? 'for want of memory' : 'after an internal error'} (${messageOf(cause)}): make a new classifier by AimClassifier.fromPretrained()`, { cause });
     return this.#end;
   }
 
@@ -280,15 +292,8 @@ export class LocalEngine implements Engine {
   }
 }
 
-function bundledChoice(options: EngineOptions): Choice {
-  if (options.device === 'webgpu') throw new AimError('unsupported', "device 'webgpu': this runtime runs the CPU build only");
+function bundledChoice(device: Device): Choice {
+  if (device === 'webgpu') throw new AimError('unsupported', "device 'webgpu': this runtime runs the CPU build only");
   const build: Build = 'cpu';
   return { build, reason: 'the build for this runtime' };
-}
-
-/** Rejects when the signal fires: a load that can't be interrupted must not hold up its caller. */
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => reject(abortReason(signal) as Error), { once: true });
-  });
 }

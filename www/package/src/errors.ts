@@ -8,7 +8,7 @@
  * | `integrity` | bytes differ from the hash or the length promised for them |
  * | `format` | a model, its configuration or the wasm file is malformed |
  * | `unsupported` | this browser, build or model can't do it |
- * | `out_of_memory` | the model does not fit |
+ * | `out_of_memory` | the model or a picture does not fit |
  * | `device_lost` | the GPU or the engine stopped |
  * | `image` | a picture can't be decoded or its pixels can't be read |
  * | `option` | an argument has a value that makes no sense |
@@ -51,6 +51,16 @@ export function abortReason(signal: AbortSignal): unknown {
   return signal.reason ?? abortError();
 }
 
+/** Throws the reason of a signal that has fired. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortReason(signal);
+}
+
+/** What a request meets once its classifier is gone. */
+export function disposed(): AimError {
+  return new AimError('disposed', 'this classifier was disposed of: make a new one by AimClassifier.fromPretrained()');
+}
+
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   if (error instanceof Error) return error.message;
@@ -70,9 +80,9 @@ export function codeOf(error: unknown): AimErrorCode | 'aborted' | undefined {
   return code === 'aborted' || CODES.includes(code as AimErrorCode) ? (code as AimErrorCode) : undefined;
 }
 
-/** True for a trap: the wasm instance behind it can't be trusted any more. */
+/** True for a trap, or a stack that ran over: the wasm instance behind it can't be trusted any more. */
 export function isTrap(error: unknown): boolean {
-  return typeof WebAssembly !== 'undefined' && error instanceof WebAssembly.RuntimeError;
+  return error instanceof WebAssembly.RuntimeError || /call stack|too much recursion/i.test(messageOf(error));
 }
 
 /** Makes an `AimError` of whatever was thrown; an abort stays what it is. */
@@ -82,7 +92,10 @@ export function toError(error: unknown, otherwise: AimErrorCode): Error {
   if (code === 'aborted') return abortError();
   if (nameOf(error) === 'AbortError') return error as Error;
   const cause = error instanceof Error && 'cause' in error ? (error.cause ?? error) : error;
-  return new AimError(code ?? otherwise, messageOf(error), { cause });
+  const message = messageOf(error);
+  // What engines say when they can't allocate a buffer or a heap.
+  const full = error instanceof RangeError && /alloc|memory/i.test(message);
+  return new AimError(code ?? (full ? 'out_of_memory' : otherwise), message, { cause });
 }
 
 /** An error as it crosses from the worker: structured cloning would lose its class and its code. */

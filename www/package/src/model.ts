@@ -44,6 +44,9 @@ function below(base: string, handler: Handler): GlueFetch {
   return async (url, init = {}) => (url.startsWith(base) ? handler(decodeURIComponent(url.slice(base.length).replace(/[?#].*$/, '')), init) : fetch(url, init));
 }
 
+/** What a server sent of the package's own files, 3 MB: a lost device is rebuilt also where the network is gone. */
+const kept = new Map<string, () => Response>();
+
 /** The package's own files, under the names a bundler may have given them. */
 const embedded: Handler = async (path, init) => {
   const file = EMBEDDED[path];
@@ -51,7 +54,23 @@ const embedded: Handler = async (path, init) => {
   const url = file().href;
   const inline = dataUrl(url);
   if (inline) return answer(inline.bytes, init);
-  return url.startsWith('file:') ? local(url, init) : fetch(url, init);
+  if (url.startsWith('file:')) return local(url, init);
+  const key = `${url} ${new Headers(init.headers).get('range') ?? ''}`;
+  const again = kept.get(key)?.();
+  if (again) return again;
+  const response = await fetch(url, init);
+  const { ok, status, headers, body } = response;
+  if (!ok || !body || typeof TransformStream !== 'function') return response;
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  // Not a clone: the module aborts what it has read, which would end the clone too.
+  const keep = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
+    transform(part, out) {
+      parts.push(part);
+      out.enqueue(part);
+    },
+    flush: () => void kept.set(key, () => new Response(new Blob(parts), { status, headers })),
+  });
+  return new Response(body.pipeThrough(keep), { status, headers });
 };
 
 function inMemory(files: ModelFiles): Handler {

@@ -193,6 +193,12 @@ function model(value: unknown): EngineOptions['model'] {
   );
 }
 
+/** The name by which the cache knows what the load calls `value`; undefined for nothing. */
+export function cacheName(value: unknown): string | undefined {
+  const named = model(value === undefined || value === null ? undefined : String(value));
+  return named.kind === 'name' ? named.name : undefined;
+}
+
 /** Checks the arguments of `fromPretrained`. */
 export function loadOptions(name: unknown, value: unknown): { engine: EngineOptions; worker: boolean | undefined; signal: AbortSignal | undefined; report: ((event: ProgressEvent) => void) | undefined } {
   const given = object('options', value);

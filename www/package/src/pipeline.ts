@@ -1,7 +1,7 @@
 import { AimClassifier } from './classifier.js';
 import { AimError } from './errors.js';
 import type { ImageInput } from './frames/capture.js';
-import type { LoadOptions, Model } from './options.js';
+import type { ClassifyOptions, LoadOptions, Model } from './options.js';
 
 /** A label and its score, as transformers.js has it. */
 export interface PipelineResult {
@@ -21,8 +21,8 @@ export interface PipelineOptions {
 
 /** A function with a `dispose()`: the shape that transformers.js gives its pipelines. */
 export interface ImageClassificationPipeline {
-  (image: ImageInput, options?: PipelineOptions): Promise<PipelineResult[]>;
-  (images: readonly ImageInput[], options?: PipelineOptions): Promise<PipelineResult[][]>;
+  (image: ImageInput, options?: PipelineOptions | null): Promise<PipelineResult[]>;
+  (images: readonly ImageInput[], options?: PipelineOptions | null): Promise<PipelineResult[][]>;
   /** Always `image-classification`. */
   readonly task: 'image-classification';
   /** The classifier below. */
@@ -41,8 +41,9 @@ export async function pipeline(task: 'image-classification', model?: Model | nul
     throw new AimError('option', `task: '${String(task)}' is not valid: it must be 'image-classification'`);
   }
   const classifier = await AimClassifier.fromPretrained(model, options);
-  const run = async (images: ImageInput | readonly ImageInput[], { top_k = 5, signal }: PipelineOptions = {}) => {
-    const all = await classifier.classify(images as ImageInput, { top_k: top_k ?? classifier.labels.length, signal });
+  const run = async (images: ImageInput | readonly ImageInput[], options?: PipelineOptions | null) => {
+    const wanted = options?.top_k === null ? { ...options, top_k: classifier.labels.length } : options;
+    const all = await classifier.classify(images as ImageInput, wanted as ClassifyOptions | undefined);
     const plain = (result: PipelineResult): PipelineResult => ({ label: result.label, score: result.score });
     return Array.isArray(images) ? (all as unknown as PipelineResult[][]).map((result) => result.map(plain)) : all.map(plain);
   };

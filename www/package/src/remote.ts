@@ -1,6 +1,6 @@
 import type { Engine } from './engine.js';
-import { AimError, messageOf } from './errors.js';
-import { type Frame, transferable } from './frames/frame.js';
+import { AimError, disposed, messageOf } from './errors.js';
+import type { Frame } from './frames/frame.js';
 import type { CachedModel, Classification, RawProgress } from './glue.js';
 import type { AimInfo } from './info.js';
 import type { EngineOptions } from './options.js';
@@ -12,8 +12,8 @@ export function hasWorker(): boolean {
   return typeof Worker === 'function' && !('Deno' in globalThis);
 }
 
-/** Workers with a model, youngest last: they answer questions about the cache. */
-const alive: RemoteEngine[] = [];
+/** Running workers with a model, youngest last: they answer questions about the cache. */
+const alive = new Set<RemoteEngine>();
 
 /** The model in a worker of its own. */
 export class RemoteEngine implements Engine {
@@ -22,7 +22,10 @@ export class RemoteEngine implements Engine {
   #labels: string[] = [];
 
   private constructor() {
-    this.#rpc = startWorker((info) => this.#take(info));
+    this.#rpc = startWorker(
+      (info) => this.#take(info),
+      () => alive.delete(this),
+    );
   }
 
   /** Starts the worker and loads the model there. */
@@ -31,7 +34,7 @@ export class RemoteEngine implements Engine {
     try {
       const answer = await engine.#call({ method: 'load', options }, { signal, progress: report });
       engine.#labels = answer.labels ?? [];
-      alive.push(engine);
+      alive.add(engine);
       return engine;
     } catch (error) {
       engine.#rpc.end(new AimError('disposed', 'the load failed'));
@@ -48,16 +51,16 @@ export class RemoteEngine implements Engine {
   }
 
   async classify(frame: Frame, topK: number, signal?: AbortSignal): Promise<Classification[]> {
-    const { value } = await this.#call({ method: 'classify', frame, topK }, { transfer: transferable(frame), signal });
+    const { value } = await this.#call({ method: 'classify', frame, topK }, { signal });
     return value as Classification[];
   }
 
   async logits(frame: Frame, signal?: AbortSignal): Promise<Float32Array> {
-    return (await this.#call({ method: 'logits', frame }, { transfer: transferable(frame), signal })).value as Float32Array;
+    return (await this.#call({ method: 'logits', frame }, { signal })).value as Float32Array;
   }
 
   async features(frame: Frame, layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]> {
-    const { value } = await this.#call({ method: 'features', frame, layers }, { transfer: transferable(frame), signal });
+    const { value } = await this.#call({ method: 'features', frame, layers }, { signal });
     return value as { data: Float32Array; dims: number[] }[];
   }
 
@@ -74,9 +77,7 @@ export class RemoteEngine implements Engine {
   }
 
   async dispose(): Promise<void> {
-    const at = alive.indexOf(this);
-    if (at >= 0) alive.splice(at, 1);
-    this.#rpc.end(new AimError('disposed', 'this classifier was disposed of: make a new one by AimClassifier.fromPretrained()'));
+    this.#rpc.end(disposed());
   }
 
   async #call(call: Call, options?: Parameters<Rpc['call']>[1]): Promise<Answer> {
@@ -92,10 +93,10 @@ export class RemoteEngine implements Engine {
 
 /** The youngest worker that runs, if any. */
 export function anyRemote(): RemoteEngine | undefined {
-  return alive.at(-1);
+  return [...alive].at(-1);
 }
 
-function startWorker(changed: (info: AimInfo) => void): Rpc {
+function startWorker(changed: (info: AimInfo) => void, ended: () => void): Rpc {
   let worker: Worker;
   try {
     // Written out in one expression: bundlers look for exactly this.
@@ -103,5 +104,5 @@ function startWorker(changed: (info: AimInfo) => void): Rpc {
   } catch (cause) {
     throw new AimError('unsupported', `a worker could not be started: ${messageOf(cause)}. Serve this package from the page's own origin, or pass worker: false`, { cause });
   }
-  return new Rpc(worker as Port, new URL('./worker.js', import.meta.url).href, changed);
+  return new Rpc(worker as Port, new URL('./worker.js', import.meta.url).href, changed, ended);
 }

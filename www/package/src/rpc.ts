@@ -1,5 +1,6 @@
-import { AimError, abortReason, fromWire } from './errors.js';
+import { AimError, abortReason, fromWire, messageOf } from './errors.js';
 import { imageError } from './frames/capture.js';
+import { release, transferable } from './frames/frame.js';
 import type { RawProgress } from './glue.js';
 import type { AimInfo } from './info.js';
 import type { Call, ToPage, ToWorker } from './protocol.js';
@@ -24,14 +25,16 @@ export type Answer = Extract<ToPage, { value: unknown }>;
 export class Rpc {
   readonly #port: Port;
   readonly #changed: ((info: AimInfo) => void) | undefined;
+  readonly #ended: (() => void) | undefined;
   readonly #pending = new Map<number, Pending>();
   #next = 0;
   #end: Error | undefined;
 
-  /** `what` names the worker in errors: its script's URL. `changed` is told when another device took over. */
-  constructor(port: Port, what: string, changed?: (info: AimInfo) => void) {
+  /** `what` names the worker in errors: its script's URL. `changed` is told when another device took over, `ended` when the worker is no more. */
+  constructor(port: Port, what: string, changed?: (info: AimInfo) => void, ended?: () => void) {
     this.#port = port;
     this.#changed = changed;
+    this.#ended = ended;
     let heard = false;
     port.addEventListener('message', (event) => {
       heard = true;
@@ -46,11 +49,17 @@ export class Rpc {
     port.addEventListener('messageerror', () => this.end(new AimError('device_lost', 'an answer of the worker could not be read')));
   }
 
-  call(call: Call, options: { transfer?: Transferable[]; signal?: AbortSignal | undefined; progress?: (event: RawProgress) => void } = {}): Promise<Answer> {
-    const { transfer = [], signal, progress } = options;
+  call(call: Call, options: { signal?: AbortSignal | undefined; progress?: (event: RawProgress) => void } = {}): Promise<Answer> {
+    const { signal, progress } = options;
+    const frame = 'frame' in call ? call.frame : undefined;
     return new Promise((resolve, reject) => {
-      if (this.#end) return reject(this.#end);
-      if (signal?.aborted) return reject(abortReason(signal) as Error);
+      // A frame that does not get to the worker is still this side's to close.
+      const refuse = (error: unknown) => {
+        if (frame) release(frame);
+        reject(error as Error);
+      };
+      if (this.#end) return refuse(this.#end);
+      if (signal?.aborted) return refuse(abortReason(signal));
       const id = this.#next++;
       const onAbort = () => {
         this.#pending.delete(id);
@@ -65,11 +74,11 @@ export class Rpc {
       });
       signal?.addEventListener('abort', onAbort, { once: true });
       try {
-        this.#port.postMessage({ id, call }, transfer);
+        this.#port.postMessage({ id, call }, frame ? transferable(frame) : []);
       } catch (error) {
         this.#pending.delete(id);
         settle();
-        reject(imageError(error, 'the picture'));
+        refuse(frame ? imageError(error, 'the picture') : new AimError('option', `the worker can't be given these options: ${messageOf(error)}. Pass worker: false`, { cause: error }));
       }
     });
   }
@@ -79,6 +88,7 @@ export class Rpc {
     if (this.#end) return;
     this.#end = error;
     this.#port.terminate();
+    this.#ended?.();
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
   }

@@ -1,7 +1,9 @@
 import { dataUrl } from './data-url.js';
+import { listenFor } from './crash.js';
 import type { Build } from './device.js';
 import { AimError, messageOf, nameOf } from './errors.js';
 import { readFileUrl } from './files.js';
+import { SMALL } from './frames/limits.js';
 import type { Glue } from './glue.js';
 import { startThreads, threadCount } from './threads.js';
 
@@ -46,8 +48,12 @@ export interface Instance {
   threads: number;
   /** A trap leaves the instance in an unknown state: the next load gets another one. */
   poison(): void;
+  /** The code of a trap in it. A heap that has no room for 64 MB more is what a failed allocation leaves. */
+  trapCode(): 'out_of_memory' | 'device_lost';
 }
 
+/** Compiled modules by their address: a lost device is rebuilt also where the network is gone. */
+const modules = new Map<string, WebAssembly.Module>();
 const instances = new Map<string, Promise<Instance>>();
 let generation = 0;
 
@@ -56,7 +62,7 @@ export function instance(build: Build, wasmUrl?: string, wasmModule?: WebAssembl
   const key = `${build} ${wasmUrl ?? ''}`;
   const running = instances.get(key);
   if (running) return running;
-  const started: Promise<Instance> = start(build, wasmUrl, wasmModule, threads).then(({ glue, workers }) => ({
+  const started: Promise<Instance> = start(build, wasmUrl, wasmModule, threads).then(({ glue, memory, workers }) => ({
     build,
     glue,
     threads: workers.length + 1,
@@ -65,6 +71,14 @@ export function instance(build: Build, wasmUrl?: string, wasmModule?: WebAssembl
       instances.delete(key);
       generation += 1;
       for (const worker of workers) worker.terminate();
+    },
+    trapCode() {
+      try {
+        memory.grow(1024);
+        return 'device_lost';
+      } catch {
+        return 'out_of_memory';
+      }
     },
   }));
   instances.set(key, started);
@@ -78,28 +92,33 @@ export function anyInstance(): Promise<Instance> | undefined {
   return instances.values().next().value;
 }
 
-async function start(build: Build, wasmUrl?: string, wasmModule?: WebAssembly.Module, threads?: number): Promise<{ glue: Glue; workers: Worker[] }> {
+async function start(build: Build, wasmUrl?: string, wasmModule?: WebAssembly.Module, threads?: number): Promise<{ glue: Glue; memory: WebAssembly.Memory; workers: Worker[] }> {
   if (bundled) {
     if (!wasmModule) throw new AimError('option', "wasmModule: this runtime needs the compiled module: import it from 'aim-web/wasm/cpu/aim_web_bg.wasm'");
-    await bundled.default({ module_or_path: wasmModule });
-    return { glue: bundled, workers: [] };
+    const { memory } = await bundled.default({ module_or_path: wasmModule });
+    return { glue: bundled, memory, workers: [] };
   }
   const urls = wasmUrl
     ? { glue: `${wasmUrl}${build}/aim_web.js`, wasm: `${wasmUrl}${build}/aim_web_bg.wasm` }
     : { glue: BUILDS[build].glue().href, wasm: BUILDS[build].wasm().href };
-  const loading = importGlue(urls.glue);
+  listenFor(urls.glue);
+  listenFor(urls.wasm);
+  const loading = importGlue(urls.glue, generation);
   // The error of the wasm file says more than that of an import.
   loading.catch(() => undefined);
-  const module = wasmModule ?? (await compile(urls.wasm));
+  let module = wasmModule ?? modules.get(urls.wasm);
+  if (!module) modules.set(urls.wasm, (module = await compile(urls.wasm)));
   const glue = await loading;
   const { memory } = await glue.default({ module_or_path: module });
+  // A GPU may be lost when the network is gone too: the next instance's glue comes now, from the browser's cache.
+  if (build === 'webgpu' && generation === 0) importGlue(urls.glue, 1).catch(() => undefined);
   const workers = build === 'cpu-threads' ? await startThreads(threadCount(threads), glue, { glue: urls.glue, module, memory }) : [];
-  return { glue, workers };
+  return { glue, memory, workers };
 }
 
-async function importGlue(url: string): Promise<Glue> {
-  // A module is evaluated once an address: another query makes another instance.
-  const fresh = generation === 0 ? url : `${url}${url.includes('?') ? '&' : '?'}instance=${generation}`;
+async function importGlue(url: string, generation: number): Promise<Glue> {
+  // A module is evaluated once an address: another fragment makes another instance, of the same file.
+  const fresh = generation === 0 ? url : `${url}#${generation}`;
   try {
     return (await import(/* @vite-ignore */ /* webpackIgnore: true */ fresh)) as Glue;
   } catch (cause) {
@@ -152,8 +171,5 @@ async function check(url: string, compiled: () => Promise<WebAssembly.Module>): 
   }
 }
 
-/** The bytes a model may have in this runtime, where it sets a limit: a workerd isolate ends at 128 MB. */
-export function modelLimit(): number | undefined {
-  const agent = typeof navigator === 'undefined' ? '' : navigator.userAgent;
-  return agent === 'Cloudflare-Workers' ? 48 * 2 ** 20 : undefined;
-}
+/** The bytes a model may have in this runtime. */
+export const MODEL_LIMIT = SMALL ? 48 * 2 ** 20 : Infinity;

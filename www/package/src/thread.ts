@@ -1,4 +1,3 @@
-import { messageOf } from './errors.js';
 import type { Glue } from './glue.js';
 
 /** What a thread needs: the instance it belongs to. */
@@ -21,7 +20,7 @@ async function serve({ glue: url, module, memory }: ThreadStart): Promise<void> 
     glue = (await import(/* @vite-ignore */ /* webpackIgnore: true */ url)) as Glue;
     await glue.default({ module_or_path: module, memory });
   } catch (error) {
-    return scope.postMessage(messageOf(error));
+    return scope.postMessage(String(error));
   }
   scope.postMessage(undefined);
   glue.serveThread?.();

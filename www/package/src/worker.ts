@@ -1,6 +1,6 @@
-import { crashed } from './crash.js';
+import { listenFor } from './crash.js';
 import { LocalEngine } from './engine.js';
-import { AimError, isTrap, toWire } from './errors.js';
+import { AimError, toWire } from './errors.js';
 import { deleteCachedHere, listCachedHere } from './local-cache.js';
 import type { Call, ToPage, ToWorker } from './protocol.js';
 
@@ -16,14 +16,8 @@ scope.addEventListener('message', (event) => {
   else void answer(message.id, message.call);
 });
 
-for (const type of ['error', 'unhandledrejection']) {
-  scope.addEventListener(type, (event) => {
-    const error = 'reason' in event ? event.reason : (event as ErrorEvent).error;
-    if (!isTrap(error)) return;
-    event.preventDefault();
-    crashed(error);
-  });
-}
+// Nothing else runs here.
+listenFor('');
 
 async function answer(id: number, call: Call): Promise<void> {
   const stop = new AbortController();

@@ -160,6 +160,13 @@ describe('workerd', () => {
     assert.equal((await post(readFileSync(photograph('5'))))[0].label, '5');
   });
 
+  test('a photograph that would end the isolate: out_of_memory', async () => {
+    // Nobody reads past the header, which says 4000 x 3000.
+    const result = await post(Uint8Array.of(0xff, 0xd8, 0xff, 0xc0, 0, 17, 8, 0x0b, 0xb8, 0x0f, 0xa0, 3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1));
+    assert.equal(result.code, 'out_of_memory', result.message);
+    assert.match(result.message, /4000 x 3000.*4 million/);
+  });
+
   test('a model over 128 MB: out_of_memory at once, not after its download', async () => {
     const huge = await hugeModel();
     try {

@@ -43,8 +43,8 @@ export function imageError(error: unknown, what: string): Error {
     return new AimError('image', `${what} can't be handed over: it is closed, or ${TAINTED}`, { cause: error });
   }
   const typed = toError(error, 'image');
-  if (typed === error) return typed;
-  return new AimError('image', `${what}: ${messageOf(error)}`, { cause: error });
+  if (typed === error || !(typed instanceof AimError)) return typed;
+  return new AimError(typed.code, `${what}: ${messageOf(error)}`, { cause: error });
 }
 
 /** How to take a picture of each kind of object, by its class's name: most runtimes lack some of the classes, and a frame's objects have classes of their own. */

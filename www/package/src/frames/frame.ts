@@ -3,8 +3,12 @@ export type Frame =
   | { kind: 'rgba'; data: Uint8Array | Uint8ClampedArray; width: number; height: number }
   | { kind: 'bitmap'; bitmap: ImageBitmap }
   | { kind: 'video'; frame: VideoFrame }
-  | { kind: 'blob'; blob: Blob }
+  /** `url` is where it came from. */
+  | { kind: 'blob'; blob: Blob; url?: string }
   | { kind: 'url'; url: string };
+
+/** One whose picture is here. */
+export type LocalFrame = Exclude<Frame, { kind: 'url' }>;
 
 /** Pixels as the wasm module takes them: packed RGBA. */
 export interface Pixels {

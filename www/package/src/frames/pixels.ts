@@ -1,20 +1,22 @@
 import { AimError } from '../errors.js';
 import type { RawPicture } from '../glue.js';
-import { fetchBlob } from './fetch-blob.js';
 import { BITMAP, imageError } from './capture.js';
-import { type Frame, type Pixels, release } from './frame.js';
+import { type LocalFrame, type Pixels, release } from './frame.js';
 import { isTurned, sizeOf } from './header.js';
-import { EXACT_PIXELS, checkSize } from './limits.js';
+import { EXACT_PIXELS, checkBytes, checkSize } from './limits.js';
 import { straightPixels } from './straight.js';
 
 /** How far into a file its size is looked for: past a large EXIF or ICC block of a JPEG. */
 const HEADER_BYTES = 1 << 20;
 
+/** More than so large a JPEG can need. What is beyond is padding, and would be copied into the wasm heap. */
+const EXACT_BYTES = EXACT_PIXELS * 16;
+
 /** Decodes a JPEG file as natively. */
 export type Decoder = (bytes: Uint8Array) => RawPicture;
 
 /** Reads the pixels of a frame, and gives the frame back. */
-export async function pixels(frame: Frame, decoder?: Decoder, signal?: AbortSignal): Promise<Pixels> {
+export async function pixels(frame: LocalFrame, decoder?: Decoder): Promise<Pixels> {
   try {
     switch (frame.kind) {
       case 'rgba':
@@ -24,9 +26,7 @@ export async function pixels(frame: Frame, decoder?: Decoder, signal?: AbortSign
       case 'video':
         return (await copy(frame.frame)) ?? draw(frame.frame, frame.frame.displayWidth, frame.frame.displayHeight);
       case 'blob':
-        return await decode(frame.blob, 'the picture', decoder);
-      case 'url':
-        return await decode(await fetchBlob(frame.url, signal), `the picture at ${frame.url}`, decoder);
+        return await decode(frame.blob, frame.url ? `the picture at ${frame.url}` : 'the picture', decoder);
     }
   } catch (error) {
     throw imageError(error, 'the picture');
@@ -43,7 +43,8 @@ async function decode(blob: Blob, what: string, decoder: Decoder | undefined): P
   const jpeg = head[0] === 0xff && head[1] === 0xd8 && decoder !== undefined;
   // Decoders of JPEG differ by a level or two, which moves scores in the third digit; in a large picture it
   // averages out. What a browser would turn upright, it should.
-  const exact = jpeg && size !== undefined && size.width * size.height <= EXACT_PIXELS && !isTurned(head);
+  const exact = jpeg && size !== undefined && size.width * size.height <= EXACT_PIXELS && blob.size <= EXACT_BYTES && !isTurned(head);
+  if (!browser) checkBytes(blob.size);
   if (jpeg && (exact || !browser)) {
     try {
       return opaque(decoder(new Uint8Array(await blob.arrayBuffer())));

@@ -11,10 +11,15 @@ import { DEMO, listen, photograph, photographs, site } from '../lib/site.mjs';
 const PATH = 'some/where/';
 let served;
 let browser;
+/** What the server does instead of serving a path, if it returns true. */
+let meddle;
 
 before(async () => {
   execFileSync(process.execPath, [`${DEMO}build.mjs`], { stdio: 'pipe' });
-  served = await site({ mounts: { [`/${PATH}`]: `${DEMO}dist/` } });
+  served = await site({
+    mounts: { [`/${PATH}`]: `${DEMO}dist/` },
+    answer: (url, request, response) => meddle?.(url.pathname, response),
+  });
   browser = await launch({ webgpu: 'off' });
 });
 after(async () => {
@@ -40,6 +45,9 @@ const sample = (label) => `[data-sample$="/${label}.jpg"]`;
 
 /** The message of a key. */
 const message = async (page, key) => (await page.waitForSelector(`[data-key=${key}]`)).innerText();
+
+/** Presses a button of the message of a key. */
+const press = (page, key, button) => page.click(`[data-key=${key}] button:text-is("${button}")`);
 
 describe('pictures', () => {
   test('each sample gets its name; five bars, the numbers and the reason are filled in', async () => {
@@ -100,6 +108,27 @@ describe('pictures', () => {
     assert.equal(await page.locator('[data-key=picture]').count(), 0);
     await page.context().close();
   });
+
+  for (const [how, fail] of [
+    ['is not there', (response) => response.writeHead(404).end()],
+    ['breaks off', (response) => response.destroy()],
+  ]) {
+    test(`a sample that ${how}: that is told of the picture, and the model stays`, async () => {
+      meddle = (path, response) => path.endsWith('/samples/5.jpg') && (fail(response), true);
+      const page = await visit();
+      await page.evaluate(() => (globalThis.before = globalThis.aimDemo.aim));
+      await page.click(sample('5'));
+      assert.match(await message(page, 'picture'), /picture did not arrive/);
+      assert.equal(await page.getAttribute('#stage', 'data-view'), 'empty');
+      meddle = undefined;
+      await press(page, 'picture', 'Try again');
+      assert.equal(await shown(page), '5');
+      assert.equal(await page.getAttribute(sample('5'), 'aria-pressed'), 'true');
+      assert.ok(await page.evaluate(() => globalThis.before === globalThis.aimDemo.aim), 'the model was loaded again');
+      assert.equal(await page.locator('[data-key=model], [data-key=picture]').count(), 0);
+      await page.context().close();
+    });
+  }
 });
 
 /** A camera film of one test photograph: frames of 640 x 480, as a webcam gives them. */
@@ -166,7 +195,127 @@ describe('camera', () => {
     assert.match(await message(denied, 'camera'), /not allowed.*Allow it/s);
     await denied.click(sample('5'));
     assert.equal(await shown(denied), '5');
+    await press(denied, 'camera', 'Try again');
+    await message(denied, 'camera');
+    assert.equal(await denied.getAttribute('#stage', 'data-view'), 'picture', 'a picture outlives a camera that is not allowed');
+    assert.equal(await denied.innerText('#best'), 'Hand showing 5');
     await denied.context().close();
+  });
+
+  /** Puts cameras into a page: the test says which are plugged in, and answers for the user if `asks` is set. */
+  function fakeCameras() {
+    const fake = (globalThis.fake = { cameras: ['front', 'back'], tracks: [], asks: false, questions: [] });
+    const live = (id) => {
+      const canvas = Object.assign(document.createElement('canvas'), { width: 64, height: 48 });
+      const context = canvas.getContext('2d');
+      // A canvas gives a frame whenever it is drawn on.
+      setInterval(() => context.fillRect(0, 0, 64, 48), 100);
+      const stream = canvas.captureStream();
+      const [track] = stream.getVideoTracks();
+      track.getSettings = () => ({ deviceId: id });
+      fake.tracks.push(track);
+      return stream;
+    };
+    fake.live = () => fake.tracks.filter(({ readyState }) => readyState === 'live').map((track) => track.getSettings().deviceId);
+    navigator.mediaDevices.enumerateDevices = async () => fake.cameras.map((id) => ({ kind: 'videoinput', deviceId: id, label: id }));
+    navigator.mediaDevices.getUserMedia = async ({ video }) => {
+      const id = video.deviceId?.exact ?? fake.cameras[0];
+      if (fake.asks) await new Promise((allow) => fake.questions.push(allow));
+      if (!fake.cameras.includes(id)) throw Object.assign(new Error(''), { name: 'OverconstrainedError' });
+      return live(id);
+    };
+  }
+
+  /** Which cameras run, and what the page shows of them. */
+  const state = (page) =>
+    page.evaluate(() => ({
+      live: globalThis.fake.live(),
+      view: document.getElementById('stage').dataset.view,
+      marked: !document.getElementById('live').hidden,
+      button: document.getElementById('camera').textContent,
+      enabled: !document.getElementById('camera').disabled,
+    }));
+  const OFF = { live: [], view: 'empty', marked: false, button: 'Start camera', enabled: true };
+  const on = (id) => ({ live: [id], view: 'video', marked: true, button: 'Stop camera', enabled: true });
+
+  const started = (page) => page.waitForSelector('#stage[data-view=video]');
+  const asked = (page, count) => page.waitForFunction((count) => globalThis.fake.questions.length === count, count);
+  /** Answers all questions so far, first come first served, and lets the page do what it does then. */
+  const allow = (page) =>
+    page.evaluate(async () => {
+      for (const answer of globalThis.fake.questions) answer();
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    });
+
+  test('a camera can be stopped while no model is there', async () => {
+    const page = await visit({ init: fakeCameras });
+    await page.click('#camera');
+    await started(page);
+    assert.deepEqual(await state(page), on('front'));
+    await page.check('input[value=named]');
+    await page.fill('#name', 'nonsense');
+    await page.click('#load');
+    await message(page, 'model');
+    assert.deepEqual(await state(page), on('front'));
+    await page.click('#camera');
+    assert.deepEqual(await state(page), { ...OFF, enabled: false });
+    assert.equal(await page.innerText('#best'), 'No model');
+    await page.context().close();
+  });
+
+  test('of cameras that are chosen one after the other the last runs, alone', async () => {
+    const page = await visit({ init: fakeCameras });
+    await page.click('#camera');
+    await started(page);
+    await page.evaluate(() => (globalThis.fake.asks = true));
+    for (const id of ['back', 'front', 'back']) await page.selectOption('#cameras', id);
+    await asked(page, 3);
+    assert.deepEqual(await state(page), { ...OFF, button: 'Stop camera' });
+    await allow(page);
+    await started(page);
+    assert.deepEqual(await state(page), on('back'));
+    assert.equal(await page.evaluate(() => document.getElementById('video').srcObject.getVideoTracks()[0].getSettings().deviceId), 'back');
+    await page.click('#camera');
+    assert.deepEqual(await state(page), OFF);
+    assert.equal(await page.locator('[data-key=camera]').count(), 0);
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
+  test('a picture that is chosen, or a stop, while the browser asks for permission: the camera stays off', async () => {
+    const page = await visit({ init: fakeCameras });
+    await page.evaluate(() => (globalThis.fake.asks = true));
+    await page.click('#camera');
+    await page.click('#camera');
+    await page.click('#camera');
+    await asked(page, 2);
+    await page.click(sample('5'));
+    assert.equal(await shown(page), '5');
+    await allow(page);
+    assert.deepEqual(await state(page), { ...OFF, view: 'picture' });
+    assert.equal(await page.evaluate(() => globalThis.fake.tracks.length), 2);
+    assert.equal(await page.innerText('#best'), 'Hand showing 5');
+    await page.context().close();
+  });
+
+  test('a camera that is unplugged: another takes its place', async () => {
+    const page = await visit({ init: fakeCameras });
+    await page.click('#camera');
+    await started(page);
+    await page.evaluate(() => {
+      globalThis.fake.cameras = ['desk', 'door'];
+      // What unplugging it does.
+      globalThis.fake.tracks[0].stop();
+      globalThis.fake.tracks[0].dispatchEvent(new Event('ended'));
+    });
+    assert.match(await message(page, 'camera'), /went away/);
+    assert.deepEqual(await state(page), OFF);
+    await press(page, 'camera', 'Start again');
+    await started(page);
+    assert.deepEqual(await state(page), on('desk'));
+    assert.equal(await page.inputValue('#cameras'), 'desk');
+    assert.equal(await page.locator('[data-key=camera]').count(), 0);
+    await page.context().close();
   });
 });
 
@@ -185,6 +334,53 @@ describe('model', () => {
     await page.click('#load');
     await page.waitForFunction(() => document.getElementById('best').dataset.label === '5');
     assert.equal(await page.locator('[data-key=model]').count(), 0);
+    await page.context().close();
+  });
+
+  test('a load that another one replaces says nothing; one that is stopped leaves no model', async () => {
+    const page = await visit();
+    let requests = 0;
+    // Never answered.
+    meddle = (path) => path.startsWith('/held/') && (requests += 1) > 0;
+    await page.check('input[value=named]');
+    for (const folder of ['held/one/', 'held/two/']) {
+      const before = requests;
+      await page.fill('#name', served.url + folder);
+      await page.click('#load');
+      while (requests === before) await page.waitForTimeout(20);
+    }
+    await page.waitForTimeout(200);
+    assert.equal(await page.innerText('#best'), 'Loading the model');
+    await page.click('#stop');
+    await page.waitForFunction(() => document.getElementById('best').textContent === 'No model');
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'load');
+    meddle = undefined;
+    assert.equal(await page.locator('[data-key=model]').count(), 0);
+    await page.context().close();
+  });
+
+  test('a cache that cannot be cleared: told, and it can be tried again', async () => {
+    const page = await visit({
+      query: `?model=${encodeURIComponent(`${served.url}small/`)}`,
+      init: () => {
+        const post = Worker.prototype.postMessage;
+        Worker.prototype.postMessage = function (message, ...rest) {
+          if (message.call?.method === 'deleteCached' && globalThis.broken) throw new Error('the disk is broken');
+          return post.call(this, message, ...rest);
+        };
+      },
+    });
+    const cleared = () => page.waitForFunction(() => document.getElementById('cache').textContent === 'Nothing in the cache');
+    await page.waitForSelector('#clear:enabled');
+    await page.evaluate(() => (globalThis.broken = true));
+    await page.click('#clear');
+    assert.match(await message(page, 'cache'), /not cleared/);
+    await page.waitForSelector('#clear:enabled');
+    await page.evaluate(() => (globalThis.broken = false));
+    await page.click('#clear');
+    await cleared();
+    assert.equal(await page.locator('[data-key=cache]').count(), 0);
+    assert.deepEqual(page.problems, []);
     await page.context().close();
   });
 
@@ -231,21 +427,68 @@ describe('model', () => {
   });
 });
 
+describe('messages', () => {
+  test('their region is there before them, what they offer can be declined, the focus stays in the page', async () => {
+    const page = await visit();
+    await press(page, 'no-webgpu', 'Dismiss');
+    const region = await page.evaluate(() => ({ empty: document.querySelector('#notices:empty') !== null, display: getComputedStyle(document.getElementById('notices')).display }));
+    assert.deepEqual(region, { empty: true, display: 'grid' });
+    assert.equal(await page.evaluate(() => document.activeElement.localName), 'main');
+    await page.click('#camera');
+    await message(page, 'camera');
+    await page.setInputFiles('#file', { name: 'x.jpg', mimeType: 'image/jpeg', buffer: Buffer.from('no picture') });
+    await message(page, 'picture');
+    await press(page, 'camera', 'Dismiss');
+    assert.equal(await page.evaluate(() => document.activeElement.closest('.notice').dataset.key), 'picture');
+    assert.equal(await page.locator('[data-key=camera]').count(), 0);
+    await page.context().close();
+  });
+
+  test('what is spoken is what the heading says', async () => {
+    const page = await visit();
+    await page.evaluate(() => (globalThis.aimDemo.aim.classify = async () => [{ label: 'dress', score: 0.3, index: 0 }]));
+    await page.click(sample('5'));
+    await shown(page);
+    assert.equal(await page.innerText('#best'), 'Not sure: Dress?');
+    assert.equal(await page.textContent('#spoken'), await page.innerText('#best'));
+    assert.equal(await page.locator('output, [aria-live] #ms, [aria-live] #fps').count(), 0, 'numbers that change with every frame are spoken');
+    await page.context().close();
+  });
+});
+
 describe('layout', () => {
   for (const colorScheme of ['light', 'dark']) {
     test(`a phone's width, ${colorScheme}: nothing is cut off, every control has a name`, async () => {
       const page = await visit({ context: { viewport: { width: 360, height: 740 }, colorScheme } });
       await page.click(sample('5'));
       await shown(page);
+      // WCAG 2.2, 1.4.11: what bounds a control stands out by 3:1 from what is around it.
+      await page.evaluate(() => {
+        const luminance = (colour) => {
+          const [red, green, blue] = colour.match(/[\d.]+/g).map((value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4));
+          return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+        };
+        const ground = (element) => {
+          const { backgroundColor } = getComputedStyle(element);
+          return backgroundColor === 'rgba(0, 0, 0, 0)' ? ground(element.parentElement) : backgroundColor;
+        };
+        globalThis.contrast = (name) => {
+          const element = document.querySelector(name);
+          const [dark, light] = [getComputedStyle(element).borderTopColor, ground(element.parentElement)].map(luminance).sort((a, b) => a - b);
+          return (light + 0.05) / (dark + 0.05);
+        };
+      });
       const facts = await page.evaluate(() => ({
         overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
         unnamed: [...document.querySelectorAll('button, input, select, img, video')].filter((element) => !element.hidden && !(element.textContent.trim() || element.labels?.length || element.getAttribute('aria-label') || element.querySelector('img[alt]:not([alt=""])') || element.hasAttribute('alt'))).map((element) => element.outerHTML),
         small: [...document.querySelectorAll('button, select')].filter((element) => element.offsetParent && element.getBoundingClientRect().height < 24).length,
         background: getComputedStyle(document.body).backgroundColor,
+        edges: ['#camera', '#want-device', '#want-dtype', '.choice label', '.button'].map((name) => [name, contrast(name)]),
       }));
       assert.ok(facts.overflow <= 0, `${facts.overflow} px too wide`);
       assert.deepEqual(facts.unnamed, []);
       assert.equal(facts.small, 0);
+      for (const [name, contrast] of facts.edges) assert.ok(contrast >= 3, `the border of ${name} has a contrast of ${contrast}`);
       const [red] = facts.background.match(/\d+/g).map(Number);
       assert.ok(colorScheme === 'dark' ? red < 60 : red > 200, facts.background);
       await page.context().close();

@@ -1,9 +1,13 @@
 // Load, abort, progress, dispose, memory, delivery: in a page without WebGPU.
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
 import { open, site } from '../lib/site.mjs';
 import { smallModel } from '../lib/small-model.mjs';
+import { mockModel, mockWasm } from '../mock/lay-out.mjs';
 
 const CSP = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'";
 
@@ -181,6 +185,36 @@ describe('dispose', () => {
     assert.deepEqual(result.same, [0, 0]);
     for (const ended of [result.pending, result.later, result.frame]) assert.equal(ended.code, 'disposed');
   });
+});
+
+describe('a trap that no promise hears of', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'aim-web-mock-'));
+  mockWasm(folder);
+  after(() => rmSync(folder, { recursive: true, force: true }));
+  const model = mockModel({ strayOn: { 'cpu-relaxed': 1, cpu: 1 } });
+  model['model.safetensors'] = [...model['model.safetensors']];
+
+  for (const worker of [true, false]) {
+    test(`${worker ? 'in a worker' : 'in the page'}: device_lost, and no other trap is taken`, async () => {
+      const { result, problems } = await visit(
+        async ({ model, worker }) => {
+          const files = { ...model, 'model.safetensors': Uint8Array.from(model['model.safetensors']) };
+          const aim = await lib.AimClassifier.fromPretrained(files, { wasmUrl: '/mock/', worker });
+          // (func (export "f") unreachable): the page's own.
+          const { instance } = await WebAssembly.instantiate(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 7, 5, 1, 1, 102, 0, 0, 10, 5, 1, 3, 0, 0, 11));
+          queueMicrotask(instance.exports.f);
+          const heard = await new Promise((resolve) => addEventListener('error', (event) => resolve(!event.defaultPrevented), { once: true }));
+          return { heard, ended: await outcome(aim.classify(testCanvas())) };
+        },
+        { mounts: { '/mock/': `${folder}/` }, argument: { model, worker } },
+      );
+      assert.equal(result.heard, true);
+      assert.equal(result.ended.code, 'device_lost');
+      assert.match(result.ended.message, /internal error/);
+      // The page's own trap is told of, ours is not a second time.
+      assert.equal(problems.length, 1, problems.join());
+    });
+  }
 });
 
 describe('memory', () => {

@@ -148,6 +148,23 @@ describe('a device that is destroyed', () => {
   }
 });
 
+test('a device that is destroyed when the server is gone is rebuilt', async () => {
+  const gone = await site();
+  const page = await open(browser, gone.url);
+  await page.evaluate(async () => void (globalThis.aim = await lib.AimClassifier.fromPretrained(undefined, { device: 'webgpu', warmup: false })));
+  await gone.close();
+  const result = await page.evaluate(async () => {
+    const right = await aim.logits(testCanvas());
+    await aim.destroyDevice();
+    const again = await aim.logits(testCanvas());
+    return [aim.device, aim.info.reason, difference(right, again) / Math.max(...right.map(Math.abs))];
+  });
+  await page.context().close();
+  assert.equal(result[0], 'webgpu', result[1]);
+  assert.match(result[1], /rebuilt/);
+  assert.ok(result[2] < 1e-4, `off by ${result[2]}`);
+});
+
 test('500 frames leave the wasm heap and the number of GPU buffers as they were', async () => {
   const { result } = await visit(async () => {
     // Counted where the device is, so without a worker. A buffer is gone when it is destroyed or collected.

@@ -6,8 +6,9 @@ let poisoned = false;
 
 export default async function init({ module_or_path }) {
   if (!(module_or_path instanceof WebAssembly.Module)) throw new Error('init wants a WebAssembly.Module');
+  if (globalThis.__mockRefuse === build) throw new RangeError('could not allocate memory');
   running = true;
-  return { memory: new WebAssembly.Memory({ initial: 1 }) };
+  return { memory: new WebAssembly.Memory(globalThis.__mockHeap ?? { initial: 1 }) };
 }
 
 function aimError(code, message) {
@@ -79,6 +80,13 @@ export class Classifier {
       poisoned = true;
       if (this.#mock.panicAs === 'error') throw aimError('device_lost', 'a defect stopped this classifier');
       throw new WebAssembly.RuntimeError('unreachable');
+    }
+    if (this.#mock.strayOn?.[build] === call) {
+      // As a stack that ran over in a future: no promise hears of it.
+      queueMicrotask(() => {
+        throw new WebAssembly.RuntimeError('unreachable');
+      });
+      await new Promise(() => {});
     }
     if (this.#mock.loseOn?.[build] === call) {
       this.destroyDevice();

@@ -1,7 +1,13 @@
 // The life of a classifier, against a mock of the wasm module that fails on demand.
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { rmSync } from 'node:fs';
-import { beforeEach, describe, test } from 'node:test';
+import { createServer } from 'node:http';
+import { after, beforeEach, describe, mock, test } from 'node:test';
+import { promisify } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { AimClassifier, AimError, deleteCached, listCached, pipeline } from '../../dist/index.js';
 import { mockModel, mockWasm } from '../mock/lay-out.mjs';
 
@@ -20,6 +26,23 @@ function gpu(adapter) {
 }
 const HARDWARE = { info: { vendor: 'acme', architecture: 'gen9', description: '', isFallbackAdapter: false } };
 const SOFTWARE = { info: { vendor: 'google', architecture: 'swiftshader', description: '' } };
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** A signal that fires soon. AbortSignal.timeout() would not keep Node waiting. */
+function soon(reason = new DOMException('Time is up.', 'TimeoutError')) {
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(reason), 20);
+  return stop.signal;
+}
+
+/** A server that answers with `answer(request, response)`, until the tests end. */
+async function serve(answer) {
+  const server = createServer(answer).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  after(() => (server.closeAllConnections(), server.close()));
+  return `http://127.0.0.1:${server.address().port}/`;
+}
 
 let counts;
 beforeEach(() => {
@@ -120,10 +143,43 @@ describe('load', () => {
     setTimeout(() => stop.abort(), 20);
     // Longer than a test may take.
     await assert.rejects(load({ loadMs: 1e6 }, { signal: stop.signal }), { name: 'AbortError' });
+    await assert.rejects(load({ loadMs: 1e6 }, { signal: soon() }), { name: 'TimeoutError' });
     const reason = new Error('mine');
     await assert.rejects(load({}, { signal: AbortSignal.abort(reason) }), reason);
+    await assert.rejects(load({ loadMs: 1e6 }, { signal: soon(reason) }), reason);
     // And the next load works.
     await (await load()).dispose();
+  });
+
+  test('abort while the wasm file does not come, or the adapter', async () => {
+    const silent = await serve(() => {});
+    await assert.rejects(load({}, { wasmUrl: silent, signal: soon() }), { name: 'TimeoutError' });
+    Object.defineProperty(globalThis.navigator, 'gpu', { value: { requestAdapter: () => new Promise(() => {}) }, configurable: true });
+    await assert.rejects(load({}, { signal: soon() }), { name: 'TimeoutError' });
+  });
+
+  test('a progress_callback that throws costs no model', async () => {
+    const said = mock.method(console, 'error', () => {});
+    const aim = await load({}, { progress_callback: () => assert.fail('mine') });
+    said.mock.restore();
+    assert.match(said.mock.calls[0].arguments[0].message, /mine/);
+    assert.equal((await aim.classify(picture)).length, 4);
+  });
+
+  test('threads whose memory is refused: the build without them', async () => {
+    const able = mock.method(WebAssembly, 'validate', () => true);
+    Object.defineProperty(globalThis.navigator, 'hardwareConcurrency', { value: 4, configurable: true });
+    Object.assign(globalThis, { crossOriginIsolated: true, Worker: class {}, __mockRefuse: 'cpu-threads' });
+    try {
+      const aim = await load({}, { worker: false, wasmUrl: mockWasm() });
+      assert.deepEqual([aim.info.build, aim.info.threads], ['cpu-relaxed', 1]);
+      globalThis.crossOriginIsolated = false;
+      globalThis.__mockRefuse = aim.info.build;
+      await assert.rejects(load({}, { worker: false, wasmUrl: mockWasm() }), aimError('out_of_memory', /allocate/));
+    } finally {
+      able.mock.restore();
+      for (const name of ['crossOriginIsolated', 'Worker', '__mockRefuse']) delete globalThis[name];
+    }
   });
 
   test('two at once', async () => {
@@ -149,6 +205,7 @@ describe('requests', () => {
     const run = await pipeline('image-classification', mockModel(), { wasmUrl });
     assert.deepEqual(Object.keys((await run(picture, { top_k: 1 }))[0]), ['label', 'score']);
     assert.equal((await run(picture, { top_k: null })).length, 4);
+    assert.equal((await run(picture, null)).length, 4);
     assert.equal((await run([picture]))[0].length, 4);
     await run.dispose();
     await assert.rejects(run(picture), aimError('disposed'));
@@ -196,6 +253,43 @@ describe('requests', () => {
     assert.equal((await first).length, 4);
     assert.equal((await third).length, 4);
     await assert.rejects(aim.classify(picture, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  });
+
+  test('a picture that does not arrive keeps nobody waiting, and ends as a network error', async () => {
+    const url = await serve((_request, response) => response.writeHead(200, { 'content-length': 100 }).write('x'));
+    const aim = await load({}, { timeouts: { stall: 0.3 } });
+    const order = [];
+    const first = assert.rejects(aim.classify(url), aimError('network', /nothing for 0\.3 seconds/)).then(() => order.push('first'));
+    await aim.classify(picture).then(() => order.push('second'));
+    await assert.rejects(aim.classify(url, { signal: soon() }), { name: 'TimeoutError' });
+    await first;
+    assert.deepEqual(order, ['second', 'first']);
+    const last = assert.rejects(aim.classify(url), aimError('disposed'));
+    await sleep(20);
+    await aim.dispose();
+    await last;
+  });
+
+  test('an element whose picture does not come can be given up', async () => {
+    const element = { [Symbol.toStringTag]: 'HTMLImageElement', decode: () => new Promise(() => {}) };
+    const aim = await load();
+    await assert.rejects(aim.classify(element, { signal: soon() }), { name: 'TimeoutError' });
+    await assert.rejects(aim.classifyForVideo(element, 0, { signal: soon() }), { name: 'TimeoutError' });
+    assert.equal((await aim.classify(picture)).length, 4);
+  });
+
+  test('an answer is not kept once it is given', async () => {
+    setFlagsFromString('--expose-gc');
+    const gc = runInNewContext('gc');
+    gpu(HARDWARE);
+    const aim = await load();
+    const answers = [];
+    for (let i = 0; i < 10; i++) answers.push(new WeakRef(await aim.logits(picture)));
+    await sleep(10);
+    gc();
+    const kept = answers.filter((answer) => answer.deref()).length;
+    assert.ok(kept <= 1, `${kept} answers are kept`);
+    assert.equal(aim.device, 'webgpu');
   });
 
   test('video: at most one in flight, the newest wins', async () => {
@@ -275,6 +369,30 @@ describe('a trap', () => {
       assert.equal((await next.classify(picture)).length, 4);
     }
   });
+});
+
+test('a trap in a heap that can\'t grow is out_of_memory', async () => {
+  globalThis.__mockHeap = { initial: 1, maximum: 1 };
+  try {
+    const aim = await load({ panicOn: { cpu: 1, 'cpu-relaxed': 1 } }, { wasmUrl: mockWasm() });
+    await assert.rejects(aim.classify(picture), aimError('out_of_memory', /for want of memory.*fromPretrained/));
+  } finally {
+    delete globalThis.__mockHeap;
+  }
+});
+
+test('a trap that no promise hears of, in a program that outlives its uncaught errors', async () => {
+  // A process of its own: the test runner takes uncaught errors for failures.
+  const script = `
+    import { AimClassifier } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)};
+    import { mockModel, mockWasm } from ${JSON.stringify(new URL('../mock/lay-out.mjs', import.meta.url).href)};
+    const heard = [];
+    process.on('uncaughtException', (error) => heard.push(error.message));
+    const aim = await AimClassifier.fromPretrained(mockModel({ strayOn: { cpu: 1, 'cpu-relaxed': 1 } }), { wasmUrl: mockWasm() });
+    const ended = await aim.classify({ data: new Uint8Array(4), width: 1, height: 1 }).catch((error) => error.code);
+    console.log(heard.join(), ended);`;
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script]);
+  assert.equal(stdout, 'unreachable device_lost\n');
 });
 
 test('the cache is asked through the wasm module', async () => {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { source } from '../lib/source.mjs';
 
 const { AimError, fromWire, toError, toWire } = await source('errors');
-const { loadOptions, classifyOptions, featureOptions } = await source('options');
+const { cacheName, loadOptions, classifyOptions, featureOptions } = await source('options');
 const { Progress } = await source('progress');
 const { NewestWins } = await source('video');
 const { Turns } = await source('turns');
@@ -15,6 +15,9 @@ const { isTurned, sizeOf } = await source('frames/header');
 const { dataUrl } = await source('data-url');
 const { answer } = await source('local-answer');
 const { cpuBuild, software } = await source('device');
+const { RemoteEngine, anyRemote } = await source('remote');
+const { fetchBlob } = await source('frames/fetch-blob');
+const { pixels } = await source('frames/pixels');
 
 after(() => rmSync(fileURLToPath(new URL(`../.build/${process.pid}`, import.meta.url)), { recursive: true, force: true }));
 
@@ -57,6 +60,19 @@ describe('options', () => {
     for (const name of ['aim', '', 'a/b/c', 'a b/c', 7, [], {}]) wrong(() => model(name), /hub name such as/);
     wrong(() => model('./here/'), /not a URL/);
     wrong(() => model({ 'config.json': 3 }), /config\.json/);
+  });
+
+  test('the cache is asked by the name of the load', () => {
+    globalThis.location = { href: 'https://page.example/dir/index.html' };
+    try {
+      assert.equal(cacheName('./small/'), 'https://page.example/dir/small/');
+      assert.equal(cacheName(new URL('https://host/folder')), 'https://host/folder/');
+      assert.equal(cacheName('apple/aim-600M'), 'apple/aim-600M');
+      assert.equal(cacheName(undefined), undefined);
+      for (const name of ['', 'small', { 'config.json': '{}' }]) wrong(() => cacheName(name), /hub name such as/);
+    } finally {
+      delete globalThis.location;
+    }
   });
 });
 
@@ -195,6 +211,55 @@ describe('rpc', () => {
     }
   });
 
+  test('a frame that does not reach the worker is closed, one that does is not', async () => {
+    let open = 0;
+    const call = (rpc, signal, bitmap = { close: () => (open -= 1) }) => ((open += 1), rpc.call({ method: 'classify', frame: { kind: 'bitmap', bitmap }, topK: 1 }, { signal }));
+    const port = new FakePort();
+    const rpc = new Rpc(port, 'w.js');
+    void call(rpc).catch(() => {});
+    assert.equal(open, 1);
+    open = 0;
+    await assert.rejects(call(rpc, AbortSignal.abort()), { name: 'AbortError' });
+    port.postMessage = () => {
+      throw new DOMException('could not be cloned', 'DataCloneError');
+    };
+    await assert.rejects(call(rpc), { code: 'image' });
+    rpc.end(new AimError('disposed', 'over'));
+    await assert.rejects(call(rpc), { code: 'disposed' });
+    assert.equal(open, 0);
+  });
+
+  test('options that cannot be handed over are no image error', async () => {
+    const port = new FakePort();
+    port.postMessage = () => {
+      throw new DOMException('could not be cloned', 'DataCloneError');
+    };
+    await assert.rejects(new Rpc(port, 'w.js').call({ method: 'load', options: {} }), (error) => error.code === 'option' && /could not be cloned.*worker: false/.test(error.message));
+  });
+
+  test('a worker that stopped is not asked about the cache', async () => {
+    const ports = [];
+    globalThis.Worker = class extends FakePort {
+      constructor() {
+        super();
+        ports.push(this);
+      }
+      postMessage({ id }) {
+        queueMicrotask(() => this.say({ id, value: undefined, info: {}, labels: [] }));
+      }
+    };
+    try {
+      const [first, second] = [await RemoteEngine.load({}, () => {}), await RemoteEngine.load({}, () => {})];
+      assert.equal(anyRemote(), second);
+      ports[1].fail('boom');
+      assert.equal(anyRemote(), first);
+      await first.dispose();
+      assert.equal(anyRemote(), undefined);
+    } finally {
+      delete globalThis.Worker;
+    }
+  });
+
   test('a picture that cannot be handed over is an image error', async () => {
     const rpc = new Rpc(new FakePort(), 'w.js');
     await assert.rejects(rpc.call({ method: 'classify', frame: 'uncloneable', topK: 1 }), (error) => error.code === 'image' && /origin/.test(error.message));
@@ -253,6 +318,25 @@ describe('small parts', () => {
     assert.deepEqual(dataUrl('data:text/plain;base64,aGk='), { type: 'text/plain', bytes: Uint8Array.of(104, 105) });
     assert.deepEqual(dataUrl('data:,a%20b'), { type: '', bytes: Uint8Array.of(97, 32, 98) });
     assert.equal(dataUrl('https://host/'), undefined);
+  });
+
+  test('a file without end is given up', async (context) => {
+    const read = async () => ({ value: { byteLength: 1e8 } });
+    context.mock.method(globalThis, 'fetch', async () => ({ ok: true, headers: new Headers(), body: { getReader: () => ({ read }) } }));
+    await assert.rejects(fetchBlob('https://host/', new AbortController()), (error) => error.code === 'image' && /too large: at most 400 MB/.test(error.message));
+  });
+
+  test('a JPEG file that is mostly padding is not copied into the wasm heap', async () => {
+    const head = Uint8Array.of(0xff, 0xd8, 0xff, 0xc0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0);
+    const padded = (megabytes) => ({ kind: 'blob', blob: new Blob([head, ...Array(megabytes).fill(new Uint8Array(1e6))]) });
+    globalThis.createImageBitmap = () => Promise.reject(new Error('by the browser'));
+    try {
+      const decoder = () => ({ rgb: Uint8Array.of(1, 2, 3), width: 1, height: 1 });
+      assert.deepEqual((await pixels(padded(1), decoder)).data, Uint8Array.of(1, 2, 3, 255));
+      await assert.rejects(pixels(padded(64), decoder), (error) => error.cause.message === 'by the browser');
+    } finally {
+      delete globalThis.createImageBitmap;
+    }
   });
 
   test('answers with ranges', async () => {
