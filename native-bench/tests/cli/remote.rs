@@ -234,7 +234,9 @@ fn an_interrupted_download_of_the_hubs_own_tools_is_not_taken_for_a_model() {
 fn a_file_is_inspected_by_its_url_alone() {
     let world = World::new();
     let folder = world.root.path().join("me/tiny");
-    std::fs::remove_file(folder.join("config.json")).expect("it was there");
+    for file in ["config.json", "aim.manifest.json"] {
+        std::fs::remove_file(folder.join(file)).expect("it was there");
+    }
     let file = format!(
         "{}/model-00001-of-00001.safetensors",
         world.hub.folder("me/tiny")
