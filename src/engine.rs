@@ -80,7 +80,7 @@ pub trait Engine {
 /// [`load()`] and [`fetch`] do so themselves; this is for whoever has another device to turn to.
 ///
 /// # Errors
-/// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the product is wrong, and those of
+/// [`ErrorKind::DeviceLost`] if the product is wrong, and those of
 /// [`Form::of`].
 pub async fn self_check(
     config: &Config,
