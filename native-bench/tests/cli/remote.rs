@@ -50,6 +50,17 @@ impl World {
             .env_remove("HF_TOKEN");
     }
 
+    /// An empty folder where the hub's own tools keep the newest state of `me/tiny`.
+    fn snapshot(&self) -> PathBuf {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let repository = self.home.path().join("hub/models--me--tiny");
+        let snapshot = repository.join("snapshots").join(commit);
+        std::fs::create_dir_all(&snapshot).expect("the folder is writable");
+        std::fs::create_dir_all(repository.join("refs")).expect("the folder is writable");
+        std::fs::write(repository.join("refs/main"), commit).expect("written");
+        snapshot
+    }
+
     fn cache(&self, args: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_aim-bench"));
         program.arg("cache").args(args);
@@ -87,12 +98,7 @@ fn a_model_of_the_hub_or_of_a_folder_names_what_the_embedded_one_names() {
 #[test]
 fn what_the_hubs_own_tools_downloaded_is_used() {
     let world = World::new();
-    let commit = "0123456789abcdef0123456789abcdef01234567";
-    let repository = world.home.path().join("hub/models--me--tiny");
-    let snapshot = repository.join("snapshots").join(commit);
-    std::fs::create_dir_all(&snapshot).expect("the folder is writable");
-    std::fs::create_dir_all(repository.join("refs")).expect("the folder is writable");
-    std::fs::write(repository.join("refs/main"), commit).expect("written");
+    let snapshot = world.snapshot();
     for entry in std::fs::read_dir(world.root.path().join("me/tiny"))
         .expect("there")
         .flatten()
@@ -214,12 +220,7 @@ fn a_killed_download_goes_on_where_it_stopped() {
 #[test]
 fn an_interrupted_download_of_the_hubs_own_tools_is_not_taken_for_a_model() {
     let world = World::new();
-    let commit = "0123456789abcdef0123456789abcdef01234567";
-    let repository = world.home.path().join("hub/models--me--tiny");
-    let snapshot = repository.join("snapshots").join(commit);
-    std::fs::create_dir_all(&snapshot).expect("the folder is writable");
-    std::fs::create_dir_all(repository.join("refs")).expect("the folder is writable");
-    std::fs::write(repository.join("refs/main"), commit).expect("written");
+    let snapshot = world.snapshot();
     for file in ["config.json", "model.safetensors.index.json"] {
         let from = world.root.path().join("me/tiny").join(file);
         std::fs::copy(from, snapshot.join(file)).expect("copied");
