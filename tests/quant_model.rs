@@ -27,7 +27,7 @@ use safetensors::SafeTensors;
 /// How many of the 32 pictures are run.
 const PICTURES: usize = 3;
 
-/// How often each way of rounding is tried: one try is off by a tenth.
+/// How often each way of rounding is tried: one try is off by a twentieth.
 const DRAWS: usize = 4;
 
 fn config() -> Config {
