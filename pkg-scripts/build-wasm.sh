@@ -53,20 +53,12 @@ build_variant() {
 }
 
 variants=${*:-webgpu cpu cpu-relaxed cpu-threads}
-# A build ends on one core, and so do large parts of it: that of WebGPU, which shares nothing with the others, goes on
-# beside them.
+# That of WebGPU shares nothing with the others.
 if [[ $variants == *webgpu*cpu* ]]; then
     variants=${variants/webgpu/}
-    log=$(mktemp)
-    build_variant webgpu >"$log" 2>&1 &
-    webgpu=$!
-    trap 'kill $webgpu 2>/dev/null || true; rm -f "$log"' EXIT
+    beside build_variant webgpu
 fi
 for variant in $variants; do build_variant "$variant"; done
-if [ -n "${webgpu:-}" ]; then
-    wait "$webgpu" || failed=$?
-    cat "$log"
-    [ -z "${failed:-}" ] || exit "$failed"
-fi
+if [ -n "${beside:-}" ]; then joined; fi
 
 pkg-scripts/wasm-sizes.sh
