@@ -19,11 +19,11 @@ use crate::device::host::read;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Aim;
 use crate::precision::{Form, Precision};
-use crate::weights::assemble::{Assembler, Loaded};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load;
+use crate::weights::load::assemble::{Assembler, Loaded};
+use crate::weights::load::sink::Sink;
 use crate::weights::remote::{Event, RemoteModel, Transport};
-use crate::weights::sink::Sink;
 
 /// What one pass over a batch gives.
 #[derive(Clone, Debug, PartialEq)]

@@ -131,3 +131,25 @@ constructors! {
     image => Image,
     option => Option,
 }
+
+/// A text from a file made fit for a message: one line, no control characters, at most 200
+/// characters.
+pub fn printable(text: &str) -> String {
+    const MOST: usize = 200;
+    let mut line = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == MOST {
+            line.push('…');
+            break;
+        }
+        // Marks that reorder or hide text would let a file's name lie in a terminal.
+        if c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        {
+            line.extend(c.escape_unicode());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use aim_web::weights::dtype::Dtype;
+use aim_web::weights::checkpoint::dtype::Dtype;
 use aim_web::{Error, ErrorKind};
 
 fn path(file: &str) -> PathBuf {

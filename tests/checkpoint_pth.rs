@@ -4,8 +4,8 @@
 use std::io::{Cursor, Read, Write};
 use std::time::{Duration, Instant};
 
+use aim_web::weights::checkpoint::dtype::Dtype;
 use aim_web::weights::checkpoint::{Checkpoint, PIECE};
-use aim_web::weights::dtype::Dtype;
 use aim_web::weights::open_reader;
 use aim_web::{Error, ErrorKind};
 use proptest::prelude::*;

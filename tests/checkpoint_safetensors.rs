@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::io::Cursor;
 
 use aim_web::ErrorKind;
-use aim_web::weights::content::Content;
-use aim_web::weights::dtype::{Decoder, Dtype};
+use aim_web::weights::checkpoint::content::Content;
+use aim_web::weights::checkpoint::dtype::{Decoder, Dtype};
+use aim_web::weights::checkpoint::safetensors::{Header, MAX_HEADER};
 use aim_web::weights::open_reader;
-use aim_web::weights::safetensors::{Header, MAX_HEADER};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{TensorView, serialize};

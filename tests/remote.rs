@@ -13,10 +13,10 @@ use aim_web::engine::{self, Engine, HostTensor};
 use aim_web::precision::Precision;
 use aim_web::weights::checkpoint::Checkpoint;
 use aim_web::weights::remote::client::Client;
-use aim_web::weights::remote::plan::CHUNK;
 use aim_web::weights::remote::{
     Event, Failure, Location, RemoteModel, Repository, Request, Response, Status, Transport,
 };
+use aim_web::weights::shards::manifest::CHUNK;
 use aim_web::{Error, ErrorKind};
 use common::generator::{self, Generated};
 use pollster::block_on;

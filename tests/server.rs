@@ -17,11 +17,11 @@ use aim_web::precision::Precision;
 use aim_web::quant::Scheme;
 use aim_web::weights::LocalModel;
 use aim_web::weights::checkpoint::Checkpoint;
-use aim_web::weights::disk_cache::{CachedModel, DiskCache};
-use aim_web::weights::http::{Http, Timeouts};
 use aim_web::weights::remote::client::Client;
-use aim_web::weights::remote::plan::CHUNK;
+use aim_web::weights::remote::disk_cache::{CachedModel, DiskCache};
+use aim_web::weights::remote::http::{Http, Timeouts};
 use aim_web::weights::remote::{Location, RemoteModel, Repository, Store};
+use aim_web::weights::shards::manifest::CHUNK;
 use aim_web::weights::shards::{ShardWriter, StoredAs};
 use aim_web::{Error, ErrorKind};
 use common::generator::{self, Generated};
@@ -700,6 +700,23 @@ fn a_hub_without_an_api_works_as_a_folder_does() {
     let world = World::new();
     world.hub.set(Plan {
         no_api: true,
+        ..Plan::default()
+    });
+    let expected = expected();
+    for by in [By::Shards, By::Plain] {
+        for cached in [0, 2 * CHUNK] {
+            let loaded = world.load(by, 3).unwrap();
+            assert_eq!(loaded.logits, expected);
+            assert_eq!(loaded.traffic.1, cached, "{by:?}");
+        }
+    }
+}
+
+#[test]
+fn a_hub_that_names_files_otherwise_than_git_works() {
+    let world = World::new();
+    world.hub.set(Plan {
+        other_names: true,
         ..Plan::default()
     });
     let expected = expected();

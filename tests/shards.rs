@@ -4,9 +4,9 @@
 
 use aim_web::config::Family;
 use aim_web::quant::{FloatType, QuantMatrix, Scheme, dequantize};
-use aim_web::weights::dtype::Dtype;
-use aim_web::weights::manifest::{FileHashes, Manifest};
-use aim_web::weights::safetensors::Header;
+use aim_web::weights::checkpoint::dtype::Dtype;
+use aim_web::weights::checkpoint::safetensors::Header;
+use aim_web::weights::shards::manifest::{FileHashes, Manifest};
 use aim_web::weights::shards::{Entry, MAX_SHARD, StoredAs, header, plan};
 
 const DOCS: &str = include_str!("../docs/shards.md");

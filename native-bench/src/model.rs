@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use aim_web::config::{Config, ProbeLayers};
 use aim_web::labels::Labels;
 use aim_web::weights::LocalModel;
-use aim_web::weights::http::Http;
 use aim_web::weights::remote::RemoteModel;
+use aim_web::weights::remote::http::Http;
 use aim_web::{Error, ErrorKind, Result, embedded};
 
 use crate::args;

@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use aim_web::config::{Config, Family};
 use aim_web::labels::{LABELS_FILE, Labels};
-use aim_web::weights::disk_cache::DiskCache;
-use aim_web::weights::http::{Http, Timeouts};
-use aim_web::weights::index::{INDEX_FILE, Index};
 use aim_web::weights::remote::client::Client;
+use aim_web::weights::remote::disk_cache::DiskCache;
+use aim_web::weights::remote::http::{Http, Timeouts};
 use aim_web::weights::remote::hub::ENDPOINT;
 use aim_web::weights::remote::model::{RemoteHeader, SINGLE_FILE};
 use aim_web::weights::remote::{Event, Location, RemoteModel, Repository, Status, Store};
+use aim_web::weights::shards::index::{INDEX_FILE, Index};
 use aim_web::{Error, ErrorKind, Result};
 use pollster::block_on;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use aim_web::engine::HostTensor;
 use aim_web::weights;
 use aim_web::weights::checkpoint::Checkpoint;
-use aim_web::weights::dtype::Dtype as StoredDtype;
+use aim_web::weights::checkpoint::dtype::Dtype as StoredDtype;
 use aim_web::{Error, ErrorKind, Result};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;

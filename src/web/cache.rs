@@ -15,8 +15,8 @@ use web_sys::{Cache as JsCache, CacheStorage, Headers, Request, Response, Respon
 use super::error::{set, to_js};
 use super::promise::promise;
 use crate::error::{Error, Result};
-use crate::weights::manifest::{from_hex, to_hex};
 use crate::weights::remote::cache::{Cache, Key, Sealed};
+use crate::weights::shards::manifest::{from_hex, to_hex};
 
 /// The cache's name among those of the origin.
 const NAME: &str = "aim-web";

@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 
-use super::checkpoint::printable;
-use super::dtype::Dtype;
+use super::checkpoint::dtype::Dtype;
+use super::checkpoint::tensor_info::TensorInfo;
 use super::layout::{self, Role, TensorSpec};
-use super::tensor_info::TensorInfo;
 use crate::config::Config;
-use crate::error::{At as _, Error, Result};
+use crate::error::{At as _, Error, Result, printable};
 use crate::quant::Scheme;
 
 /// How many names an error lists before it only counts.

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
-use super::index::{INDEX_FILE, Index};
+use super::checkpoint::open;
 use super::inventory::Located;
 use super::load;
-use super::manifest::{MANIFEST_FILE, Manifest};
-use super::open::{open, open_listed};
+use super::shards::index::{INDEX_FILE, Index};
+use super::shards::manifest::{MANIFEST_FILE, Manifest};
+use super::shards::verified;
 use crate::config::Config;
 use crate::device::Device;
 use crate::engine::{self, Engine};
@@ -110,7 +111,10 @@ impl LocalModel {
             let hashes = name
                 .filter(|_| is_beside)
                 .and_then(|name| manifest.file(name));
-            open_listed(path, hashes)
+            match hashes {
+                Some(hashes) => verified::open(path, hashes.clone()),
+                None => open(path),
+            }
         };
         let files = checkpoints.iter().map(open).collect::<Result<_>>()?;
         Ok(Self::new(files, parsed, labels))

@@ -3,9 +3,9 @@
 use aim_web::Result;
 use aim_web::config::Config;
 use aim_web::weights::checkpoint::Checkpoint;
-use aim_web::weights::dtype::Dtype;
+use aim_web::weights::checkpoint::dtype::Dtype;
+use aim_web::weights::checkpoint::tensor_info::TensorInfo;
 use aim_web::weights::layout;
-use aim_web::weights::tensor_info::TensorInfo;
 
 /// Nearly normal values of mean 0 and deviation 1: splitmix64, started at FNV-1a-64 of `seed/name`.
 pub fn normal(seed: &str, name: &str, count: usize) -> impl Iterator<Item = f64> {

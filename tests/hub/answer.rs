@@ -163,6 +163,7 @@ fn listing_of(
     if revision != "main" && revision != commit {
         return plain(state, connection, request, 404, b"");
     }
+    let other_names = state.plan.lock().unwrap().other_names;
     let siblings: Vec<_> = files(&dir)
         .into_iter()
         .map(|(name, len)| {
@@ -174,8 +175,12 @@ fn listing_of(
                 let oid = format!("{commit}{name}");
                 json!({ "rfilename": name, "size": len, "blobId": oid, "lfs": lfs })
             } else {
-                let blob = std::fs::read(dir.join(&name)).map(|bytes| listing::blob(&bytes));
-                json!({ "rfilename": name, "size": len, "blobId": blob.ok() })
+                let mut bytes = std::fs::read(dir.join(&name)).unwrap_or_default();
+                if other_names {
+                    bytes.extend(name.bytes());
+                }
+                let blob = listing::blob(&bytes);
+                json!({ "rfilename": name, "size": len, "blobId": blob })
             }
         })
         .collect();

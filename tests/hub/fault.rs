@@ -61,6 +61,8 @@ pub struct Plan {
     pub after: u32,
     /// The hub has no API.
     pub no_api: bool,
+    /// The API names small files otherwise than git does.
+    pub other_names: bool,
     /// The only token that may read; none is needed without.
     pub token: Option<String>,
 }
@@ -73,6 +75,7 @@ impl Default for Plan {
             times: u32::MAX,
             after: 0,
             no_api: false,
+            other_names: false,
             token: None,
         }
     }
@@ -131,6 +134,7 @@ impl Plan {
             times: small("times").unwrap_or(plain.times),
             after: small("after").unwrap_or(plain.after),
             no_api: query.contains_key("no-api"),
+            other_names: query.contains_key("other-names"),
             token: query.get("token").cloned(),
         })
     }

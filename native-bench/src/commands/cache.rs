@@ -1,6 +1,6 @@
 //! `aim-bench cache`: the models from servers that are kept on this machine.
 
-use aim_web::weights::disk_cache::DiskCache;
+use aim_web::weights::remote::disk_cache::DiskCache;
 use aim_web::{Error, ErrorKind, Result};
 use serde_json::json;
 

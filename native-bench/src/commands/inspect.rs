@@ -4,11 +4,11 @@ use std::path::Path;
 
 use aim_web::config::{Config, Family, ProbeLayers};
 use aim_web::weights::checkpoint::Checkpoint;
+use aim_web::weights::checkpoint::tensor_info::TensorInfo;
 use aim_web::weights::inventory::{Located, Part};
 use aim_web::weights::layout::Role;
 use aim_web::weights::remote::model::RemoteHeader;
 use aim_web::weights::remote::{RemoteModel, Transport, plan};
-use aim_web::weights::tensor_info::TensorInfo;
 use aim_web::weights::{self, LocalModel, layout};
 use aim_web::{Error, ErrorKind, Result};
 use pollster::block_on;

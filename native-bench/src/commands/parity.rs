@@ -2,7 +2,7 @@
 
 use aim_web::engine::{HostOutput, HostTensor};
 use aim_web::precision::Precision;
-use aim_web::weights::dtype::Dtype;
+use aim_web::weights::checkpoint::dtype::Dtype;
 use aim_web::{Error, ErrorKind, Result};
 use serde::Serialize;
 

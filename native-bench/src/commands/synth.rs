@@ -1,7 +1,7 @@
 //! `aim-bench synth`: a random checkpoint in Apple's layout.
 
 use aim_web::Result;
-use aim_web::weights::synth;
+use aim_web::weights::shards::synth;
 use serde_json::json;
 
 use crate::args::Synth;

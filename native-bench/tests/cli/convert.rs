@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aim_web::weights::manifest::Manifest;
+use aim_web::weights::shards::manifest::Manifest;
 use assert_cmd::Command;
 
 use super::{aim_bench, float_model, json, refused};
@@ -51,7 +51,8 @@ fn the_shards_of_a_model_are_whole() {
         );
         for (name, hashes) in manifest.files() {
             let file = std::fs::File::open(dir.join(name)).expect("it is there");
-            let own = aim_web::weights::manifest::FileHashes::of(file).expect("it can be read");
+            let own =
+                aim_web::weights::shards::manifest::FileHashes::of(file).expect("it can be read");
             assert_eq!(&own, hashes, "{name}");
         }
         // The safetensors library reads it.

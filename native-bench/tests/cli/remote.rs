@@ -170,7 +170,7 @@ fn a_killed_download_goes_on_where_it_stopped() {
         probe_layers: vec![7],
         ..Family::Aim600M.config()
     };
-    aim_web::weights::synth::write(&config, 1, &dir, false).expect("written");
+    aim_web::weights::shards::synth::write(&config, 1, &dir, false).expect("written");
     let input = world.root.path().join("input.safetensors");
     write_tensor(&input, "input", &[1, 3, 28, 28], &vec![0.5; 3 * 28 * 28]);
     let run = |world: &World, output: &Path| {

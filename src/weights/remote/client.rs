@@ -9,8 +9,7 @@ use super::hub::Location;
 use super::listing::Listing;
 use super::retry::{self, ATTEMPTS};
 use super::transport::{Failure, Request, Response, Transport};
-use crate::error::{At as _, Error, ErrorKind, Result};
-use crate::weights::checkpoint::printable;
+use crate::error::{At as _, Error, ErrorKind, Result, printable};
 
 /// The largest configuration, label or index file that is read.
 pub const SMALL_FILE: usize = 16 << 20;

@@ -8,14 +8,20 @@
 //! | [`client`] | files: retried, resumed, checked against what the server said before |
 //! | [`listing`] | what the hub says a repository holds |
 //! | [`cache`] | chunks that stay on this machine |
+//! | `shelf` | what a model has in the cache, and under which names |
 //! | `record` | what a complete load read: all that is used without a server |
 //! | [`repository`] | files: from the cache or the server, checked against what they have to be |
 //! | [`plan`] | which chunks hold what the model needs |
 //! | [`progress`] | what a progress bar shows |
 //! | [`model`] | all of it: a location to a model |
+//! | `http`, `disk_cache` | natively: a transport by HTTP, and a cache on disk |
 
 pub mod cache;
 pub mod client;
+#[cfg(not(target_family = "wasm"))]
+pub mod disk_cache;
+#[cfg(all(feature = "http", not(target_family = "wasm")))]
+pub mod http;
 pub mod hub;
 pub mod listing;
 pub mod model;
@@ -24,6 +30,7 @@ pub mod progress;
 mod record;
 pub mod repository;
 pub mod retry;
+mod shelf;
 pub mod transport;
 
 pub use cache::{Cache, Store};

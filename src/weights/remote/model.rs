@@ -7,18 +7,19 @@ use std::rc::Rc;
 use futures_util::stream::{self, StreamExt as _};
 use sha2::{Digest as _, Sha256};
 
-use super::plan::{self, CHUNK, Chunk};
+use super::plan::{self, Chunk};
 use super::progress::{Event, Meter, Share};
 use super::repository::{Repository, WeightFile};
 use super::transport::Transport;
 use crate::config::Config;
 use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::labels::{LABELS_FILE, Labels};
-use crate::weights::index::{INDEX_FILE, Index};
+use crate::weights::checkpoint::safetensors::Header;
 use crate::weights::inventory::{Inventory, Located};
 use crate::weights::layout::TensorSpec;
-use crate::weights::safetensors::Header;
-use crate::weights::sink::Sink;
+use crate::weights::load::sink::Sink;
+use crate::weights::shards::index::{INDEX_FILE, Index};
+use crate::weights::shards::manifest::CHUNK;
 
 /// How many chunks are under way at once, each by two requests. They are taken in order, so this
 /// also bounds what waits in memory, and what is fetched again after a crash.

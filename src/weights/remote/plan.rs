@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-/// The size of a chunk: what is fetched, verified and cached as one.
-pub const CHUNK: u64 = 8 << 20;
+use crate::weights::shards::manifest::CHUNK;
 
 /// A chunk of a file that holds bytes the model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]

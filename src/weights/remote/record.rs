@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::cache::Key;
 use super::client::Pinned;
-use super::listing::{Listing, is_commit};
-use super::repository::Repository;
+use super::listing::Listing;
+use super::shelf::Shelf;
 use super::transport::Transport;
-use crate::error::{Error, ErrorKind, Result};
-use crate::weights::manifest::to_hex;
+use crate::error::{Error, ErrorKind};
+use crate::weights::shards::manifest::to_hex;
 
 /// What a complete load read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -27,8 +28,14 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// What the last complete load read.
+    pub(super) async fn read<T: Transport>(shelf: &Shelf<'_, T>) -> Option<Self> {
+        let text = shelf.sealed(&record_key(shelf)).await?;
+        serde_json::from_slice(&text.bytes).ok()
+    }
+
     /// Adds what an earlier load read beyond this one, if both saw the same state of the repository.
-    pub(super) fn join(mut self, before: &Self) -> Self {
+    fn join(mut self, before: &Self) -> Self {
         if self.commit == before.commit
             && agree(&self.texts, &before.texts)
             && agree(&self.pins, &before.pins)
@@ -50,146 +57,76 @@ impl Record {
 pub(super) struct Offline {
     pub(super) record: Record,
     /// Why the server was not reached.
-    reason: String,
+    pub(super) reason: String,
 }
 
-impl<T: Transport> Repository<T> {
-    /// The server was never reached, so the last complete load is all there is: every part of it, or
-    /// none. Once it has answered, what is kept may be older than what has come, and the two together
-    /// are no model that anybody made.
-    pub(super) async fn fall_back(&self, error: &Error) -> Option<&Offline> {
-        if error.kind() != ErrorKind::Network || self.client.is_reached() {
-            return None;
-        }
-        if self.offline.get().is_none() {
-            let record = self.record().await?;
-            if record.commit.as_deref() != self.commit() {
-                return None;
-            }
-            // Nobody else sets it meanwhile.
-            let _ = self.offline.set(Offline {
-                record,
-                reason: error.to_string(),
-            });
-        }
-        self.offline.get()
-    }
-
+impl Offline {
     /// The error of what the last complete load did not read.
-    pub(super) fn out_of_reach(&self, file: &str, offline: &Offline) -> Error {
+    pub(super) fn lacks(&self, url: &str) -> Error {
         Error::new(
             ErrorKind::Network,
             format!(
-                "{}: is not in the cache, and the server can't be reached ({})",
-                self.url(file),
-                offline.reason
+                "{url}: is not in the cache, and the server can't be reached ({})",
+                self.reason
             ),
         )
     }
+}
 
-    /// The model is loaded: from here on, what was read of it is used where the server can't be
-    /// reached.
-    pub async fn complete(&self) {
-        let Some(store) = self.store.as_ref().filter(|_| self.offline.get().is_none()) else {
+/// Keeps what a complete load read: the small files, what the hub said, and the record of both.
+pub(super) async fn keep<T: Transport>(
+    shelf: &Shelf<'_, T>,
+    listing: Option<&Listing>,
+    texts: &BTreeMap<String, Option<String>>,
+    pins: BTreeMap<String, Pinned>,
+) {
+    let mut record = Record {
+        commit: listing.map(|listing| listing.commit.clone()),
+        texts: texts
+            .iter()
+            .map(|(file, text)| {
+                let hash = text.as_ref().map(|text| to_hex(&Sha256::digest(text)));
+                (file.clone(), hash)
+            })
+            .collect(),
+        pins,
+    };
+    if let Some(before) = Record::read(shelf).await {
+        record = record.join(&before);
+        if record == before {
             return;
-        };
-        let sha256 = async |bytes: &[u8]| self.client.transport().sha256(bytes).await;
-        let texts = self.texts.take();
-        let mut record = Record {
-            commit: self.commit().map(str::to_owned),
-            texts: BTreeMap::new(),
-            pins: self.pins.borrow().clone(),
-        };
-        for (file, text) in &texts {
-            let hash = match text {
-                Some(text) => Some(to_hex(&sha256(text.as_bytes()).await)),
-                None => None,
-            };
-            record.texts.insert(file.clone(), hash);
         }
-        let before = self.record().await;
-        if let Some(before) = &before {
-            record = record.join(before);
-            if record == *before {
-                return;
-            }
-        }
-        for (file, text) in &texts {
-            if let Some(text) = text {
-                let seal = sha256(text.as_bytes()).await;
-                let key = self.newest_key(file, "text");
-                store.put(&key, text.as_bytes(), seal).await;
-            }
-        }
-        if let Some(listing) = &self.listing {
-            let text = listing.to_json();
-            let seal = sha256(&text).await;
-            let key = self.listing_key(&listing.commit);
-            store.put(&key, &text, seal).await;
-        }
-        // The last, since it is what the others are read by. Numbers and strings always have a JSON form.
-        let text = serde_json::to_vec(&record).unwrap_or_default();
-        let seal = sha256(&text).await;
-        store.put(&self.record_key(), &text, seal).await;
     }
+    for (file, text) in texts {
+        if let Some(text) = text {
+            let key = shelf.newest_key(file, "text");
+            shelf.keep(&key, text.as_bytes()).await;
+        }
+    }
+    if let Some(listing) = listing {
+        let key = listing_key(shelf, &listing.commit);
+        shelf.keep(&key, &listing.to_json()).await;
+    }
+    // The last, since it is what the others are read by. Numbers and strings always have a JSON form.
+    let text = serde_json::to_vec(&record).unwrap_or_default();
+    shelf.keep(&record_key(shelf), &text).await;
+}
 
-    /// What the last complete load read.
-    async fn record(&self) -> Option<Record> {
-        let text = self.sealed(&self.record_key()).await?;
-        serde_json::from_slice(&text.bytes).ok()
-    }
+/// What the hub said of a commit, which never changes.
+pub(super) async fn kept_listing<T: Transport>(
+    shelf: &Shelf<'_, T>,
+    commit: &str,
+) -> Option<Listing> {
+    let text = shelf.sealed(&listing_key(shelf, commit)).await?;
+    Listing::from_json(&text.bytes).filter(|listing| listing.commit == commit)
+}
 
-    /// What the hub said of a commit, which never changes.
-    async fn kept_listing(&self, commit: &str) -> Option<Listing> {
-        let text = self.sealed(&self.listing_key(commit)).await?;
-        Listing::from_json(&text.bytes).filter(|listing| listing.commit == commit)
-    }
+fn record_key<T: Transport>(shelf: &Shelf<'_, T>) -> Key {
+    shelf.newest_key("", "record")
+}
 
-    /// What the repository holds: from the hub, or from the cache if it can't be reached or the
-    /// revision is a commit.
-    pub(super) async fn read_listing(&self) -> Result<Option<Listing>> {
-        let location = self.client.location();
-        if location.listing_url().is_none() {
-            return Ok(None);
-        }
-        if is_commit(&location.revision)
-            && let Some(listing) = self.kept_listing(&location.revision).await
-        {
-            return Ok(Some(listing));
-        }
-        let error = match self.client.listing().await {
-            Ok(listing) => return Ok(listing),
-            Err(error) => error,
-        };
-        if error.kind() != ErrorKind::Network || self.client.is_reached() {
-            return Err(error);
-        }
-        let Some(record) = self.record().await else {
-            return Err(error);
-        };
-        let listing = match &record.commit {
-            None => None,
-            Some(commit) => match self.kept_listing(commit).await {
-                None => return Err(error),
-                listing => listing,
-            },
-        };
-        // It is the first thing that is asked for.
-        let _ = self.offline.set(Offline {
-            record,
-            reason: error.to_string(),
-        });
-        Ok(listing)
-    }
-
-    fn record_key(&self) -> Key {
-        self.newest_key("", "record")
-    }
-
-    fn listing_key(&self, commit: &str) -> Key {
-        let content = self.own_identity("listing", "", commit);
-        self.key(content, "listing".to_owned())
-    }
+fn listing_key<T: Transport>(shelf: &Shelf<'_, T>, commit: &str) -> Key {
+    shelf.key(shelf.own_identity("listing", "", commit), "listing")
 }
 
 /// True if two maps have the same for what is in both.

@@ -9,35 +9,33 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 
-use sha2::{Digest as _, Sha256};
-
 use super::cache::{Key, Sealed, Store};
 use super::client::{Client, Pinned, RemoteFile};
-use super::listing::{Listed, Listing};
-use super::plan::{CHUNK, Chunk};
-use super::record::Offline;
+use super::listing::{Listed, Listing, is_commit};
+use super::plan::Chunk;
+use super::record::{self, Offline, Record};
+use super::shelf::{Shelf, identity};
 use super::transport::Transport;
 use crate::error::{At as _, Error, ErrorKind, Result};
-use crate::weights::manifest::{FileHashes, MANIFEST_FILE, Manifest, from_hex, to_hex};
-
-/// The cache entries of files whose content nothing names: the newest.
-const NEWEST: &str = "newest";
+use crate::weights::shards::manifest::{
+    CHUNK, FileHashes, MANIFEST_FILE, Manifest, from_hex, to_hex,
+};
 
 /// The files of a model on a server.
 pub struct Repository<T> {
-    pub(super) client: Client<T>,
-    pub(super) store: Option<Store>,
-    pub(super) listing: Option<Listing>,
+    client: Client<T>,
+    store: Option<Store>,
+    listing: Option<Listing>,
     manifest: Option<Manifest>,
     /// The server could not be reached: what is not named otherwise is as it was then.
-    pub(super) offline: OnceCell<Offline>,
+    offline: OnceCell<Offline>,
     cached: Cell<u64>,
     /// Whether the hub's names of small files are git's, as far as is known.
     names_as_git: Cell<Option<bool>>,
     /// The small files that came and that nothing names.
-    pub(super) texts: RefCell<BTreeMap<String, Option<String>>>,
+    texts: RefCell<BTreeMap<String, Option<String>>>,
     /// The files of weights that nothing but their `ETag` names.
-    pub(super) pins: RefCell<BTreeMap<String, Pinned>>,
+    pins: RefCell<BTreeMap<String, Pinned>>,
 }
 
 /// A file of weights.
@@ -109,6 +107,78 @@ impl<T: Transport> Repository<T> {
             repository.manifest = Some(manifest.at(repository.url(MANIFEST_FILE))?);
         }
         Ok(repository)
+    }
+
+    /// What the repository holds: from the hub, or from the cache if it can't be reached or the
+    /// revision is a commit.
+    async fn read_listing(&self) -> Result<Option<Listing>> {
+        let location = self.client.location();
+        if location.listing_url().is_none() {
+            return Ok(None);
+        }
+        if is_commit(&location.revision)
+            && let Some(listing) = record::kept_listing(&self.shelf(), &location.revision).await
+        {
+            return Ok(Some(listing));
+        }
+        let error = match self.client.listing().await {
+            Ok(listing) => return Ok(listing),
+            Err(error) => error,
+        };
+        if error.kind() != ErrorKind::Network || self.client.is_reached() {
+            return Err(error);
+        }
+        let Some(record) = Record::read(&self.shelf()).await else {
+            return Err(error);
+        };
+        let listing = match &record.commit {
+            None => None,
+            Some(commit) => match record::kept_listing(&self.shelf(), commit).await {
+                None => return Err(error),
+                listing => listing,
+            },
+        };
+        // It is the first thing that is asked for.
+        let _ = self.offline.set(Offline {
+            record,
+            reason: error.to_string(),
+        });
+        Ok(listing)
+    }
+
+    /// The server was never reached, so the last complete load is all there is: every part of it, or
+    /// none. Once it has answered, what is kept may be older than what has come, and the two together
+    /// are no model that anybody made.
+    async fn fall_back(&self, error: &Error) -> Option<&Offline> {
+        if error.kind() != ErrorKind::Network || self.client.is_reached() {
+            return None;
+        }
+        if self.offline.get().is_none() {
+            let record = Record::read(&self.shelf()).await?;
+            if record.commit.as_deref() != self.commit() {
+                return None;
+            }
+            // Nobody else sets it meanwhile.
+            let _ = self.offline.set(Offline {
+                record,
+                reason: error.to_string(),
+            });
+        }
+        self.offline.get()
+    }
+
+    /// The model is loaded: from here on, what was read of it is used where the server can't be
+    /// reached.
+    pub async fn complete(&self) {
+        if self.store.is_some() && self.offline.get().is_none() {
+            let texts = self.texts.take();
+            let pins = self.pins.borrow().clone();
+            record::keep(&self.shelf(), self.listing.as_ref(), &texts, pins).await;
+        }
+    }
+
+    const fn shelf(&self) -> Shelf<'_, T> {
+        Shelf::new(self.store.as_ref(), &self.client)
     }
 
     /// What carries out the requests.
@@ -193,17 +263,16 @@ impl<T: Transport> Repository<T> {
             }
             None => {}
         }
-        match (&self.store, self.text_key(file), &text) {
-            (Some(store), Some(key), Some(text)) => {
-                let seal = self.client.transport().sha256(text.as_bytes()).await;
-                store.put(&key, text.as_bytes(), seal).await;
+        match (self.text_key(file), &text) {
+            (Some(key), Some(text)) => {
+                self.shelf().keep(&key, text.as_bytes()).await;
             }
             // What nothing names is kept when the whole model is here.
-            (Some(_), None, text) => {
+            (None, text) => {
                 let mut texts = self.texts.borrow_mut();
                 texts.insert(file.to_owned(), (*text).clone());
             }
-            _ => {}
+            (Some(_), None) => {}
         }
         Ok(text)
     }
@@ -219,7 +288,7 @@ impl<T: Transport> Repository<T> {
     }
 
     async fn cached_text(&self, file: &str, key: &Key) -> Option<String> {
-        let text = String::from_utf8(self.sealed(key).await?.bytes).ok()?;
+        let text = String::from_utf8(self.shelf().sealed(key).await?.bytes).ok()?;
         self.check_text(file, &text).ok()?;
         Some(text)
     }
@@ -229,13 +298,16 @@ impl<T: Transport> Repository<T> {
         let seal = match offline.record.texts.get(file) {
             Some(Some(seal)) => seal,
             Some(None) => return Ok(None),
-            None => return Err(self.out_of_reach(file, offline)),
+            None => return Err(offline.lacks(&self.url(file))),
         };
-        let text = self.sealed(&self.newest_key(file, "text")).await;
+        let text = self
+            .shelf()
+            .sealed(&self.shelf().newest_key(file, "text"))
+            .await;
         text.filter(|text| to_hex(&text.seal) == *seal)
             .and_then(|text| String::from_utf8(text.bytes).ok())
             .map(Some)
-            .ok_or_else(|| self.out_of_reach(file, offline))
+            .ok_or_else(|| offline.lacks(&self.url(file)))
     }
 
     /// Checks a text against what is known of it.
@@ -278,12 +350,12 @@ impl<T: Transport> Repository<T> {
     fn text_key(&self, file: &str) -> Option<Key> {
         let content = match (self.hashes(file), self.listed(file)) {
             (Some(hashes), _) => identity("text", file, &to_hex(&hashes.digest())),
-            (None, Some(listed)) if listed.is_proof(self.names_as_git.get() != Some(false)) => {
-                self.own_identity("text", file, listed.oid.as_deref()?)
-            }
+            (None, Some(listed)) if listed.is_proof(self.names_as_git.get() != Some(false)) => self
+                .shelf()
+                .own_identity("text", file, listed.oid.as_deref()?),
             _ => return None,
         };
-        Some(self.key(content, "text".to_owned()))
+        Some(self.shelf().key(content, "text"))
     }
 
     /// A file of weights, and what is known of it.
@@ -316,7 +388,7 @@ impl<T: Transport> Repository<T> {
         let identity = match (&hashes, listed.and_then(|listed| listed.oid.as_deref())) {
             // Each chunk is checked, so it is the same wherever it comes from.
             (Some(hashes), _) => Some(identity("file", name, &to_hex(&hashes.digest()))),
-            (None, Some(oid)) => Some(self.own_identity("file", name, oid)),
+            (None, Some(oid)) => Some(self.shelf().own_identity("file", name, oid)),
             (None, None) => None,
         };
         let file = WeightFile {
@@ -340,7 +412,12 @@ impl<T: Transport> Repository<T> {
     async fn recall(&self, file: &WeightFile) -> Result<()> {
         let name = &file.remote.name;
         if self.offline.get().is_none() {
-            if self.sealed(&self.newest_key(name, "pin")).await.is_none() {
+            if self
+                .shelf()
+                .sealed(&self.shelf().newest_key(name, "pin"))
+                .await
+                .is_none()
+            {
                 return Ok(());
             }
             match self.client.range(&file.remote, 0..1, &|_| {}).await {
@@ -357,7 +434,7 @@ impl<T: Transport> Repository<T> {
         if let Some(offline) = self.offline.get() {
             match offline.record.pins.get(name) {
                 Some(pinned) => file.remote.pin(pinned.clone()),
-                None => return Err(self.out_of_reach(name, offline)),
+                None => return Err(offline.lacks(&self.url(name))),
             }
         }
         self.identify(file);
@@ -375,7 +452,7 @@ impl<T: Transport> Repository<T> {
         {
             let name = &file.remote.name;
             let known = format!("{} {etag}", pinned.len);
-            *own = Some(self.own_identity("etag", name, &known));
+            *own = Some(self.shelf().own_identity("etag", name, &known));
             self.pins.borrow_mut().insert(name.clone(), pinned);
         }
     }
@@ -456,9 +533,8 @@ impl<T: Transport> Repository<T> {
             {
                 // Numbers and strings always have a JSON form.
                 let pin = serde_json::to_vec(&pinned).unwrap_or_default();
-                let seal = self.client.transport().sha256(&pin).await;
-                let key = self.newest_key(&file.remote.name, "pin");
-                store.put(&key, &pin, seal).await;
+                let key = self.shelf().newest_key(&file.remote.name, "pin");
+                self.shelf().keep(&key, &pin).await;
             }
         }
         Ok(bytes)
@@ -537,40 +613,6 @@ impl<T: Transport> Repository<T> {
 
     fn chunk_key(&self, file: &WeightFile, number: u64) -> Option<Key> {
         let content = file.identity.borrow().clone()?;
-        Some(self.key(content, format!("{number:08}")))
+        Some(self.shelf().key(content, format!("{number:08}")))
     }
-
-    /// Where that is kept of a file which is true of its newest state.
-    pub(super) fn newest_key(&self, file: &str, entry: &str) -> Key {
-        let revision = &self.client.location().revision;
-        self.key(self.own_identity(NEWEST, file, revision), entry.to_owned())
-    }
-
-    pub(super) fn key(&self, content: String, entry: String) -> Key {
-        Key {
-            repository: self.client.location().name.clone(),
-            content,
-            entry,
-        }
-    }
-
-    /// The name of a content that is this hub's alone: another one's repository of the same name is
-    /// another repository.
-    pub(super) fn own_identity(&self, kind: &str, file: &str, known: &str) -> String {
-        let endpoint = self.client.location().endpoint();
-        identity(kind, file, &format!("{endpoint}\n{known}"))
-    }
-
-    /// An entry whose seal holds.
-    pub(super) async fn sealed(&self, key: &Key) -> Option<Sealed> {
-        let entry = self.store.as_ref()?.get(key).await?;
-        let seal = self.client.transport().sha256(&entry.bytes).await;
-        (seal == entry.seal).then_some(entry)
-    }
-}
-
-/// The name of a content in the cache.
-fn identity(kind: &str, file: &str, known: &str) -> String {
-    let hash = Sha256::digest(format!("{kind}\n{file}\n{known}"));
-    to_hex(&hash[..16])
 }

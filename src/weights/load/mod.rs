@@ -1,10 +1,18 @@
 //! From open checkpoint files to what takes their tensors.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`sink`] | what takes tensors as they arrive |
+//! | [`assemble`] | one tensor after the other to parameters on the device, quantised on the way |
 
-use super::checkpoint::{Checkpoint, place};
-use super::inventory::{Inventory, Located};
-use super::sink::Sink;
+pub mod assemble;
+pub mod sink;
+
+use self::sink::Sink;
 use crate::config::Config;
 use crate::error::{At as _, Result};
+use crate::weights::checkpoint::{Checkpoint, place};
+use crate::weights::inventory::{Inventory, Located};
 
 /// Finds every tensor of the model in the files: for each file, what its tensors are.
 ///

@@ -13,13 +13,12 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 #[cfg(not(target_family = "wasm"))]
-use super::checkpoint::Checkpoint;
-use super::checkpoint::printable;
+use super::Checkpoint;
 use super::content::Content;
 pub use super::content::MAX_HEADER;
 use super::dtype::Dtype;
 use super::tensor_info::TensorInfo;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 
 /// The most tensors of one file. The largest AIM has 266; the header's length alone would allow
 /// millions, which cost far more memory than the file has bytes.
@@ -377,8 +376,8 @@ impl<R: std::io::Read + std::io::Seek> Safetensors<R> {
     }
 
     fn read_header(reader: &mut R) -> Result<Header> {
-        use super::checkpoint::unreadable;
         use super::content::CONTENT_BYTES;
+        use super::unreadable;
         use std::io::Read;
         use std::io::SeekFrom;
 
@@ -413,8 +412,8 @@ impl<R: std::io::Read + std::io::Seek + Send> Checkpoint for Safetensors<R> {
     }
 
     fn read(&mut self, index: usize, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        use super::checkpoint::{PIECE, no_such_tensor, place, unreadable};
         use super::tensor_info::numel;
+        use super::{PIECE, no_such_tensor, place, unreadable};
 
         let (Some(info), Some(range)) = (self.header.tensors.get(index), self.header.range(index))
         else {

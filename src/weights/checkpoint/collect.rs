@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The floats of a tensor as finite `f32`, row-major.
 #[derive(Debug)]
-pub(super) struct Floats {
+pub struct Floats {
     decoder: Decoder,
     values: Vec<f32>,
     numel: usize,
@@ -18,7 +18,7 @@ impl Floats {
     /// # Errors
     /// [`ErrorKind::Unsupported`] if its elements are no floats, [`ErrorKind::OutOfMemory`] if it
     /// does not fit.
-    pub(super) fn new(info: &TensorInfo) -> Result<Self> {
+    pub fn new(info: &TensorInfo) -> Result<Self> {
         let (values, numel) = room(info)?;
         Ok(Self {
             decoder: Decoder::new(info.dtype)?,
@@ -31,7 +31,7 @@ impl Floats {
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if a value is not finite.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.decoder.push(bytes, &mut self.values)
     }
 
@@ -39,7 +39,7 @@ impl Floats {
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if there are more or fewer.
-    pub(super) fn finish(self) -> Result<Vec<f32>> {
+    pub fn finish(self) -> Result<Vec<f32>> {
         self.decoder.finish()?;
         whole(self.values, self.numel)
     }
@@ -47,7 +47,7 @@ impl Floats {
 
 /// The little-endian 32-bit words of a tensor, row-major.
 #[derive(Debug)]
-pub(super) struct Words {
+pub struct Words {
     values: Vec<u32>,
     /// The first bytes of a word whose rest has not arrived.
     partial: [u8; 4],
@@ -60,7 +60,7 @@ impl Words {
     ///
     /// # Errors
     /// [`ErrorKind::OutOfMemory`] if it does not fit.
-    pub(super) fn new(info: &TensorInfo) -> Result<Self> {
+    pub fn new(info: &TensorInfo) -> Result<Self> {
         let (values, numel) = room(info)?;
         Ok(Self {
             values,
@@ -71,7 +71,7 @@ impl Words {
     }
 
     /// Takes the next bytes.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+    pub fn push(&mut self, mut bytes: &[u8]) {
         if self.held > 0 {
             let (head, rest) = bytes.split_at(bytes.len().min(4 - self.held));
             for (to, byte) in self.partial.iter_mut().skip(self.held).zip(head) {
@@ -98,7 +98,7 @@ impl Words {
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if there are more or fewer.
-    pub(super) fn finish(self) -> Result<Vec<u32>> {
+    pub fn finish(self) -> Result<Vec<u32>> {
         if self.held > 0 {
             return Err(Error::format(format!(
                 "its data end inside element {}: download the file again",
@@ -131,7 +131,7 @@ fn whole<T>(values: Vec<T>, numel: usize) -> Result<Vec<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::dtype::Dtype;
+    use crate::weights::checkpoint::dtype::Dtype;
 
     #[test]
     fn words_are_the_same_however_they_are_cut() {

@@ -4,13 +4,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::checkpoint::{Checkpoint, printable, unreadable};
 use super::content::{CONTENT_BYTES, Content};
-use super::manifest::FileHashes;
 use super::pth::Pth;
 use super::safetensors::Safetensors;
-use super::verified::Verified;
-use crate::error::{At as _, Error, Result};
+use super::{Checkpoint, unreadable};
+use crate::error::{At as _, Error, Result, printable};
 
 /// Opens a checkpoint file: safetensors, or what `torch.save` writes. Reads headers only.
 ///
@@ -18,11 +16,12 @@ use crate::error::{At as _, Error, Result};
 /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the file can't be opened; otherwise those
 /// of [`open_reader`].
 pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
-    open_listed(path, None)
+    let (file, name) = open_file(path)?;
+    open_reader(BufReader::with_capacity(1 << 16, file), &name)
 }
 
-/// Opens a file that a manifest lists, and holds what is read of it to its hashes.
-pub(super) fn open_listed(path: &Path, hashes: Option<&FileHashes>) -> Result<Box<dyn Checkpoint>> {
+/// A file, and its name for messages.
+pub fn open_file(path: &Path) -> Result<(File, String)> {
     let name = printable(&path.display().to_string());
     let file = File::open(path).map_err(|error| {
         Error::not_found(format!("{name}: can't be opened: {error}")).with_source(error)
@@ -32,16 +31,7 @@ pub(super) fn open_listed(path: &Path, hashes: Option<&FileHashes>) -> Result<Bo
             "{name}: is a directory: name the checkpoint file in it"
         )));
     }
-    match hashes {
-        None => open_reader(BufReader::with_capacity(1 << 16, file), &name),
-        Some(hashes) => {
-            let verified = Verified::new(file, hashes.clone());
-            open_reader(
-                verified.map_err(|error| unreadable(&error)).at(&name)?,
-                &name,
-            )
-        }
-    }
+    Ok((file, name))
 }
 
 /// Opens a checkpoint from anything that can be read and sought; `name` is for messages.

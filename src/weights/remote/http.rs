@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::remote::transport::{Failure, Request, Response, Transport};
+use super::transport::{Failure, Request, Response, Transport};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many redirects are followed. The hub needs one, for a renamed repository two.

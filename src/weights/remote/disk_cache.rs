@@ -14,10 +14,9 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::{FutureExt as _, LocalBoxFuture, ready};
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::to_hex;
-use super::remote::cache::{Cache, Key, Sealed};
-use super::remote::plan::CHUNK;
+use super::cache::{Cache, Key, Sealed};
 use crate::error::{Error, ErrorKind, Result};
+use crate::weights::shards::manifest::{CHUNK, to_hex};
 
 /// Bytes of the seal behind an entry.
 const SEAL: usize = 32;

@@ -1,8 +1,33 @@
-//! One interface to every kind of checkpoint file.
+//! The files that models are published in, through one interface.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`dtype`] | element types, and bytes to `f32` as they arrive |
+//! | [`tensor_info`] | what a file says about a tensor |
+//! | `collect` | the values of one tensor, as its bytes arrive |
+//! | [`content`] | what a file is, by its first bytes |
+//! | [`safetensors`] | the header of a safetensors file |
+//! | `pickle`, `pth` | natively: what `torch.save` writes, without running any of it |
+//! | `open` | natively: any of these, by its content |
 
-use super::collect::Floats;
-use super::tensor_info::TensorInfo;
-use crate::error::{At, Error, Result};
+pub(super) mod collect;
+pub mod content;
+pub mod dtype;
+#[cfg(not(target_family = "wasm"))]
+pub(super) mod open;
+#[cfg(not(target_family = "wasm"))]
+mod pickle;
+#[cfg(not(target_family = "wasm"))]
+mod pth;
+pub mod safetensors;
+pub mod tensor_info;
+
+#[cfg(not(target_family = "wasm"))]
+pub use open::{open, open_reader};
+
+use self::collect::Floats;
+use self::tensor_info::TensorInfo;
+use crate::error::{At, Error, Result, printable};
 
 /// The most bytes that [`Checkpoint::read`] hands over at once: 1 MiB.
 pub const PIECE: usize = 1 << 20;
@@ -46,28 +71,6 @@ pub trait Checkpoint: Send {
         self.read(index, &mut |piece| values.push(piece).at(&place))?;
         values.finish().at(&place)
     }
-}
-
-/// A text from a file made fit for a message: one line, no control characters, at most 200
-/// characters.
-pub fn printable(text: &str) -> String {
-    const MOST: usize = 200;
-    let mut line = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == MOST {
-            line.push('…');
-            break;
-        }
-        // Marks that reorder or hide text would let a file's name lie in a terminal.
-        if c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-        {
-            line.extend(c.escape_unicode());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }
 
 /// `file: tensor NAME`, for messages.

@@ -8,12 +8,7 @@ use std::collections::HashMap;
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 
-use super::collect::{Floats, Words};
-use super::dtype::Decoder;
-use super::inventory::{Located, Part};
-use super::layout::{Role, TensorSpec};
 use super::sink::Sink;
-use super::tensor_info::TensorInfo;
 use crate::config::Config;
 use crate::device::backend::{AimBackend, PackedMatrix, Rows};
 use crate::error::{Error, Result};
@@ -21,6 +16,11 @@ use crate::model::linear::Linear;
 use crate::model::{Aim, Params};
 use crate::precision::{Form, Precision};
 use crate::quant::{Halver, Method, QuantMatrix, Quantizer, dequantize};
+use crate::weights::checkpoint::collect::{Floats, Words};
+use crate::weights::checkpoint::dtype::Decoder;
+use crate::weights::checkpoint::tensor_info::TensorInfo;
+use crate::weights::inventory::{Located, Part};
+use crate::weights::layout::{Role, TensorSpec};
 
 /// How many bytes are decoded at once on their way into a [`Quantizer`].
 const PIECE: usize = 1 << 16;

@@ -1,14 +1,30 @@
 //! A file whose chunks are held to the hashes of a manifest as they are read.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::{FileHashes, MANIFEST_FILE};
-use super::remote::plan::CHUNK;
+use super::manifest::{CHUNK, FileHashes, MANIFEST_FILE};
+use crate::error::{At as _, Result};
+use crate::weights::checkpoint::open::{open_file, open_reader};
+use crate::weights::checkpoint::{Checkpoint, unreadable};
+
+/// Opens a checkpoint file that a manifest lists, and holds what is read of it to its hashes.
+///
+/// # Errors
+/// Those of [`checkpoint::open`](crate::weights::open);
+/// [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) for bytes that the manifest does not describe.
+pub fn open(path: &Path, hashes: FileHashes) -> Result<Box<dyn Checkpoint>> {
+    let (file, name) = open_file(path)?;
+    let verified = Verified::new(file, hashes)
+        .map_err(|error| unreadable(&error))
+        .at(&name)?;
+    open_reader(verified, &name)
+}
 
 /// A reader that gives no byte of a chunk with another hash. It keeps one chunk in memory.
-pub(super) struct Verified<R> {
+struct Verified<R> {
     reader: R,
     hashes: FileHashes,
     position: u64,
@@ -20,7 +36,7 @@ pub(super) struct Verified<R> {
 impl<R: Read + Seek> Verified<R> {
     /// # Errors
     /// Those of reading, and one if the file has another length.
-    pub(super) fn new(mut reader: R, hashes: FileHashes) -> io::Result<Self> {
+    fn new(mut reader: R, hashes: FileHashes) -> io::Result<Self> {
         let len = reader.seek(SeekFrom::End(0))?;
         if len != hashes.size {
             return Err(io::Error::other(format!(

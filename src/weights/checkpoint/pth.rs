@@ -12,11 +12,11 @@ use std::io::{Read, Seek, SeekFrom};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::checkpoint::{Checkpoint, PIECE, no_such_tensor, place, printable, unreadable};
 use super::dtype::Dtype;
 use super::pickle::{self, MAX_PICKLE, TensorRef};
 use super::tensor_info::{TensorInfo, numel};
-use crate::error::{At, Error, ErrorKind, Result};
+use super::{Checkpoint, PIECE, no_such_tensor, place, unreadable};
+use crate::error::{At, Error, ErrorKind, Result, printable};
 
 /// How far a view's size may differ from that of its data for free: 16 MiB.
 ///

@@ -1,9 +1,9 @@
 //! What takes a model's tensors as they arrive: a model on its device, or files to be written.
 
-use super::inventory::Located;
-use super::layout::TensorSpec;
-use super::tensor_info::TensorInfo;
 use crate::error::Result;
+use crate::weights::checkpoint::tensor_info::TensorInfo;
+use crate::weights::inventory::Located;
+use crate::weights::layout::TensorSpec;
 
 /// Something that takes tensors one after the other, as they arrive.
 pub trait Sink {

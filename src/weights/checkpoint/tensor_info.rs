@@ -7,7 +7,7 @@ use super::dtype::Dtype;
 pub struct TensorInfo {
     /// Its key in the file, such as `trunk.blocks.0.norm_1.weight`.
     ///
-    /// Comes from the file: pass it through [`printable`](super::checkpoint::printable) before showing it.
+    /// Comes from the file: pass it through [`printable`](crate::error::printable) before showing it.
     pub name: String,
     /// The type of its elements.
     pub dtype: Dtype,
@@ -28,7 +28,7 @@ impl TensorInfo {
 }
 
 /// The product of a shape, if it fits.
-pub(super) fn numel(shape: &[usize]) -> Option<u64> {
+pub(in crate::weights) fn numel(shape: &[usize]) -> Option<u64> {
     shape.iter().try_fold(1_u64, |product, &d| {
         product.checked_mul(u64::try_from(d).ok()?)
     })

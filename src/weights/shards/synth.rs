@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-use super::dtype::Dtype;
-use super::layout::{self, Role};
-use super::shards::{Entry, header};
 use super::staging::{Staging, unwritable};
+use super::write::{Entry, header};
 use crate::config::Config;
 use crate::error::Result;
+use crate::weights::checkpoint::dtype::Dtype;
+use crate::weights::layout::{self, Role};
 
 /// Writes `model.safetensors`, in F32 and in the order of the hub's files, and `config.json`. The
 /// values depend on `seed` and each tensor's name alone; they are nearly normal, of a size that keeps

@@ -9,9 +9,8 @@
 
 use std::ops::Range;
 
-use super::checkpoint::printable;
 use super::dtype::Dtype;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 
 /// The largest pickle, in bytes. That of the largest AIM takes 40 KB.
 pub const MAX_PICKLE: usize = 4 << 20;

@@ -16,9 +16,10 @@ use std::io::Read as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::checkpoint::printable;
-use super::remote::plan::CHUNK;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
+
+/// The size of a chunk: what is fetched, verified and cached as one.
+pub const CHUNK: u64 = 8 << 20;
 
 /// The manifest's name in a model's folder.
 pub const MANIFEST_FILE: &str = "aim.manifest.json";

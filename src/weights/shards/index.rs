@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::checkpoint::printable;
-use super::tensor_info::TensorInfo;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
+use crate::weights::checkpoint::tensor_info::TensorInfo;
 
 /// The name of the file.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";

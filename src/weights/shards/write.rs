@@ -12,20 +12,20 @@ use std::path::Path;
 use half::f16;
 use serde_json::{Map, Value, json};
 
-use super::checkpoint::Checkpoint;
-use super::dtype::{Decoder, Dtype};
-use super::inventory::Located;
-use super::layout::{self, Role, TensorSpec};
-use super::load;
 use super::manifest::{FileHashes, MANIFEST_FILE, Manifest};
-use super::sink::Sink;
 use super::staging::{Staging, unwritable};
-use super::tensor_info::{TensorInfo, numel};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::image::{MEAN, STD};
 use crate::labels::{LABELS_FILE, Labels};
 use crate::quant::{Method, Quantizer, Scheme};
+use crate::weights::checkpoint::Checkpoint;
+use crate::weights::checkpoint::dtype::{Decoder, Dtype};
+use crate::weights::checkpoint::tensor_info::{TensorInfo, numel};
+use crate::weights::inventory::Located;
+use crate::weights::layout::{self, Role, TensorSpec};
+use crate::weights::load;
+use crate::weights::load::sink::Sink;
 
 /// The most bytes of one shard, unless a single tensor has more: 128 MiB.
 pub const MAX_SHARD: u64 = 128 << 20;
