@@ -28,32 +28,19 @@ timed "what the tests need" need_packages \
 # programs.
 export AIM_BENCH=$PWD/target/checks/aim-bench AIM_HUB=$PWD/target/checks/examples/hub
 
-browser_tools() {
-    need_wasm_bindgen
-    need_wasm_pack
-}
-# They share nothing with what is built natively.
-builds_for_the_browser() {
-    timed "tools of the browser part" browser_tools
-    timed "packages of npm" need_npm_packages
-    timed "builds of the package, and their sizes" pkg-scripts/build-wasm.sh
-    timed "tests in a browser: build" pkg-scripts/test-wasm.sh --build
-}
-
 timed "format" cargo fmt --all --check
-beside builds_for_the_browser
 timed "lints" cargo clippy --profile checks --workspace --all-targets --locked -- -D warnings
 # With the examples, whose dependencies have the features that the lints checked them with.
 RUSTDOCFLAGS="-D warnings" timed "documentation" \
     cargo doc --profile checks --workspace --no-deps --locked --lib --bins --examples
-timed "tests: build" cargo test --profile checks --workspace --locked --no-run
-timed "builds for the browser" joined
-# Not beside a build: some of them wait for a server that stalls.
 timed "tests" cargo test --profile checks --workspace --locked
 if command -v cargo-deny >/dev/null; then
     timed "licences and advisories" cargo deny check
 fi
 
+timed "tools of the browser part" need_wasm_bindgen
+timed "packages of npm" need_npm_packages
+timed "builds for the browser, and their sizes" pkg-scripts/build-wasm.sh
 timed "tests in a browser: model and pictures" pkg-scripts/test-wasm.sh
 timed "tests of the npm package and the page" npm test --silent --prefix www/package
 printf '\n== all is well, after %d s\n' "$SECONDS"

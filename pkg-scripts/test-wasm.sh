@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The model and the picture code in a browser, against the goldens: on the CPU with SIMD, and on WebGPU, on a
-# software adapter (webdriver.json). With --build they are only built.
+# software adapter (webdriver.json).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . pkg-scripts/tools.sh
@@ -16,14 +16,8 @@ export WASM_BINDGEN_TEST_TIMEOUT=600
 export WASM_BINDGEN_TEST_WEBDRIVER_JSON=$PWD/webdriver.json
 # Profiles and features are those of the builds for the package, so that the dependencies are built once for both.
 test_on() { # feature, profile
-    if [ "${only:-}" = --build ]; then
-        (cd tests/browser && RUSTFLAGS=$wasm_flags cargo build --tests --target wasm32-unknown-unknown \
-            --locked --features "$1" --profile "$2")
-    else
-        RUSTFLAGS=$wasm_flags wasm-pack --log-level warn test --headless --chrome --chromedriver "$(command -v chromedriver)" \
-            --mode no-install tests/browser --locked --features "$1" --profile "$2"
-    fi
+    RUSTFLAGS=$wasm_flags wasm-pack --log-level warn test --headless --chrome --chromedriver "$(command -v chromedriver)" \
+        --mode no-install tests/browser --locked --features "$1" --profile "$2"
 }
-only=${1:-}
 test_on cpu wasm
 test_on gpu wasm-webgpu

@@ -42,4 +42,4 @@ pub mod quant;
 pub mod web;
 pub mod weights;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, printable};

@@ -2,7 +2,7 @@
 """Hands our quantised matrices to MLX: what mx.dequantize makes of them must be what we make of them,
 to the rounding of float16.
 
-Needs `pip install "mlx[cpu]" numpy`, and the file that `cargo test --test quant_mlx` writes.
+Needs `pip install "mlx[cpu]" numpy`, and the file that `cargo test --test quant mlx` writes.
 """
 
 import pathlib

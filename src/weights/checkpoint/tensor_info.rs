@@ -7,7 +7,7 @@ use super::dtype::Dtype;
 pub struct TensorInfo {
     /// Its key in the file, such as `trunk.blocks.0.norm_1.weight`.
     ///
-    /// Comes from the file: pass it through [`printable`](crate::error::printable) before showing it.
+    /// Comes from the file: pass it through [`printable`](crate::printable) before showing it.
     pub name: String,
     /// The type of its elements.
     pub dtype: Dtype,

@@ -213,9 +213,10 @@ impl ShardWriter {
     /// Begins the folder `output` with room for every tensor.
     ///
     /// # Errors
-    /// Those of [`Staging::new`] and [`plan`];
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if there is such a folder and `overwrite` is
+    /// false or it holds other things than a model, or if it can't be written;
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a model that is quantised
-    /// already.
+    /// already; those of [`plan`].
     pub fn new(
         output: &Path,
         overwrite: bool,

@@ -1,9 +1,13 @@
-//! The model against the outputs of Apple's reference, in a browser on the CPU with SIMD.
+//! The model and the pictures against the outputs of the reference, in a browser on the CPU with SIMD.
 #![cfg(target_family = "wasm")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[path = "../../common/mod.rs"]
 mod common;
+#[path = "../../image/goldens.rs"]
+mod image;
+#[path = "../../pictures/mod.rs"]
+mod picture_files;
 
 use aim_web::device::Device;
 use common::cases::{

@@ -1,5 +1,4 @@
 //! The safetensors header reader and the decoder, held against the safetensors crate.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::io::Cursor;

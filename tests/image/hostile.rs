@@ -1,12 +1,8 @@
 //! Broken and hostile pictures: a clear error, never a panic.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-#[path = "pictures/mod.rs"]
-mod picture_files;
-
+use crate::picture_files::{all, read};
 use aim_web::ErrorKind;
 use aim_web::image::{Preprocessor, RgbImage, decode};
-use picture_files::{all, read};
 use proptest::prelude::*;
 
 /// Decodes, or checks that the error is one for a person.

@@ -1,5 +1,4 @@
 //! The resize of the crop alone against a plain resize of the whole picture.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use aim_web::image::{Geometry, MEAN, Preprocessor, RgbImage, STD};
 use proptest::prelude::*;

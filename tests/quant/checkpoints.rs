@@ -1,13 +1,10 @@
 //! Quantised checkpoints in a folder: the ways they may be stored, and the ways they may be broken.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::common::generator;
 use aim_web::config::Config;
 use aim_web::device::Device;
 use aim_web::engine::HostTensor;
@@ -17,7 +14,6 @@ use aim_web::weights::LocalModel;
 use aim_web::weights::inventory::group_names;
 use aim_web::weights::layout::{self, Role};
 use aim_web::{ErrorKind, Result};
-use common::generator;
 use half::{bf16, f16};
 use pollster::block_on;
 use safetensors::Dtype;
@@ -194,7 +190,7 @@ fn run(dir: &Path, asked: Precision) -> Result<(Vec<f32>, Precision)> {
 
 fn off(ours: &[f32], reference: &[f32]) -> f32 {
     let largest = reference.iter().fold(0.0_f32, |l, v| l.max(v.abs()));
-    common::goldens::relative_error(ours, reference, largest)
+    crate::common::goldens::relative_error(ours, reference, largest)
 }
 
 #[test]

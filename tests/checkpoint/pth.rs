@@ -1,5 +1,4 @@
 //! Hostile and unusual `.pth` files, made here opcode by opcode.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::io::{Cursor, Read, Write};
 use std::time::{Duration, Instant};

@@ -3,15 +3,13 @@
 //! `tests/quant/mlx.safetensors` was written by MLX (`pkg-scripts/mlx-fixtures/make.py`). The other
 //! way round, a test here writes a file that `pkg-scripts/mlx-fixtures/check.py` hands to MLX.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::collections::BTreeMap;
 
 use aim_web::quant::{FloatType, Method, QuantMatrix, Quantizer, Scheme, dequantize};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-const FILE: &[u8] = include_bytes!("quant/mlx.safetensors");
+const FILE: &[u8] = include_bytes!("mlx.safetensors");
 
 fn floats(tensor: &TensorView<'_>) -> Vec<f32> {
     let data = tensor.data();

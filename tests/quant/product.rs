@@ -1,7 +1,5 @@
 //! The product with a packed matrix on every backend, against the matrix in floats.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
 use aim_web::ErrorKind;
 use aim_web::device::backend::{AimBackend, PackedMatrix};
 use aim_web::device::cpu::{self, Cpu};

@@ -1,5 +1,4 @@
 //! `config.json` in every form the hub has, and what is refused.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use aim_web::ErrorKind;
 use aim_web::config::{Config, Family, ProbeLayers};

@@ -1,8 +1,5 @@
 //! The product with a quantised matrix on the CPU, against f64.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-#![cfg(feature = "cpu")]
-
 use aim_web::ErrorKind;
 use aim_web::quant::{Method, QuantMatrix, Quantizer, Scheme, cpu, dequantize};
 

@@ -2,7 +2,6 @@
 //!
 //! Whether names, shapes and types fit a model is the loader's question: the files that are wrong
 //! only in that must read well here.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

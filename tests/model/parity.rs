@@ -1,13 +1,9 @@
 //! The model against the outputs of Apple's reference, on the CPU and through wgpu.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
-mod common;
-
+use crate::common::cases::{self, A, CASES, CPU_TOLERANCE, GPU_TOLERANCE};
+use crate::common::goldens::relative_error;
 use aim_web::device::Device;
 use aim_web::engine::{Engine, HostTensor};
-use common::cases::{self, A, CASES, CPU_TOLERANCE, GPU_TOLERANCE};
-use common::goldens::relative_error;
 use pollster::block_on;
 
 fn matches_the_reference(device: &Device, tolerance: f32) {

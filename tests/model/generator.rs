@@ -1,7 +1,4 @@
 //! The generator of the parity tests gives the weights that the reference ran on.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
-mod common;
 
 use sha2::{Digest as _, Sha256};
 
@@ -85,7 +82,7 @@ const HASHES: &[(&str, &str, &[usize], &str)] = &[
 #[test]
 fn generator_gives_the_reference_weights() {
     for (seed, name, shape, hash) in HASHES {
-        let bytes: Vec<u8> = common::generator::tensor(seed, name, shape)
+        let bytes: Vec<u8> = crate::common::generator::tensor(seed, name, shape)
             .into_iter()
             .flat_map(f32::to_le_bytes)
             .collect();

@@ -1,8 +1,6 @@
 //! Quantised matrices: the errors of quantisation, hostile values and bytes, and that the way the
 //! weights arrive changes nothing.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use aim_web::ErrorKind;
 use aim_web::quant::{Bits, FloatType, Method, QuantMatrix, Quantizer, Scheme, dequantize};
 use half::{bf16, f16};

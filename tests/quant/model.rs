@@ -5,12 +5,9 @@
 //! case, in which round-to-nearest in groups of 32 moves the logits by 0.836 of their norm at 4 bits
 //! and by 0.0531 at 8 bits (mean over 32 pictures; `int4_asym` and `int8_asym`).
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::HashMap;
 
+use crate::common::generator::{self, Generated};
 use aim_web::config::Config;
 use aim_web::device::Device;
 use aim_web::device::gpu::{Adapters, open};
@@ -20,7 +17,6 @@ use aim_web::quant::{Method, Quantizer, Scheme, dequantize};
 use aim_web::weights::checkpoint::Checkpoint;
 use aim_web::weights::checkpoint::tensor_info::TensorInfo;
 use aim_web::weights::layout::{self, Role};
-use common::generator::{self, Generated};
 use pollster::block_on;
 use safetensors::SafeTensors;
 
@@ -137,7 +133,7 @@ fn load(
 /// The statistics of the reference's measurement, which its batch norm has: mean and variance of the
 /// probe's input over all tokens of the 32 pictures, from a run of this model in f32.
 fn norm() -> HashMap<String, Vec<f32>> {
-    let file = SafeTensors::deserialize(include_bytes!("quant/f_norm.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(include_bytes!("f_norm.safetensors")).unwrap();
     let tensors = file.iter().map(|(name, tensor)| {
         let values = tensor.data().as_chunks().0.iter();
         (

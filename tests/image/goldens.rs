@@ -3,19 +3,12 @@
 //! `pictures/reference.json` holds the hashes of the reference on its pictures, `pictures/formats.json`
 //! those of Pillow on small pictures in the many layouts that the formats allow. The same tests run natively
 //! and in a browser.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-#[path = "pictures/mod.rs"]
-mod picture_files;
-
+use crate::picture_files::{json, number, read, sha256, sha256_f32, text};
 use aim_web::image::{Geometry, Preprocessor, RgbImage, decode};
-use picture_files::{json, number, read, sha256, sha256_f32, text};
 use serde_json::Value;
 #[cfg(target_family = "wasm")]
-use wasm_bindgen_test::{wasm_bindgen_test as test, wasm_bindgen_test_configure};
-
-#[cfg(target_family = "wasm")]
-wasm_bindgen_test_configure!(run_in_browser);
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn reference() -> Value {
     json("reference.json")
