@@ -696,35 +696,25 @@ fn bytes_that_make_no_model_are_not_kept() {
 }
 
 #[test]
-fn a_hub_without_an_api_works_as_a_folder_does() {
-    let world = World::new();
-    world.hub.set(Plan {
+fn a_hub_that_says_less_works_as_a_folder_does() {
+    let expected = expected();
+    let without_api = Plan {
         no_api: true,
         ..Plan::default()
-    });
-    let expected = expected();
-    for by in [By::Shards, By::Plain] {
-        for cached in [0, 2 * CHUNK] {
-            let loaded = world.load(by, 3).unwrap();
-            assert_eq!(loaded.logits, expected);
-            assert_eq!(loaded.traffic.1, cached, "{by:?}");
-        }
-    }
-}
-
-#[test]
-fn a_hub_that_names_files_otherwise_than_git_works() {
-    let world = World::new();
-    world.hub.set(Plan {
+    };
+    let other_names = Plan {
         other_names: true,
         ..Plan::default()
-    });
-    let expected = expected();
-    for by in [By::Shards, By::Plain] {
-        for cached in [0, 2 * CHUNK] {
-            let loaded = world.load(by, 3).unwrap();
-            assert_eq!(loaded.logits, expected);
-            assert_eq!(loaded.traffic.1, cached, "{by:?}");
+    };
+    for plan in [without_api, other_names] {
+        let world = World::new();
+        world.hub.set(plan.clone());
+        for by in [By::Shards, By::Plain] {
+            for cached in [0, 2 * CHUNK] {
+                let loaded = world.load(by, 3).unwrap();
+                assert_eq!(loaded.logits, expected);
+                assert_eq!(loaded.traffic.1, cached, "{by:?}, {plan:?}");
+            }
         }
     }
 }

@@ -4,17 +4,11 @@
 //! only in that must read well here.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::{GOOD_PTH, path};
 use aim_web::weights::checkpoint::dtype::Dtype;
 use aim_web::{Error, ErrorKind};
-
-fn path(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/bad")
-        .join(file)
-}
 
 /// Shape and values of every float tensor.
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -53,17 +47,7 @@ fn the_same_weights_in_every_container() {
     let plain = load("ok_plain.safetensors").unwrap();
     assert_eq!(plain.len(), 20);
     assert_eq!(plain["head.linear.weight"].0, [10, 4]);
-    for file in [
-        "ok_plain.pth",
-        "ok_metadata.pth",
-        "ok_parameter.pth",
-        "ok_protocol4.pth",
-        "ok_strided.pth",
-        "ok_other_root.pth",
-        "ok_f64.pth",
-        "nested_state_dict.pth",
-        "is_a_pth.safetensors",
-    ] {
+    for file in GOOD_PTH.into_iter().chain(["is_a_pth.safetensors"]) {
         // Values are finite, so equal means the same bits but for the sign of zero.
         assert!(load(file).unwrap() == plain, "{file}");
     }

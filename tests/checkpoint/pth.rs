@@ -3,6 +3,7 @@
 use std::io::{Cursor, Read, Write};
 use std::time::{Duration, Instant};
 
+use crate::{GOOD_PTH, read};
 use aim_web::weights::checkpoint::dtype::Dtype;
 use aim_web::weights::checkpoint::{Checkpoint, PIECE};
 use aim_web::weights::open_reader;
@@ -754,21 +755,6 @@ fn apply(bytes: &mut Vec<u8>, edits: &[(u16, Edit)]) {
     }
 }
 
-const GOOD: [&str; 8] = [
-    "ok_plain.pth",
-    "ok_metadata.pth",
-    "ok_parameter.pth",
-    "ok_protocol4.pth",
-    "ok_strided.pth",
-    "ok_other_root.pth",
-    "ok_f64.pth",
-    "nested_state_dict.pth",
-];
-
-fn good(file: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/tests/bad/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-}
-
 /// Reads whatever is there; panics are what the fuzz looks for, and time.
 fn survive(bytes: Vec<u8>) {
     let start = Instant::now();
@@ -786,16 +772,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn edited_archives_never_panic(file in prop::sample::select(&GOOD[..]), edits in edits()) {
-        let mut bytes = good(file);
+    fn edited_archives_never_panic(file in prop::sample::select(&GOOD_PTH[..]), edits in edits()) {
+        let mut bytes = read(file);
         apply(&mut bytes, &edits);
         survive(bytes);
     }
 
     /// The checksum would hide most edits of the pickle, so the archive is made anew.
     #[test]
-    fn edited_pickles_never_panic(file in prop::sample::select(&GOOD[..]), edits in edits()) {
-        let mut zip = zip::ZipArchive::new(Cursor::new(good(file))).unwrap();
+    fn edited_pickles_never_panic(file in prop::sample::select(&GOOD_PTH[..]), edits in edits()) {
+        let mut zip = zip::ZipArchive::new(Cursor::new(read(file))).unwrap();
         let mut records = Vec::new();
         for index in 0..zip.len() {
             let mut record = zip.by_index(index).unwrap();

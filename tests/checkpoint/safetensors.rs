@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Cursor;
 
+use crate::read;
 use aim_web::ErrorKind;
 use aim_web::weights::checkpoint::content::Content;
 use aim_web::weights::checkpoint::dtype::{Decoder, Dtype};
@@ -427,8 +428,7 @@ proptest! {
         place in any::<u16>(), value in any::<u8>(), cut in 0..20_usize,
     ) {
         for file in ["ok_plain", "ok_f16", "ok_bf16", "int_weight"] {
-            let path = format!("{}/tests/bad/{file}.safetensors", env!("CARGO_MANIFEST_DIR"));
-            let mut bytes = std::fs::read(path).unwrap();
+            let mut bytes = read(&format!("{file}.safetensors"));
             let at = bytes.len() * usize::from(place) / (1 << 16);
             bytes[at] = value;
             agree(&bytes)?;

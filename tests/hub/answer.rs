@@ -365,11 +365,18 @@ fn send(
     loop {
         let most = match fault {
             Fault::Cut(after) | Fault::Stall(after) => after.saturating_sub(sent),
-            Fault::StallAt(total) => total.saturating_sub(state.sent.load(Ordering::SeqCst)),
             _ => u64::MAX,
         };
         let most = piece.len().min(usize::try_from(most).unwrap_or(usize::MAX));
-        if most == 0 {
+        let read = body.read(&mut piece[..most])?;
+        if read == 0 && most > 0 {
+            return Ok(sent);
+        }
+        let read = match fault {
+            Fault::StallAt(total) => state.count_up_to(total, read),
+            _ => read,
+        };
+        if read == 0 {
             if !matches!(fault, Fault::Cut(_)) {
                 connection.wait_for_end();
             }
@@ -378,16 +385,12 @@ fn send(
                 _ => Err(io::ErrorKind::ConnectionReset.into()),
             };
         }
-        let read = body.read(&mut piece[..most])?;
-        if read == 0 {
-            return Ok(sent);
-        }
         if fault == Fault::Flip && sent == 0 {
             piece[read / 2] ^= 1;
         }
         connection.send(&piece[..read])?;
         sent += read as u64;
-        if is_large {
+        if is_large && !matches!(fault, Fault::StallAt(_)) {
             state.sent.fetch_add(read as u64, Ordering::SeqCst);
         }
         if fault == Fault::Drip {

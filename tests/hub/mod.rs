@@ -116,6 +116,19 @@ impl State {
         self.log.lock().unwrap().clear();
         self.sent.store(0, Ordering::SeqCst);
     }
+
+    /// Counts bytes that are about to be sent, as many of them as keep the sum within `total`, and says how many that
+    /// are. Other connections send at the same time.
+    fn count_up_to(&self, total: u64, wanted: usize) -> usize {
+        let granted = |sent: u64| total.saturating_sub(sent).min(wanted as u64);
+        let before = self
+            .sent
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |sent| {
+                Some(sent + granted(sent))
+            })
+            .unwrap_or_else(|sent| sent);
+        granted(before) as usize
+    }
 }
 
 /// Answers the requests of one connection.
