@@ -10,6 +10,25 @@ cd "$(dirname "$0")/.."
 need_rust
 need_wasm_bindgen
 
+# Starts a command beside what follows: a build ends on one core, and so do large parts of it. `joined` waits for it,
+# shows what it wrote, and fails if it did; it ends with the script.
+beside() {
+    beside_log=$(mktemp)
+    # A group of its own, so that its children end with it.
+    set -m
+    "$@" </dev/null >"$beside_log" 2>&1 &
+    beside=$!
+    set +m
+    trap 'kill -- "-$beside" 2>/dev/null || true; rm -f "$beside_log"' EXIT
+}
+
+joined() {
+    local status=0
+    wait "$beside" || status=$?
+    cat "$beside_log"
+    return "$status"
+}
+
 build() { # variant, profile, cargo features, target features; options of cargo, after -- those of rustc for aim-web alone
     local out=www/package/wasm/$1 artifact=target/wasm32-unknown-unknown/$2/aim_web.wasm
     step "$1"

@@ -7,25 +7,6 @@ export PATH="$PWD/$wasm_tools/bin:$PATH"
 
 step() { printf '\n== %s\n' "$*"; }
 
-# Starts a command beside what follows: a build ends on one core, and so do large parts of it. `joined` waits for it,
-# shows what it wrote, and fails if it did; it ends with the script.
-beside() {
-    beside_log=$(mktemp)
-    # A group of its own, so that its children end with it.
-    set -m
-    "$@" </dev/null >"$beside_log" 2>&1 &
-    beside=$!
-    set +m
-    trap 'kill -- "-$beside" 2>/dev/null || true; rm -f "$beside_log"' EXIT
-}
-
-joined() {
-    local status=0
-    wait "$beside" || status=$?
-    cat "$beside_log"
-    return "$status"
-}
-
 # Fails with what to install.
 missing() {
     echo "missing: $*. Install that and run this again." >&2

@@ -268,11 +268,11 @@ impl<T: Transport> Repository<T> {
                 self.shelf().keep(&key, text.as_bytes()).await;
             }
             // What nothing names is kept when the whole model is here.
-            (None, text) => {
+            (None, text) if self.store.is_some() => {
                 let mut texts = self.texts.borrow_mut();
                 texts.insert(file.to_owned(), (*text).clone());
             }
-            (Some(_), None) => {}
+            _ => {}
         }
         Ok(text)
     }
@@ -300,10 +300,8 @@ impl<T: Transport> Repository<T> {
             Some(None) => return Ok(None),
             None => return Err(offline.lacks(&self.url(file))),
         };
-        let text = self
-            .shelf()
-            .sealed(&self.shelf().newest_key(file, "text"))
-            .await;
+        let shelf = self.shelf();
+        let text = shelf.sealed(&shelf.newest_key(file, "text")).await;
         text.filter(|text| to_hex(&text.seal) == *seal)
             .and_then(|text| String::from_utf8(text.bytes).ok())
             .map(Some)
@@ -412,12 +410,9 @@ impl<T: Transport> Repository<T> {
     async fn recall(&self, file: &WeightFile) -> Result<()> {
         let name = &file.remote.name;
         if self.offline.get().is_none() {
-            if self
-                .shelf()
-                .sealed(&self.shelf().newest_key(name, "pin"))
-                .await
-                .is_none()
-            {
+            let shelf = self.shelf();
+            let pin = shelf.sealed(&shelf.newest_key(name, "pin")).await;
+            if pin.is_none() {
                 return Ok(());
             }
             match self.client.range(&file.remote, 0..1, &|_| {}).await {
@@ -533,8 +528,10 @@ impl<T: Transport> Repository<T> {
             {
                 // Numbers and strings always have a JSON form.
                 let pin = serde_json::to_vec(&pinned).unwrap_or_default();
-                let key = self.shelf().newest_key(&file.remote.name, "pin");
-                self.shelf().keep(&key, &pin).await;
+                let shelf = self.shelf();
+                shelf
+                    .keep(&shelf.newest_key(&file.remote.name, "pin"), &pin)
+                    .await;
             }
         }
         Ok(bytes)
