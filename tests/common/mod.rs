@@ -4,3 +4,4 @@
 pub mod cases;
 pub mod generator;
 pub mod goldens;
+pub mod torch_file;

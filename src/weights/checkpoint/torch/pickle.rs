@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::dtype::Dtype;
+use crate::weights::checkpoint::dtype::Dtype;
 use crate::error::{Error, Result, printable};
 
 /// The largest pickle, in bytes. That of the largest AIM takes 40 KB.
