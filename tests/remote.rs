@@ -226,7 +226,8 @@ fn fetch(server: &Server, report: &dyn Fn(Event)) -> Result<Box<dyn Engine>, Err
     let location = Location::new("me/model", None, None)?;
     let client = Client::new(server, location, None);
     block_on(async {
-        let model = RemoteModel::open(Repository::open(client, None).await?, &Wanted::default()).await?;
+        let model =
+            RemoteModel::open(Repository::open(client, None).await?, &Wanted::default()).await?;
         let blocks = model.config.blocks_to_run();
         engine::fetch(model, blocks, Precision::Fp32, &Device::Cpu, report).await
     })

@@ -40,7 +40,7 @@ pub enum Command {
 /// Which model, and where it runs.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Model {
-    /// A directory with config.json and model.safetensors, pytorch_model.bin, model.pth or shards; a
+    /// A directory with config.json and model.safetensors, `pytorch_model.bin`, model.pth or shards; a
     /// checkpoint file; a repository of the hub such as user/name or user/name@revision; a URL of a
     /// folder or of a checkpoint file; without it, the model inside this program.
     #[arg(long, value_name = "PATH|NAME|URL", conflicts_with_all = ["backbone", "head"])]
@@ -261,7 +261,7 @@ pub struct Synth {
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
 
-    /// As what files: safetensors, torch (pytorch_model.bin) or apple (a backbone and a probe).
+    /// As what files: safetensors, torch (`pytorch_model.bin`) or apple (a backbone and a probe).
     #[arg(long, value_name = "FORMAT", default_value = "safetensors")]
     pub format: Format,
     /// Another seed gives other weights.

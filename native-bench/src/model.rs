@@ -97,10 +97,14 @@ fn open_dir(dir: &Path, repository: &str, args: &args::Model) -> Result<LocalMod
     match (is_model, args.arch) {
         // Checkpoints alone, whose configuration is that of the name.
         (false, Some(_)) => {
-            let there = Candidate::ALL.into_iter().find_map(|candidate| match candidate {
-                Candidate::Checkpoint(name) => Some(dir.join(name)).filter(|path| path.is_file()),
-                Candidate::Index(_) => None,
-            });
+            let there = Candidate::ALL
+                .into_iter()
+                .find_map(|candidate| match candidate {
+                    Candidate::Checkpoint(name) => {
+                        Some(dir.join(name)).filter(|path| path.is_file())
+                    }
+                    Candidate::Index(_) => None,
+                });
             match there {
                 Some(path) => open_files(&[path], args),
                 None => LocalModel::from_snapshot(dir, repository),

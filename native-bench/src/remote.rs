@@ -80,9 +80,7 @@ fn place(model: &str) -> Option<Result<Place>> {
     let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
     if model.contains("://") {
         let (folder, file) = match model.rsplit_once('/') {
-            Some((folder, file)) if is_checkpoint(file) => {
-                (folder, Some(file.to_owned()))
-            }
+            Some((folder, file)) if is_checkpoint(file) => (folder, Some(file.to_owned())),
             _ => (model, None),
         };
         return Some(Location::new(folder, None, None).map(|location| Place {

@@ -39,8 +39,11 @@ fn is_refused(path: &Path) -> bool {
         .starts_with("refused_")
 }
 
+/// Shape and values of each tensor.
+type Floats = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// Every float tensor of a file, through the reader of local files.
-fn floats(path: &Path) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
+fn floats(path: &Path) -> Result<Floats> {
     let mut file = open(path)?;
     let infos = file.tensors().to_vec();
     infos
@@ -122,22 +125,27 @@ fn contents_of(bytes: &[u8]) -> Result<Contents> {
 /// Every tensor of a file, as it would come from a server, in pieces of `size` bytes.
 fn streamed(bytes: &[u8], size: usize) -> Result<Bytes> {
     let contents = contents_of(bytes)?;
-    let located = contents.tensors().iter().enumerate().map(|(index, info)| Located {
-        spec: TensorSpec {
-            name: info.name.clone(),
-            shape: info.shape.clone(),
-            role: Role::Float,
-            block: None,
-        },
-        part: Part::Whole,
-        index,
-    });
+    let located = contents
+        .tensors()
+        .iter()
+        .enumerate()
+        .map(|(index, info)| Located {
+            spec: TensorSpec {
+                name: info.name.clone(),
+                shape: info.shape.clone(),
+                role: Role::Float,
+                block: None,
+            },
+            part: Part::Whole,
+            index,
+        });
     let mut kept = Kept::default();
     for pass in plan::passes(&contents, located.collect()) {
         let mut feed = Feed::new(&contents, "x", &pass.tensors);
         let stretch = &bytes[pass.range.start as usize..pass.range.end as usize];
         for piece in stretch.chunks(size) {
-            feed.push(piece, &mut kept).map_err(|fault| fault.into_error())?;
+            feed.push(piece, &mut kept)
+                .map_err(|fault| fault.into_error())?;
         }
         feed.finish(&mut kept).map_err(|fault| fault.into_error())?;
     }
@@ -172,7 +180,10 @@ fn however_the_bytes_are_cut_the_tensors_are_the_same() {
         }
         let expected = read(&bytes).unwrap();
         for size in [1, 7, 64, 1000, bytes.len()] {
-            assert!(streamed(&bytes, size).unwrap() == expected, "{path:?}, {size}");
+            assert!(
+                streamed(&bytes, size).unwrap() == expected,
+                "{path:?}, {size}"
+            );
         }
     }
 }
@@ -311,7 +322,10 @@ fn the_fields_of_large_archives_are_read() {
         let mut flipped = long.clone();
         flipped[at] ^= 1 << (at % 8);
         if let Ok(tensors) = streamed(&flipped, 1000) {
-            assert!(tensors.into_values().all(|own| expected.contains(&own)), "{at}");
+            assert!(
+                tensors.into_values().all(|own| expected.contains(&own)),
+                "{at}"
+            );
         }
     }
     // Without the record that has the numbers.

@@ -91,7 +91,11 @@ fn a_bit_that_flipped_on_the_way_is_fetched_again() {
             .unwrap_or_else(|error| panic!("{after}: {error}"));
         assert_eq!(loaded.logits, expected, "{after}");
         world.hub.reset();
-        assert_eq!(world.load(By::Torch, 3).unwrap().logits, expected, "{after}");
+        assert_eq!(
+            world.load(By::Torch, 3).unwrap().logits,
+            expected,
+            "{after}"
+        );
     }
 }
 
@@ -159,7 +163,10 @@ fn a_load_that_was_broken_off_goes_on() {
 fn renamed_bridged_and_gated_repositories() {
     let world = World::new();
     let location = Location::new("Me/TORCH", None, Some(&world.hub.endpoint)).unwrap();
-    assert_eq!(world.load_from(location, None, 3).unwrap().logits, expected());
+    assert_eq!(
+        world.load_from(location, None, 3).unwrap().logits,
+        expected()
+    );
     let log = world.hub.log();
     assert!(log.iter().any(|entry| entry.status == 307), "{log:?}");
 
@@ -306,11 +313,22 @@ fn of_apples_files_the_pair_is_taken_that_fits() {
     let _ = std::fs::remove_dir_all(world.home.path());
     let (loaded, paths) = load(Some(ProbeLayers::List(vec![0, 2])));
     assert!(paths.iter().any(|path| path.contains("head_best")));
-    assert!(loaded.warnings.iter().any(|w| w.contains("trained on the best layers")));
+    assert!(
+        loaded
+            .warnings
+            .iter()
+            .any(|w| w.contains("trained on the best layers"))
+    );
 
     // Without a configuration and a word which, one model's files say which it is; several don't.
     let error = world
-        .load_with(location.clone(), None, &Wanted::default(), 3, Precision::Fp32)
+        .load_with(
+            location.clone(),
+            None,
+            &Wanted::default(),
+            3,
+            Precision::Fp32,
+        )
         .expect_err("the files hold a small model");
     assert!(error.to_string().contains("1536"), "{error}");
     let dir = world.root.path().join("me/AIM");
@@ -406,7 +424,8 @@ fn archives_that_can_not_be_read_in_parts_say_so() {
         let options = SimpleFileOptions::default().compression_method(method);
         for i in 0..archive.len() {
             let mut entry = archive.by_index(i).unwrap();
-            zip.start_file(entry.name().unwrap().into_owned(), options).unwrap();
+            zip.start_file(entry.name().unwrap().into_owned(), options)
+                .unwrap();
             std::io::copy(&mut entry, &mut zip).unwrap();
         }
         for name in extra {

@@ -1,6 +1,5 @@
 //! What `torch.save` wrote, wherever it lies.
 
-
 use aim_web::config::{Config, Family};
 use aim_web::weights::shards::synth::{self, Format};
 use assert_cmd::Command;
@@ -57,7 +56,9 @@ impl World {
     fn logits(&self, args: &[&str]) -> Vec<f32> {
         let output = self.root.path().join("output.safetensors");
         let mut program = self.command("run");
-        program.arg("--input").arg(self.root.path().join("input.safetensors"));
+        program
+            .arg("--input")
+            .arg(self.root.path().join("input.safetensors"));
         program.arg("--output").arg(&output).args(args);
         program.assert().success();
         read_tensor(&output, "logits").1
@@ -101,20 +102,29 @@ fn inspect_and_convert_read_it_from_a_server() {
     let world = World::new();
     let folder = world.hub.folder("me/torch");
     let local = json(world.command("inspect").arg(world.path("torch")));
-    for place in [folder.clone(), format!("{folder}/pytorch_model.bin"), "me/torch".to_owned()] {
+    for place in [
+        folder.clone(),
+        format!("{folder}/pytorch_model.bin"),
+        "me/torch".to_owned(),
+    ] {
         world.hub.reset();
         let report = json(world.command("inspect").arg(&place));
         assert_eq!(report["tensors"], local["tensors"], "{place}");
         assert_eq!(report["best"]["blocks"], 2, "{place}");
         let (download, all) = (&report["best"]["download_bytes"], &report["file_bytes"]);
         let (download, all) = (download.as_u64().unwrap_or(0), all.as_u64().unwrap_or(0));
-        assert!(download > 0 && download < all, "{place}: {download} of {all}");
+        assert!(
+            download > 0 && download < all,
+            "{place}: {download} of {all}"
+        );
         assert!(world.hub.sent() < 300_000, "{place}: {}", world.hub.sent());
     }
     let converted = |model: &str, name: &str| {
         let output = world.root.path().join(name);
         let mut program = world.command("convert");
-        program.args(["--model", model, "--dtype", "q4", "--output"]).arg(&output);
+        program
+            .args(["--model", model, "--dtype", "q4", "--output"])
+            .arg(&output);
         program.assert().success();
         std::fs::read(output.join("model-00001-of-00001.safetensors")).expect("it is there")
     };

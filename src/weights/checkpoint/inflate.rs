@@ -27,7 +27,12 @@ pub(super) fn inflate(
     let mut packed = packed.take(len);
     let mut state = InflateState::new_boxed(DataFormat::Raw);
     let mut input = vec![0; usize::try_from(len).unwrap_or(PIECE).clamp(1, 1 << 16)];
-    let mut piece = vec![0; usize::try_from(record.size).unwrap_or(PIECE).clamp(1, PIECE)];
+    let mut piece = vec![
+        0;
+        usize::try_from(record.size)
+            .unwrap_or(PIECE)
+            .clamp(1, PIECE)
+    ];
     let mut hasher = Hasher::new();
     let mut waiting = 0..0;
     let mut at = 0_u64;
@@ -40,7 +45,12 @@ pub(super) fn inflate(
             waiting = 0..read;
         }
         let is_last = waiting.is_empty();
-        let result = step(&mut state, &input[waiting.clone()], &mut piece, MZFlush::None);
+        let result = step(
+            &mut state,
+            &input[waiting.clone()],
+            &mut piece,
+            MZFlush::None,
+        );
         waiting.start += result.bytes_consumed;
         let data = &piece[..result.bytes_written];
         let next = at.saturating_add(data.len() as u64);

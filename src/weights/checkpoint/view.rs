@@ -84,7 +84,10 @@ impl<'a> ViewReader<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Integrity`] if bytes are missing; what `sink` returns.
-    pub(in crate::weights) fn finish(self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub(in crate::weights) fn finish(
+        self,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         if self.came != self.view.end - self.view.begin {
             return Err(super::record::cut(self.came));
         }

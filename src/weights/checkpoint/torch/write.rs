@@ -320,9 +320,7 @@ mod tests {
         ];
         let mut bytes = Vec::new();
         let mut writer = TorchWriter::new(&mut bytes, "model", &tensors).unwrap();
-        let values: Vec<u8> = (0..6_u8)
-            .flat_map(|i| f32::from(i).to_le_bytes())
-            .collect();
+        let values: Vec<u8> = (0..6_u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
         writer.storage(|file| file.write_all(&values)).unwrap();
         writer
             .storage(|file| file.write_all(&7_i64.to_le_bytes()))
