@@ -10,13 +10,13 @@
 //! | [`safetensors`] | the header of a safetensors file |
 //! | [`torch`] | what `torch.save` writes, without running any of it |
 //! | `record`, `view` | the bytes of a storage as they arrive, and a tensor's part of them |
-//! | `inflate` | records that are compressed |
-//! | `local` | natively: files on this machine |
+//! | `local`, `inflate` | natively: files on this machine, and records that are compressed |
 
 pub(super) mod collect;
 pub mod content;
 pub mod contents;
 pub mod dtype;
+#[cfg(not(target_family = "wasm"))]
 mod inflate;
 #[cfg(not(target_family = "wasm"))]
 pub(super) mod local;

@@ -61,21 +61,30 @@ pub struct Pass {
 /// In which order the `needed` tensors of a file are read: record by record as they lie in the file, and
 /// one that overlapping tensors share more than once, rather than keeping it.
 pub fn passes(contents: &Contents, needed: Vec<Located>) -> Vec<Pass> {
-    let place = |located: &Located| {
-        let record = contents.range(located.index)?;
-        let view = contents.view(located.index)?;
-        Some((record, view.begin, view.end))
-    };
-    let mut needed: Vec<_> = needed
-        .into_iter()
-        .filter_map(|located| Some((place(&located)?, located)))
+    // By record, then by where each begins there.
+    let mut order: Vec<(u64, u64, usize)> = needed
+        .iter()
+        .enumerate()
+        .filter_map(|(i, located)| {
+            let record = contents.range(located.index)?;
+            Some((record.start, contents.view(located.index)?.begin, i))
+        })
         .collect();
-    needed
-        .sort_by_key(|((record, begin, end), located)| (record.start, *begin, *end, located.index));
+    order.sort_unstable();
+    let mut needed: Vec<Option<Located>> = needed.into_iter().map(Some).collect();
     let mut passes: Vec<Pass> = Vec::new();
     // Passes of the record at hand, by their places, and where each ends in the record.
     let mut open: Vec<(usize, u64)> = Vec::new();
-    for ((range, begin, end), located) in needed {
+    for (_, begin, i) in order {
+        let Some(located) = needed[i].take() else {
+            continue;
+        };
+        let (Some(range), Some(view)) =
+            (contents.range(located.index), contents.view(located.index))
+        else {
+            continue;
+        };
+        let end = view.end;
         let same = |&(pass, _): &(usize, u64)| passes[pass].range == range;
         if !open.last().is_some_and(same) {
             open.clear();

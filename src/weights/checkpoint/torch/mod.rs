@@ -145,7 +145,8 @@ impl<'a> Archive<'a> {
         }
         let is_deflated = match entry.method {
             0 => false,
-            8 => true,
+            // A page does not download what inflates.
+            8 if cfg!(not(target_family = "wasm")) => true,
             other => {
                 return Err(Error::unsupported(format!(
                     "it is compressed by method {other}: save it again with torch.save"
@@ -318,6 +319,7 @@ impl<'a> Archive<'a> {
 
 /// The data of a record whose bytes are all here.
 fn whole(record: &Record, bytes: &[u8]) -> Result<Vec<u8>> {
+    #[cfg(not(target_family = "wasm"))]
     if let Frame::Zip {
         is_deflated: true, ..
     } = record.frame

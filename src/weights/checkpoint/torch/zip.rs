@@ -80,10 +80,12 @@ pub fn directory(file: &Opening<'_>) -> Result<Vec<Entry>, Stop> {
 
 /// Finds out where each record ends, at the latest.
 fn place(entries: &mut [Entry], directory: u64) -> Result<()> {
-    let mut order: Vec<usize> = (0..entries.len()).collect();
-    order.sort_by_key(|&i| entries[i].start);
+    let starts = entries.iter().enumerate();
+    // The type that `plan::passes` sorts too: each other one would be a sort of its own to download.
+    let mut order: Vec<(u64, u64, usize)> = starts.map(|(i, entry)| (entry.start, 0, i)).collect();
+    order.sort_unstable();
     let mut limit = directory;
-    for &i in order.iter().rev() {
+    for &(_, _, i) in order.iter().rev() {
         let entry = &mut entries[i];
         entry.limit = limit;
         let least = entry
