@@ -21,7 +21,7 @@ export async function chromium(work) {
   }
 
   return {
-    version: `Chromium ${browser.version()}`,
+    chromium: `Chromium ${browser.version()}`,
     async open({ runtime, file, dtype, threads }, size) {
       const query = new URLSearchParams({ runtime, file, dtype, threads, folder: `/work/${size}/` });
       const { page, alive } = await visit(`index.html?${query}`, 'contender');

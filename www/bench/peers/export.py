@@ -66,14 +66,18 @@ def onnx_int8(source, file, reduce_range=False):
 
     `reduce_range` keeps weights in 7 bits: natively, onnxruntime adds two products in 16 bits where the processor has no
     VNNI, which overflows with 8 (its documentation advises this)."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    import onnx
+    from onnxruntime.quantization import QuantizationMode, QuantType
+    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 
-    quantize_dynamic(
-        source, file, weight_type=QuantType.QInt8, per_channel=True, reduce_range=reduce_range,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        use_external_data_format=source.with_name(source.name + ".data").exists(),
-        extra_options=dict(MatMulConstBOnly=True),
+    # As quantize_dynamic does, but for its inference of shapes, which ends at 2 GiB.
+    quantizer = ONNXQuantizer(
+        onnx.load(source), per_channel=True, reduce_range=reduce_range, mode=QuantizationMode.IntegerOps, static=False,
+        weight_qType=QuantType.QInt8, activation_qType=QuantType.QUInt8, tensors_range=None, nodes_to_quantize=[],
+        nodes_to_exclude=[], op_types_to_quantize=["MatMul", "Gemm"], extra_options=dict(MatMulConstBOnly=True),
     )
+    quantizer.quantize_model()
+    onnx.save_model(quantizer.model.model, file)
 
 
 def onnx_q4(source, file, accuracy_level=None):

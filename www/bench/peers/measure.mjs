@@ -3,7 +3,7 @@
 //       [--rounds 5] [--runs 3] [--work target/peers] [--output docs/performance.md]
 // It needs the built package (pkg-scripts/build-wasm.sh cpu cpu-relaxed cpu-threads; npm run build in www/package), Chromium,
 // Rust, Python 3.11 or newer with venv, and PyPI and npm the first time: 6 GB on the disk, most of it PyTorch's.
-// The size 600M (20 blocks) needs 20 GB more, an hour, and --dtypes q8,q4: in f32 it is too large for a wasm memory.
+// The size 600M (20 blocks) takes long and 16 GB of memory; it goes with --dtypes q8,q4, as f32 is too large for wasm.
 // What has been exported is kept in the work folder, and so are results: the page is written from all that are there of this
 // machine, so places and sizes can be measured one after the other. An idle machine, please.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -97,6 +97,7 @@ async function measure() {
   for (const place of places) {
     const where = await open[place]();
     try {
+      const version = [where.chromium, prepare.versions[place]()].filter(Boolean).join(', ');
       const limits = await where.limits();
       for (const size of sizes) {
         const { pictures, classes } = about[size];
@@ -109,7 +110,7 @@ async function measure() {
         for (const { run } of opened) await run?.close();
         const rows = opened.map(({ contender: { name, dtype, bits, threads }, about, rms, failed }, i) => ({ name, dtype, bits, threads, about, rms, failed, rounds: times[i] }));
         const all = results();
-        all.places[place] = { ...all.places[place], version: where.version, limits, sizes: { ...all.places[place]?.sizes, [size]: { when: new Date().toISOString(), built: where.built.toISOString(), about: about[size], rounds, runs, rows } } };
+        all.places[place] = { ...all.places[place], version, limits, sizes: { ...all.places[place]?.sizes, [size]: { when: new Date().toISOString(), built: where.built.toISOString(), about: about[size], rounds, runs, rows } } };
         writeFileSync(kept, JSON.stringify(all));
       }
     } finally {
@@ -122,10 +123,10 @@ function write() {
   const all = results();
   const output = resolve(values.output);
   if (!existsSync(output)) writeFileSync(output, '# Performance\n');
-  writeSection(output, 'How it is measured', howSection(all));
   writeSection(output, 'Ratios', ratioSection(all));
   for (const place of Object.keys(all.places)) writeSection(output, place === 'native' ? 'Natively' : 'In Chromium', placeSection(all, place));
   writeSection(output, 'What the machine gives', limitSection(all));
+  writeSection(output, 'How it is measured', howSection(all));
   writeFileSync(`${dirname(output)}/performance.svg`, chart(ratios(all)));
 }
 

@@ -8,7 +8,6 @@ const SCRIPT = fileURLToPath(new URL('native.py', import.meta.url));
 /** `python` and `program` are those of prepare.mjs. The same face as that of browser.mjs. */
 export function native(work, { python, program }) {
   return {
-    version: 'native',
     async open({ runtime, name, file, dtype, threads }, size) {
       const folder = `${work}/${size}`;
       const [command, args] = runtime === 'ours' ? [program, [`${folder}/${file}`, dtype, `${folder}/inputs.f32`]] : [python, [SCRIPT, name, folder, file, `${threads}`]];

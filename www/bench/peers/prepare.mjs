@@ -33,6 +33,18 @@ export function python(work) {
   return `${folder}/bin/python`;
 }
 
+/** The versions of the peers, in words. */
+export const versions = {
+  Chromium: () => {
+    const { dependencies } = JSON.parse(readFileSync(here('package.json'), 'utf8'));
+    return `onnxruntime-web ${dependencies['onnxruntime-web']}, LiteRT.js ${dependencies['@litertjs/core']}`;
+  },
+  native: () => {
+    const pinned = Object.fromEntries(readFileSync(here('requirements.txt'), 'utf8').split('\n').map((line) => line.split('==')));
+    return `onnxruntime ${pinned.onnxruntime}, LiteRT ${pinned['ai-edge-litert']}, PyTorch ${pinned.torch}`;
+  },
+};
+
 /** The peers for the browser, in `npm/node_modules`. */
 export function npm(work) {
   const folder = `${work}/npm`;

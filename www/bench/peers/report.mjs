@@ -125,8 +125,9 @@ export const howSection = ({ machine }) => `
 \`node www/bench/peers/measure.mjs\` writes these sections and the picture; its own text says what it needs. One PyTorch
 model with random weights goes to every contender in its own format: onnxruntime as ONNX in f32, in int8 (dynamic, per
 channel, MatMul and Gemm) and in 4 bits (MatMulNBits, blocks of 32), LiteRT in f32 and in int8 (dynamic, the fully connected
-layers), ours as safetensors, quantised while it loads. Each one's logits of all pictures are held against PyTorch's:
-"relative RMS". A contender whose result is wrong is not compared.
+layers), ours as safetensors, quantised while it loads. int7 is int8 with weights of 7 bits: without VNNI the native
+onnxruntime adds two products in 16 bits, which overflows with 8. Each one's logits of all pictures are held against
+PyTorch's: "relative RMS". A contender whose result is wrong is not compared.
 
 In Chromium all contenders are open in the same browser, a page each, and take turns, A B C A B C: a pause for threads that
 wait for work, an untimed picture, then the timed ones. A time is the median of all rounds. Ours is called by its public
