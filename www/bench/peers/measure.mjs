@@ -1,12 +1,12 @@
 // Measures the package beside onnxruntime and LiteRT, in Chromium and natively, and writes docs/performance.md:
 //   node www/bench/peers/measure.mjs [--places Chromium,native] [--sizes tiny,small] [--dtypes fp32,q8,q4] [--threads 1,2]
-//       [--rounds 5] [--runs 3] [--work target/peers] [--output docs/performance.md]
+//       [--rounds 5] [--runs 3] [--work target/peers] [--output docs/performance.md] [--prepare-only] [--report-only]
 // It needs the built package (pkg-scripts/build-wasm.sh cpu cpu-relaxed cpu-threads; npm run build in www/package), Chromium,
 // Rust, Python 3.11 or newer with venv, and PyPI and npm the first time: 6 GB on the disk, most of it PyTorch's.
 // The size 600M (20 blocks) takes long and 16 GB of memory; it goes with --dtypes q8,q4, as f32 is too large for wasm.
 // What has been exported is kept in the work folder, and so are results: the page is written from all that are there of this
 // machine, so places and sizes can be measured one after the other. An idle machine, please.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -34,7 +34,7 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '3' },
     work: { type: 'string', default: `${tree}target/peers` },
     output: { type: 'string', default: `${tree}docs/performance.md` },
-    // Writes the page from the results that are there.
+    'prepare-only': { type: 'boolean', default: false },
     'report-only': { type: 'boolean', default: false },
   },
 });
@@ -78,24 +78,29 @@ function exported(size, file) {
   if (existsSync(failed)) throw new Error(`not exported: ${readFileSync(failed, 'utf8')}`);
 }
 
-async function measure() {
+/** Installs, exports and builds; gives what each place needs to open. */
+function prepared() {
   mkdirSync(work, { recursive: true });
   const python = prepare.python(work);
   const about = Object.fromEntries(sizes.map((size) => [size, prepare.models(work, size, python)]));
-  const open = {
-    Chromium: async () => {
+  const ready = {
+    Chromium: () => {
       const built = prepare.builtPackage();
       prepare.npm(work);
       prepare.tiles(work);
-      return { built, ...(await chromium(work)) };
+      return { built, open: () => chromium(work) };
     },
-    native: async () => {
+    native: () => {
       const program = prepare.program();
-      return { built: new Date(), ...native(work, { python, program }) };
+      return { built: new Date(statSync(program).mtimeMs), open: async () => native(work, { python, program }) };
     },
   };
-  for (const place of places) {
-    const where = await open[place]();
+  return { about, where: places.map((place) => ({ place, ...ready[place]() })) };
+}
+
+async function measure({ about, where: all }) {
+  for (const { place, built, open } of all) {
+    const where = await open();
     try {
       const version = [where.chromium, prepare.versions[place]()].filter(Boolean).join(', ');
       const limits = await where.limits();
@@ -109,9 +114,9 @@ async function measure() {
         const times = await timeInTurns(opened, { rounds, runs, pictures });
         for (const { run } of opened) await run?.close();
         const rows = opened.map(({ contender: { name, dtype, bits, threads }, about, rms, failed }, i) => ({ name, dtype, bits, threads, about, rms, failed, rounds: times[i] }));
-        const all = results();
-        all.places[place] = { ...all.places[place], version, limits, sizes: { ...all.places[place]?.sizes, [size]: { when: new Date().toISOString(), built: where.built.toISOString(), about: about[size], rounds, runs, rows } } };
-        writeFileSync(kept, JSON.stringify(all));
+        const found = results();
+        found.places[place] = { ...found.places[place], version, limits, sizes: { ...found.places[place]?.sizes, [size]: { when: new Date().toISOString(), built: built.toISOString(), about: about[size], rounds, runs, rows } } };
+        writeFileSync(kept, JSON.stringify(found));
       }
     } finally {
       await where.close();
@@ -131,8 +136,9 @@ function write() {
 }
 
 try {
-  if (!values['report-only']) await measure();
-  write();
+  const ready = values['report-only'] ? undefined : prepared();
+  if (ready && !values['prepare-only']) await measure(ready);
+  if (!values['prepare-only']) write();
 } catch (error) {
   console.error(error.message);
   process.exit(1);
