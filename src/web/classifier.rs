@@ -141,12 +141,6 @@ impl Classifier {
         let device = self.state.device.clone();
         promise(async move { Ok(to_js(&device.lost().await)) })
     }
-
-    /// As if the GPU went away; for tests.
-    #[wasm_bindgen(js_name = destroyDevice)]
-    pub fn destroy_device(&self) {
-        self.state.device.destroy();
-    }
 }
 
 impl State {

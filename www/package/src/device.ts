@@ -1,3 +1,4 @@
+import { within } from './abort.js';
 import { AimError, messageOf } from './errors.js';
 import type { Device } from './options.js';
 import { threadCount } from './threads.js';
@@ -28,6 +29,13 @@ export function cpuBuild(threads = 1): Build {
   throw new AimError('unsupported', 'this browser runs WebAssembly without SIMD, which this package needs: Chrome 91, Firefox 89, Safari 16.4 or newer has it');
 }
 
+/** The build that a compiled module is of, as far as it can be told: `cpu` is `cpu-relaxed` too. */
+export function buildOf(module: WebAssembly.Module): Build {
+  const imports = WebAssembly.Module.imports(module);
+  if (imports.some(({ kind }) => kind === 'memory')) return 'cpu-threads';
+  return imports.some(({ name }) => name.includes('requestAdapter')) ? 'webgpu' : 'cpu';
+}
+
 /** The choice of the CPU. `threads` is what was asked for. */
 export function chooseCpu(reason: string, threads: number | undefined): Choice {
   return { build: cpuBuild(threadCount(threads)), reason };
@@ -47,6 +55,9 @@ export async function choose(device: Device, threads: number | undefined): Promi
   return { build: 'webgpu', reason: 'a hardware adapter is there', adapter: nameOf(found) };
 }
 
+/** Seconds for a browser to answer; some never do. */
+const PATIENCE = 5;
+
 /** The adapter, or why there is none. */
 async function findAdapter(): Promise<GPUAdapter | string> {
   const gpu = typeof navigator === 'undefined' ? undefined : (navigator as Navigator & { gpu?: GPU }).gpu;
@@ -55,7 +66,8 @@ async function findAdapter(): Promise<GPUAdapter | string> {
     return `there is no WebGPU here${insecure ? ' (the page must be served over https or from localhost)' : ''}`;
   }
   try {
-    return (await gpu.requestAdapter({ powerPreference: 'high-performance' })) ?? 'WebGPU has no adapter here';
+    const request = gpu.requestAdapter({ powerPreference: 'high-performance' });
+    return (await within(PATIENCE, request, () => new Error(`the browser gave no adapter within ${PATIENCE} seconds`))) ?? 'WebGPU has no adapter here';
   } catch (error) {
     return `WebGPU failed: ${messageOf(error)}`;
   }

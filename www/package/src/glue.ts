@@ -8,9 +8,6 @@ export interface Glue {
   serveThread?(): void;
   /** Decodes a JPEG file as natively, without orientation and colour profile. */
   decodeJpeg?(bytes: Uint8Array): RawPicture;
-  /** Left out by a build that keeps no cache. */
-  listCached?(): Promise<CachedModel[]>;
-  deleteCached?(model?: string): Promise<void>;
 }
 
 /** A decoded picture: 3 bytes a pixel. */
@@ -53,7 +50,6 @@ export interface GlueClassifier {
   info(): GlueInfo;
   labels(): string[];
   lost(): Promise<Error>;
-  destroyDevice(): void;
   free(): void;
 }
 
@@ -88,12 +84,4 @@ export interface Classification {
   score: number;
   /** Its number in `labels`. */
   index: number;
-}
-
-/** A model in the browser's cache. */
-export interface CachedModel {
-  /** The name or URL it was loaded by. */
-  model: string;
-  /** What it takes. */
-  bytes: number;
 }

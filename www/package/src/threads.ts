@@ -1,3 +1,5 @@
+import { within } from './abort.js';
+import { trapped } from './crash.js';
 import { AimError, messageOf } from './errors.js';
 import type { Glue } from './glue.js';
 import type { ThreadStart } from './thread.js';
@@ -12,7 +14,7 @@ export function threadCount(wanted?: number): number {
 }
 
 /** Makes the pool of a started instance. This thread is its first; the others are workers on the same memory, which are returned. */
-export async function startThreads(count: number, glue: Glue, start: ThreadStart): Promise<Worker[]> {
+export async function startThreads(count: number, glue: Glue, start: ThreadStart, stall: number): Promise<Worker[]> {
   const workers: Worker[] = [];
   const begin = () =>
     new Promise<void>((resolve, reject) => {
@@ -22,13 +24,16 @@ export async function startThreads(count: number, glue: Glue, start: ThreadStart
       worker.addEventListener('message', ({ data }) => (data === undefined ? resolve() : reject(new Error(String(data)))));
       worker.addEventListener('error', (event) => {
         event.preventDefault();
-        reject(new Error(event.message || 'a worker could not be started'));
+        const message = event.message || 'a worker could not be started';
+        reject(new Error(message));
+        // Of one that served: whoever waits for its part of the work would wait for good.
+        trapped(new WebAssembly.RuntimeError(`a thread stopped: ${message}`));
       });
       worker.postMessage(start);
     });
   try {
     if (!glue.startThreads) throw new Error('this build has no threads');
-    await Promise.all(Array.from({ length: count - 1 }, begin));
+    await within(stall, Promise.all(Array.from({ length: count - 1 }, begin)), () => new Error(`no answer for ${stall} seconds`));
     glue.startThreads(count);
     return workers;
   } catch (cause) {

@@ -1,11 +1,10 @@
 import { listenFor } from './crash.js';
-import { LocalEngine } from './engine.js';
+import { DirectEngine } from './direct-engine.js';
 import { AimError, toWire } from './errors.js';
-import { deleteCachedHere, listCachedHere } from './local-cache.js';
 import type { Call, ToPage, ToWorker } from './protocol.js';
 
 // One worker serves one classifier, so that dispose() is the end of the worker and of all its memory.
-let engine: LocalEngine | undefined;
+let engine: DirectEngine | undefined;
 const running = new Map<number, AbortController>();
 
 const scope = globalThis as unknown as { postMessage(message: ToPage, transfer?: Transferable[]): void } & EventTarget;
@@ -18,6 +17,7 @@ scope.addEventListener('message', (event) => {
 
 // Nothing else runs here.
 listenFor('');
+scope.postMessage({ started: true });
 
 async function answer(id: number, call: Call): Promise<void> {
   const stop = new AbortController();
@@ -36,12 +36,8 @@ async function answer(id: number, call: Call): Promise<void> {
 async function perform(id: number, call: Call, signal: AbortSignal): Promise<unknown> {
   switch (call.method) {
     case 'load':
-      engine = await LocalEngine.load(call.options, (progress) => scope.postMessage({ id, progress }), signal, (info) => scope.postMessage({ info }));
+      engine = await DirectEngine.load(call.options, (progress) => scope.postMessage({ id, progress }), signal, (info) => scope.postMessage({ info }));
       return undefined;
-    case 'listCached':
-      return listCachedHere();
-    case 'deleteCached':
-      return deleteCachedHere(call.model);
   }
   if (!engine) throw new AimError('disposed', 'the worker has no model');
   switch (call.method) {
@@ -51,7 +47,5 @@ async function perform(id: number, call: Call, signal: AbortSignal): Promise<unk
       return engine.logits(call.frame, signal);
     case 'features':
       return engine.features(call.frame, call.layers, signal);
-    case 'destroyDevice':
-      return engine.destroyDevice();
   }
 }

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
-import { DEMO, listen, photograph, photographs, site } from '../lib/site.mjs';
+import { DEMO, listen, loseInWorker, photograph, photographs, site } from '../lib/site.mjs';
 
 const PATH = 'some/where/';
 let served;
@@ -18,7 +18,7 @@ before(async () => {
   execFileSync(process.execPath, [`${DEMO}build.mjs`], { stdio: 'pipe' });
   served = await site({
     mounts: { [`/${PATH}`]: `${DEMO}dist/` },
-    answer: (url, request, response) => meddle?.(url.pathname, response),
+    answer: (url, request, response) => meddle?.(url.pathname, response) || loseInWorker(url, request, response),
   });
   browser = await launch({ webgpu: 'off' });
 });
@@ -32,7 +32,7 @@ async function visit({ query = '', in: where = browser, context = {}, init } = {
   const page = listen(await (await where.newContext(context)).newPage());
   // A software GPU compiles for many seconds; nothing here is about time.
   page.setDefaultTimeout(180_000);
-  if (init) await page.addInitScript(init);
+  if (init) await page.addInitScript(typeof init === 'string' ? { content: init } : init);
   await page.goto(served.url + PATH + query);
   await page.waitForFunction(() => document.body.dataset.ready || document.querySelector('[data-key=model]'), null);
   return page;
@@ -409,12 +409,12 @@ describe('model', () => {
   test('a lost device: told, and the next picture is named', async () => {
     const software = await launch({ webgpu: 'software' });
     try {
-      const page = await visit({ in: software, query: `?device=webgpu&model=${encodeURIComponent(`${served.url}small/`)}` });
+      const page = await visit({ in: software, init: readFileSync(new URL('pages/lose.js', import.meta.url), 'utf8'), query: `?device=webgpu&model=${encodeURIComponent(`${served.url}small/`)}` });
       assert.equal(await page.innerText('#device'), 'WebGPU');
       await page.click(sample('5'));
       const before = await shown(page);
       for (const words of [/lost and is back/, /lost\s.*on the CPU/s]) {
-        await page.evaluate(() => globalThis.aimDemo.aim.destroyDevice());
+        await page.evaluate(() => loseDevice());
         await page.evaluate(() => delete document.getElementById('best').dataset.label);
         await page.click(sample('5'));
         assert.equal(await shown(page), before);

@@ -6,6 +6,7 @@ let poisoned = false;
 
 export default async function init({ module_or_path }) {
   if (!(module_or_path instanceof WebAssembly.Module)) throw new Error('init wants a WebAssembly.Module');
+  (counts().modules ??= []).push([build, module_or_path]);
   if (globalThis.__mockRefuse === build) throw new RangeError('could not allocate memory');
   running = true;
   return { memory: new WebAssembly.Memory(globalThis.__mockHeap ?? { initial: 1 }) };
@@ -19,6 +20,8 @@ const sleep = (ms, signal) =>
   new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     const timer = setTimeout(resolve, ms);
+    // What is for ever keeps no test waiting.
+    if (ms >= 1e6) timer.unref?.();
     signal?.addEventListener('abort', () => (clearTimeout(timer), reject(signal.reason)), { once: true });
   });
 
@@ -44,7 +47,7 @@ export class Classifier {
     for (const loaded of mock.steps ?? [0, 400, 300, 1200]) {
       report({ status: 'progress', file: 'model.safetensors', loaded, total });
       report({ status: 'progress_total', loaded, total });
-      await sleep(mock.loadMs ?? 0, options.signal);
+      await sleep(counts().loads.length > (mock.stallAfter ?? Infinity) ? 1e6 : (mock.loadMs ?? 0), options.signal);
     }
     const weights = await get('model.safetensors', { headers: { range: 'bytes=1-2' } });
     const bytes = new Uint8Array(await weights.arrayBuffer());
@@ -69,12 +72,15 @@ export class Classifier {
     this.#mock = mock;
     this.#labels = labels;
     this.#bytes = bytes;
+    // For tests that take the device away between requests.
+    counts().destroy = () => this.#destroy();
   }
 
   async #pass(rgba, width, height) {
     if (this.#freed) throw new Error('null pointer passed to rust');
     if (rgba.length !== width * height * 4) throw aimError('image', 'wrong length');
     const call = ++this.#calls;
+    counts().seen = { rgba: [...rgba], width, height };
     await sleep(this.#mock.ms ?? 0);
     if (this.#mock.panicOn?.[build] === call) {
       poisoned = true;
@@ -89,7 +95,7 @@ export class Classifier {
       await new Promise(() => {});
     }
     if (this.#mock.loseOn?.[build] === call) {
-      this.destroyDevice();
+      this.#destroy();
       // A read of a lost device may never settle.
       await new Promise(() => {});
     }
@@ -127,18 +133,13 @@ export class Classifier {
     return this.#lost;
   }
 
-  destroyDevice() {
+  #destroy() {
     this.#lose(aimError('device_lost', 'the device went away'));
   }
 
   free() {
     this.#freed = true;
     counts().frees += 1;
+    counts().freed = this.#mock;
   }
 }
-
-export async function listCached() {
-  return [{ model: 'user/repo', bytes: 10 }];
-}
-
-export async function deleteCached() {}

@@ -1,7 +1,8 @@
+import { orAbort, within } from './abort.js';
 import type { Engine } from './engine.js';
 import { AimError, disposed, messageOf } from './errors.js';
 import type { Frame } from './frames/frame.js';
-import type { CachedModel, Classification, RawProgress } from './glue.js';
+import type { Classification, RawProgress } from './glue.js';
 import type { AimInfo } from './info.js';
 import type { EngineOptions } from './options.js';
 import type { Call } from './protocol.js';
@@ -12,32 +13,36 @@ export function hasWorker(): boolean {
   return typeof Worker === 'function' && !('Deno' in globalThis);
 }
 
-/** Running workers with a model, youngest last: they answer questions about the cache. */
-const alive = new Set<RemoteEngine>();
-
 /** The model in a worker of its own. */
-export class RemoteEngine implements Engine {
+export class WorkerEngine implements Engine {
   readonly #rpc: Rpc;
   #info!: AimInfo;
   #labels: string[] = [];
 
   private constructor() {
-    this.#rpc = startWorker(
-      (info) => this.#take(info),
-      () => alive.delete(this),
-    );
+    this.#rpc = startWorker((info) => this.#take(info));
   }
 
-  /** Starts the worker and loads the model there. */
-  static async load(options: EngineOptions, report: (event: RawProgress) => void, signal?: AbortSignal): Promise<RemoteEngine> {
-    const engine = new RemoteEngine();
+  /** Starts the worker. Where one may not start, that is the error. */
+  static async start(stall: number, signal?: AbortSignal): Promise<WorkerEngine> {
+    const engine = new WorkerEngine();
     try {
-      const answer = await engine.#call({ method: 'load', options }, { signal, progress: report });
-      engine.#labels = answer.labels ?? [];
-      alive.add(engine);
+      await orAbort(signal, within(stall, engine.#rpc.started, () => new AimError('network', `the worker did not start within ${stall} seconds`)));
       return engine;
     } catch (error) {
-      engine.#rpc.end(new AimError('disposed', 'the load failed'));
+      engine.dispose();
+      throw error;
+    }
+  }
+
+  /** Loads the model there. */
+  async load(options: EngineOptions, report: (event: RawProgress) => void, signal?: AbortSignal): Promise<this> {
+    try {
+      const answer = await this.#call({ method: 'load', options }, { signal, progress: report });
+      this.#labels = answer.labels ?? [];
+      return this;
+    } catch (error) {
+      this.dispose();
       throw error;
     }
   }
@@ -64,19 +69,7 @@ export class RemoteEngine implements Engine {
     return value as { data: Float32Array; dims: number[] }[];
   }
 
-  async destroyDevice(): Promise<void> {
-    await this.#call({ method: 'destroyDevice' });
-  }
-
-  async listCached(): Promise<CachedModel[]> {
-    return (await this.#call({ method: 'listCached' })).value as CachedModel[];
-  }
-
-  async deleteCached(model: string | undefined): Promise<void> {
-    await this.#call({ method: 'deleteCached', model });
-  }
-
-  async dispose(): Promise<void> {
+  dispose(): void {
     this.#rpc.end(disposed());
   }
 
@@ -91,12 +84,7 @@ export class RemoteEngine implements Engine {
   }
 }
 
-/** The youngest worker that runs, if any. */
-export function anyRemote(): RemoteEngine | undefined {
-  return [...alive].at(-1);
-}
-
-function startWorker(changed: (info: AimInfo) => void, ended: () => void): Rpc {
+function startWorker(changed: (info: AimInfo) => void): Rpc {
   let worker: Worker;
   try {
     // Written out in one expression: bundlers look for exactly this.
@@ -104,5 +92,5 @@ function startWorker(changed: (info: AimInfo) => void, ended: () => void): Rpc {
   } catch (cause) {
     throw new AimError('unsupported', `a worker could not be started: ${messageOf(cause)}. Serve this package from the page's own origin, or pass worker: false`, { cause });
   }
-  return new Rpc(worker as Port, new URL('./worker.js', import.meta.url).href, changed, ended);
+  return new Rpc(worker as Port, new URL('./worker.js', import.meta.url).href, changed);
 }
