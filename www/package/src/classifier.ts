@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { Alarm, orAbort } from './abort.js';
 import { DirectEngine } from './direct-engine.js';
 import type { Engine } from './engine.js';
@@ -43,6 +44,9 @@ type Images = ImageInput | readonly ImageInput[];
 
 /** Ends engines whose classifier nobody holds any more. workerd may lack it. */
 const forgotten = typeof FinalizationRegistry === 'function' ? new FinalizationRegistry<Engine>((engine) => engine.dispose()) : undefined;
+
+/** Of the class below; a symbol of its own would be one too many for engines without it. */
+export interface AimClassifier extends AsyncDisposable {}
 
 /** A model that is ready to name pictures. */
 export class AimClassifier {
@@ -221,6 +225,11 @@ export class AimClassifier {
     for (const input of images) results.push(await one(input));
     return results;
   }
+}
+
+// `await using aim = await AimClassifier.fromPretrained()`, where the engine knows it.
+if (Symbol.asyncDispose) {
+  AimClassifier.prototype[Symbol.asyncDispose] = AimClassifier.prototype.dispose;
 }
 
 function join(layers: { data: Float32Array; dims: number[] }[]): Features {

@@ -1,7 +1,16 @@
 import { AimError, abortReason, messageOf } from './errors.js';
 
+/** A piece of a body. */
+export type Piece = Uint8Array<ArrayBuffer>;
+
 /** Reads a body to its end, piece by piece. */
-export type Read = (response: Response, take?: (piece: Uint8Array<ArrayBuffer>) => void) => Promise<void>;
+export async function readBody(response: Response, take: (piece: Piece) => void): Promise<void> {
+  for (const reader = response.body?.getReader(); ; ) {
+    const piece = (await reader?.read())?.value;
+    if (!piece) return;
+    take(piece);
+  }
+}
 
 /**
  * Fetches `url` and gives the answer to `use`, which reads it by `read`. It ends when `stop` fires, which it also does
@@ -9,19 +18,16 @@ export type Read = (response: Response, take?: (piece: Uint8Array<ArrayBuffer>) 
  *
  * @param hint - What may be wrong if the server is not reached.
  */
-export async function download<T>(url: string, stop: AbortController, stall: number, hint: string, use: (response: Response, read: Read) => Promise<T>): Promise<T> {
+export async function download<T>(url: string, stop: AbortController, stall: number, hint: string, use: (response: Response, read: typeof readBody) => Promise<T>): Promise<T> {
   const failed = `${url} could not be fetched: `;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const wait = () => {
     clearTimeout(timer);
     timer = setTimeout(() => stop.abort(new AimError('network', `${failed}the server sent nothing for ${stall} seconds. Try again`)), stall * 1000);
   };
-  const read: Read = async (response, take) => {
-    for (const reader = response.body?.getReader(); ; wait()) {
-      const piece = (await reader?.read())?.value;
-      if (!piece) return clearTimeout(timer);
-      take?.(piece);
-    }
+  const read = async (response: Response, take: (piece: Piece) => void) => {
+    await readBody(response, (piece) => (wait(), take(piece)));
+    clearTimeout(timer);
   };
   try {
     wait();

@@ -2,7 +2,7 @@ import { type Alarm, orAbort, within } from './abort.js';
 import { listenFor } from './crash.js';
 import { dataUrl } from './data-url.js';
 import { type Build, buildOf } from './device.js';
-import { download } from './download.js';
+import { type Piece, download } from './download.js';
 import { AimError, messageOf, nameOf } from './errors.js';
 import { readFileUrl } from './files.js';
 import { SMALL } from './frames/limits.js';
@@ -163,11 +163,11 @@ async function compile(url: string, stop: AbortController, stall: number): Promi
     const type = response.headers.get('content-type') ?? '';
     if (/^application\/wasm\b/i.test(type)) {
       // The copy is read to see that bytes come: a browser keeps compiled code only for an answer of its own.
-      read(response.clone()).catch(() => undefined);
+      read(response.clone(), () => undefined).catch(() => undefined);
       return check(url, () => WebAssembly.compileStreaming(response));
     }
     // A server that does not know the type of .wasm still works, only without compiling while it arrives.
-    const pieces: Uint8Array<ArrayBuffer>[] = [];
+    const pieces: Piece[] = [];
     await read(response, (piece) => pieces.push(piece));
     const bytes = await new Blob(pieces).arrayBuffer();
     const magic = String.fromCharCode(...new Uint8Array(bytes, 0, Math.min(4, bytes.byteLength)));

@@ -1,5 +1,5 @@
 import { dataUrl } from '../data-url.js';
-import { download } from '../download.js';
+import { type Piece, download, readBody } from '../download.js';
 import { AimError } from '../errors.js';
 import { readFileUrl } from '../files.js';
 import { checkBytes } from './limits.js';
@@ -13,13 +13,16 @@ export async function fetchBlob(url: string, stop: AbortController, stall: numbe
     if (!bytes) throw new AimError('not_found', `there is no picture at ${url}`);
     return new Blob([bytes]);
   }
-  return download(url, stop, stall, 'It may be offline, or of another origin that allows no reading (CORS)', async (response, read) => {
-    const pieces: Uint8Array<ArrayBuffer>[] = [];
-    let size = 0;
-    await read(response, (piece) => {
-      checkBytes((size += piece.byteLength));
-      pieces.push(piece);
-    });
-    return new Blob(pieces, { type: response.headers.get('content-type') ?? '' });
+  return download(url, stop, stall, 'It may be offline, or of another origin that allows no reading (CORS)', blobOf);
+}
+
+/** The file that an answer brings. */
+export async function blobOf(response: Response, read = readBody): Promise<Blob> {
+  const pieces: Piece[] = [];
+  let size = 0;
+  await read(response, (piece) => {
+    checkBytes((size += piece.byteLength));
+    pieces.push(piece);
   });
+  return new Blob(pieces, { type: response.headers.get('content-type') ?? '' });
 }
