@@ -3,20 +3,35 @@
 use crate::device::Device;
 use crate::error::Result;
 
+/// How long a browser may take to give a device; some never answer.
+#[cfg(feature = "gpu")]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Opens a GPU.
 ///
 /// # Errors
 /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if there is no adapter, or only a
-/// software one and that was not asked for.
+/// software one and that was not asked for, or if the browser does not answer.
 #[cfg(feature = "gpu")]
 pub(super) async fn open(allow_software: bool) -> Result<Device> {
+    use super::timer;
     use crate::device::gpu::{self, Adapters};
+    use crate::error::Error;
+    use futures_util::future::{Either, select};
     let adapters = if allow_software {
         Adapters::Any
     } else {
         Adapters::Hardware
     };
-    gpu::open(adapters).await.map(Device::Gpu)
+    let opening = std::pin::pin!(gpu::open(adapters));
+    let patience = std::pin::pin!(timer::sleep(PATIENCE));
+    match select(opening, patience).await {
+        Either::Left((device, _)) => device.map(Device::Gpu),
+        Either::Right(_) => Err(Error::device_lost(format!(
+            "the browser gave no GPU device within {} seconds",
+            PATIENCE.as_secs()
+        ))),
+    }
 }
 
 /// The CPU, which is always there.

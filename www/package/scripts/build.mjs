@@ -4,6 +4,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, write
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, transform } from 'esbuild';
+import { shorten } from './shorten.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const tree = fileURLToPath(new URL('../../..', import.meta.url));
@@ -24,8 +25,12 @@ for (const file of readdirSync(at('dist'))) {
 
 // The other half of the JavaScript: what wasm-bindgen wrote.
 for (const variant of existsSync(at('wasm')) ? readdirSync(at('wasm')) : []) {
-  const glue = at(`wasm/${variant}/aim_web.js`);
-  if (existsSync(glue)) writeFileSync(glue, (await transform(readFileSync(glue, 'utf8'), { minify: true, target: 'es2022' })).code);
+  const [glue, wasm] = ['aim_web.js', 'aim_web_bg.wasm'].map((file) => at(`wasm/${variant}/${file}`));
+  if (!existsSync(glue)) continue;
+  const { code } = await transform(readFileSync(glue, 'utf8'), { minify: true, target: 'es2022' });
+  const short = shorten(readFileSync(wasm), code);
+  writeFileSync(glue, short.glue);
+  writeFileSync(wasm, short.wasm);
 }
 
 execFileSync(process.execPath, [at('node_modules/typescript/bin/tsc'), '-p', at('tsconfig.json')], { stdio: 'inherit' });

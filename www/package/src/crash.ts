@@ -12,13 +12,6 @@ export function unlessTrap<T>(work: Promise<T>): Promise<T> {
   return orAbort(alarm, work);
 }
 
-/** Ends all that run in the wasm module now. */
-export function trapped(error: unknown): void {
-  const rung = alarm;
-  alarm = new Alarm();
-  rung.ring(error);
-}
-
 /** Addresses that a trap of ours has in its stack. A page may run other WebAssembly. */
 const ours = new Set<string>();
 
@@ -44,6 +37,10 @@ function listen(): void {
 function hear(error: unknown): boolean {
   const stack = String((error as Error | undefined)?.stack);
   const trap = isTrap(error) && [...ours].some((address) => stack.includes(address));
-  if (trap) trapped(error);
+  if (trap) {
+    const rung = alarm;
+    alarm = new Alarm();
+    rung.ring(error);
+  }
   return trap;
 }

@@ -197,9 +197,8 @@ export class DirectEngine implements Engine {
           } catch (error) {
             const stopped = isTrap(error) || codeOf(error) === 'device_lost';
             if (!stopped || this.#over.aborted) throw toError(error, 'unsupported');
-            // A processor is not lost: there it is the wasm module that stopped, and would stop again.
-            const { build } = loaded.choice;
-            if (build !== 'webgpu' && (build !== 'cpu-threads' || loaded.instance.trapCode() === 'out_of_memory')) throw this.#trap(loaded.instance, error);
+            // A processor is not lost: there it is the wasm module that stopped.
+            if (loaded.choice.build !== 'webgpu') throw this.#trap(loaded.instance, error);
             await this.#recover(loaded, error);
           }
         }
@@ -257,14 +256,12 @@ export class DirectEngine implements Engine {
     return this.#over.reason;
   }
 
-  /** Builds the device again: once as it was, then on the CPU, which after a thread that stopped runs on one. */
+  /** Builds the device again: once on the GPU, then on the CPU. */
   #recover(from: Loaded, cause: unknown): Promise<void> {
     if (this.#loaded !== from) return Promise.resolve();
     this.#recovery ??= (async () => {
-      const gpu = from.choice.build === 'webgpu';
-      const what = gpu ? 'the GPU was lost' : 'a thread stopped';
-      const again: Choice[] = [chooseCpu(`${what}: ${messageOf(cause)}`, gpu ? this.#options.threads : 1)];
-      if (!this.#rebuilt) again.unshift({ ...from.choice, reason: `rebuilt after ${what}` });
+      const again: Choice[] = [chooseCpu(`the GPU was lost: ${messageOf(cause)}`, this.#options.threads)];
+      if (!this.#rebuilt) again.unshift({ ...from.choice, reason: 'rebuilt after the GPU was lost' });
       this.#rebuilt = true;
       // A read that was pending may have trapped, now or in a moment: the next device gets an instance of its own.
       from.instance.poison();
@@ -280,7 +277,7 @@ export class DirectEngine implements Engine {
           last = error;
         }
       }
-      this.#over.ring(new AimError('device_lost', `${what} and nothing could take over: ${messageOf(last)}`, { cause: last }));
+      this.#over.ring(new AimError('device_lost', `the GPU was lost and nothing could take over: ${messageOf(last)}`, { cause: last }));
       throw this.#over.reason;
     })().finally(() => {
       this.#recovery = undefined;

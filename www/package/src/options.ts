@@ -119,6 +119,8 @@ export interface EngineOptions {
   wasmModule: WebAssembly.Module | undefined;
   warmup: boolean;
   timeouts: { stall: number; longestWait?: number };
+  /** The channel on which threads tell of a trap, if there is somebody to hear it. */
+  alarm?: string;
 }
 
 function show(value: unknown): string {

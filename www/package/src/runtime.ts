@@ -62,7 +62,7 @@ const instances = new Map<string, { started: Promise<Instance>; stop: AbortContr
 let generation = 0;
 
 /** What of the options an instance is started by. */
-type Start = Pick<EngineOptions, 'wasmUrl' | 'wasmModule' | 'threads' | 'timeouts'>;
+type Start = Pick<EngineOptions, 'wasmUrl' | 'wasmModule' | 'threads' | 'timeouts' | 'alarm'>;
 
 /** The wasm instance of a build, started on first use; later calls get what there is. */
 export async function instance(build: Build, options: Start, signal: Alarm): Promise<Instance> {
@@ -110,7 +110,7 @@ export async function instance(build: Build, options: Start, signal: Alarm): Pro
   }
 }
 
-async function start(build: Build, { wasmUrl, wasmModule, threads, timeouts: { stall } }: Start, stop: AbortController): Promise<{ glue: Glue; memory: WebAssembly.Memory; workers: Worker[] }> {
+async function start(build: Build, { wasmUrl, wasmModule, threads, timeouts: { stall }, alarm }: Start, stop: AbortController): Promise<{ glue: Glue; memory: WebAssembly.Memory; workers: Worker[] }> {
   if (bundled) {
     if (!wasmModule) throw new AimError('option', "wasmModule: this runtime needs the compiled module: import it from 'aim-web/wasm/cpu/aim_web_bg.wasm'");
     const { memory } = await bundled.default({ module_or_path: wasmModule });
@@ -131,7 +131,7 @@ async function start(build: Build, { wasmUrl, wasmModule, threads, timeouts: { s
   const { memory } = await glue.default({ module_or_path: module });
   // A GPU may be lost when the network is gone too: the next instance's glue comes now, from the browser's cache.
   if (build === 'webgpu') importGlue(urls.glue, generation + 1, stall).catch(() => undefined);
-  const workers = build === 'cpu-threads' ? await startThreads(threadCount(threads), glue, { glue: urls.glue, module, memory }, stall) : [];
+  const workers = build === 'cpu-threads' ? await startThreads(threadCount(threads), glue, { glue: urls.glue, module, memory, alarm }, stall) : [];
   return { glue, memory, workers };
 }
 

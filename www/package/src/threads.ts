@@ -1,5 +1,4 @@
 import { within } from './abort.js';
-import { trapped } from './crash.js';
 import { AimError, messageOf } from './errors.js';
 import type { Glue } from './glue.js';
 import type { ThreadStart } from './thread.js';
@@ -24,10 +23,7 @@ export async function startThreads(count: number, glue: Glue, start: ThreadStart
       worker.addEventListener('message', ({ data }) => (data === undefined ? resolve() : reject(new Error(String(data)))));
       worker.addEventListener('error', (event) => {
         event.preventDefault();
-        const message = event.message || 'a worker could not be started';
-        reject(new Error(message));
-        // Of one that served: whoever waits for its part of the work would wait for good.
-        trapped(new WebAssembly.RuntimeError(`a thread stopped: ${message}`));
+        reject(new Error(event.message || 'a worker could not be started'));
       });
       worker.postMessage(start);
     });

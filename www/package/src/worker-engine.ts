@@ -18,6 +18,7 @@ export class WorkerEngine implements Engine {
   readonly #rpc: Rpc;
   #info!: AimInfo;
   #labels: string[] = [];
+  #alarm: BroadcastChannel | undefined;
 
   private constructor() {
     this.#rpc = startWorker((info) => this.#take(info));
@@ -38,6 +39,7 @@ export class WorkerEngine implements Engine {
   /** Loads the model there. */
   async load(options: EngineOptions, report: (event: RawProgress) => void, signal?: AbortSignal): Promise<this> {
     try {
+      if (globalThis.crossOriginIsolated) this.#hearThreads(options);
       const answer = await this.#call({ method: 'load', options }, { signal, progress: report });
       this.#labels = answer.labels ?? [];
       return this;
@@ -71,6 +73,14 @@ export class WorkerEngine implements Engine {
 
   dispose(): void {
     this.#rpc.end(disposed());
+    this.#alarm?.close();
+  }
+
+  /** A worker whose thread traps is blocked: it can't say so itself. */
+  #hearThreads(options: EngineOptions): void {
+    options.alarm = `aim-web ${Math.random()}`;
+    this.#alarm = new BroadcastChannel(options.alarm);
+    this.#alarm.onmessage = ({ data }) => this.#rpc.end(new AimError('device_lost', `a thread stopped: ${String(data)}. Make a new classifier by AimClassifier.fromPretrained()`));
   }
 
   async #call(call: Call, options?: Parameters<Rpc['call']>[1]): Promise<Answer> {

@@ -34,7 +34,7 @@ after(async () => {
 async function visit({ query = '', in: where = browser, context = {}, init, until } = {}) {
   const page = listen(await (await where.newContext(context)).newPage());
   // A software GPU compiles for many seconds; nothing here is about time.
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(180_000);
   if (init) await page.addInitScript(typeof init === 'string' ? { content: init } : init);
   await page.goto(served.url + PATH + query);
   if (until) await page.waitForSelector(until);
@@ -657,7 +657,6 @@ describe('accessibility', () => {
   for (const colorScheme of ['light', 'dark']) {
     test(`axe finds nothing, ${colorScheme}, at 320 px: empty, with a picture, with the camera, with messages`, async () => {
       const page = await visit({ init: `globalThis.phone = true; (${fakeCameras})();`, context: { viewport: { width: 320, height: 640 }, colorScheme } });
-      // The page's policy allows no script of a test's: the browser's own console is no page.
       const check = async (what) => {
         await page.evaluate(AXE);
         const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
@@ -723,12 +722,14 @@ describe('layout', () => {
       const facts = await page.evaluate(() => ({
         overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
         unnamed: [...document.querySelectorAll('button, input, select, img, video')].filter((element) => !element.hidden && !(element.textContent.trim() || element.labels?.length || element.getAttribute('aria-label') || element.querySelector('img[alt]:not([alt=""])') || element.hasAttribute('alt'))).map((element) => element.outerHTML),
+        orphans: [...document.querySelectorAll('label')].filter((label) => label.control?.closest('[hidden]') && !label.closest('[hidden]')).map((label) => label.outerHTML),
         small: [...document.querySelectorAll('button, select')].filter((element) => element.offsetParent && element.getBoundingClientRect().height < 24).length,
         background: getComputedStyle(document.body).backgroundColor,
         edges: ['#camera', '#want-device', '#want-dtype', '.choice label', '.button'].map((name) => [name, contrast(name)]),
       }));
       assert.ok(facts.overflow <= 0, `${facts.overflow} px too wide`);
       assert.deepEqual(facts.unnamed, []);
+      assert.deepEqual(facts.orphans, [], 'labels of hidden controls');
       assert.equal(facts.small, 0);
       for (const [name, contrast] of facts.edges) assert.ok(contrast >= 3, `the border of ${name} has a contrast of ${contrast}`);
       const [red] = facts.background.match(/\d+/g).map(Number);

@@ -84,6 +84,15 @@ test('asked for: the same answers as the CPU, and only the WebGPU build is fetch
   assert.ok(log.some((path) => path.endsWith('/wasm/webgpu/aim_web_bg.wasm')));
 });
 
+test('a browser that never gives the device: an error, not a wait without end', async () => {
+  const { result } = await visit(async () => {
+    GPUAdapter.prototype.requestDevice = () => new Promise(() => {});
+    return outcome(lib.AimClassifier.fromPretrained('/tiny/', { device: 'webgpu', worker: false }));
+  });
+  assert.equal(result.code, 'device_lost', JSON.stringify(result));
+  assert.match(result.message, /no GPU device within/);
+});
+
 test('dispose gives the GPU back, and the next classifier works', async () => {
   const { result } = await visit(async () => {
     const devices = [];
