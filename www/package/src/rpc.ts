@@ -89,6 +89,7 @@ export class Rpc {
 
   /** Ends the worker and every call with `error`; later calls get it too. */
   end(error: Error): void {
+    if (this.#over.aborted) return;
     this.#over.ring(error);
     this.#port.terminate();
   }

@@ -88,7 +88,7 @@ for (const [name, start] of Object.entries(BROWSERS)) {
     const checkHere = (result) => {
       assert.deepEqual([result.worker, result.labels], [false, 5]);
       assert.match(result.reason, /WebGPU.*in the page's own thread, because .*(not be started|did not start)/);
-      assert.equal(result.forced.aim, true, JSON.stringify(result.forced));
+      assert.equal(result.forced.name, 'AimError', JSON.stringify(result.forced));
     };
 
     test('a policy that forbids workers: the page itself', async () => {
