@@ -1,10 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { Alarm, orAbort } from './abort.js';
-import { DirectEngine } from './direct-engine.js';
+import { DirectEngine, concat } from './direct-engine.js';
 import type { Engine } from './engine.js';
 import { AimError, disposed, messageOf, throwIfAborted } from './errors.js';
 import { type ImageInput, capture } from './frames/capture.js';
 import { type Frame, release } from './frames/frame.js';
+import { SMALL } from './frames/limits.js';
 import type { View } from './frames/view.js';
 import type { Classification } from './glue.js';
 import type { AimInfo } from './info.js';
@@ -38,6 +39,9 @@ export type VideoClassification = Classification[] & {
   /** Milliseconds the frame took, without its wait for the one before. */
   ms: number;
 };
+
+/** So many pictures of an array run as one: more would take memory, and bring little. */
+const BATCH = SMALL ? 1 : 4;
 
 /** One picture or several. */
 type Images = ImageInput | readonly ImageInput[];
@@ -122,7 +126,8 @@ export class AimClassifier {
   }
 
   /**
-   * Names a picture: the `top_k` best labels, best first. An array of pictures gives an array of results.
+   * Names a picture: the `top_k` best labels, best first. An array of pictures gives an array of results,
+   * and runs in batches.
    *
    * A JPEG file of up to 4 million pixels that is not turned by its EXIF orientation is decoded as natively; other
    * files are decoded by the browser, which turns them.
@@ -132,7 +137,7 @@ export class AimClassifier {
   classify(images: Images, options?: ClassifyOptions): Promise<Classification[] | Classification[][]>;
   async classify(images: Images, options?: ClassifyOptions): Promise<Classification[] | Classification[][]> {
     const checked = classifyOptions(options);
-    return this.#each(images, checked, (frame) => this.#name(frame, checked));
+    return this.#each(images, checked, (frames) => this.#name(frames, checked));
   }
 
   /** The raw scores of all classes, before the softmax. */
@@ -141,7 +146,7 @@ export class AimClassifier {
   logits(images: Images, options?: ViewOptions): Promise<Float32Array | Float32Array[]>;
   async logits(images: Images, options?: ViewOptions): Promise<Float32Array | Float32Array[]> {
     const checked = viewOptions(options);
-    return this.#each(images, checked, (frame) => this.#engine.logits(frame, checked.signal));
+    return this.#each(images, checked, (frames) => this.#engine.logits(frames, checked.signal));
   }
 
   /** The outputs of blocks: `{ data, dims: [layers, patches, channels] }`. */
@@ -150,7 +155,7 @@ export class AimClassifier {
   features(images: Images, options?: FeatureOptions): Promise<Features | Features[]>;
   async features(images: Images, options?: FeatureOptions): Promise<Features | Features[]> {
     const checked = featureOptions(options, this.#engine.info.blocks);
-    return this.#each(images, checked, async (frame) => join(await this.#engine.features(frame, checked.layers, checked.signal)));
+    return this.#each(images, checked, async (frames) => join(await this.#engine.features(frames, checked.layers, checked.signal)));
   }
 
   /** One vector for a picture: the mean of its `features` over layers and patches. See `cosineSimilarity`. */
@@ -183,8 +188,8 @@ export class AimClassifier {
       taken = true;
       if (this.#waiting === mine) this.#waiting = undefined;
       const start = performance.now();
-      const labels = await this.#name(await frame, checked);
-      return Object.assign(labels, { timestamp, ms: performance.now() - start });
+      const [labels] = await this.#name([await frame], checked);
+      return Object.assign(labels!, { timestamp, ms: performance.now() - start });
     });
     try {
       return await orAbort(this.#over, orAbort(checked.signal, turn));
@@ -203,9 +208,9 @@ export class AimClassifier {
     this.#engine.dispose();
   }
 
-  async #name(frame: Frame, { topK, keep, signal }: ReturnType<typeof classifyOptions>): Promise<Classification[]> {
-    const labels = await this.#engine.classify(frame, keep ? this.#engine.labels.length : topK, signal);
-    return keep ? labels.filter(keep).slice(0, topK) : labels;
+  async #name(frames: Frame[], { topK, keep, signal }: ReturnType<typeof classifyOptions>): Promise<Classification[][]> {
+    const all = await this.#engine.classify(frames, keep ? this.#engine.labels.length : topK, signal);
+    return keep ? all.map((labels) => labels.filter(keep).slice(0, topK)) : all;
   }
 
   async #capture(input: unknown, { view, signal }: { view: View | undefined; signal: AbortSignal | undefined }): Promise<Frame> {
@@ -213,17 +218,22 @@ export class AimClassifier {
     return view ? { ...frame, view } : frame;
   }
 
-  async #each<T>(images: Images, checked: { view: View | undefined; signal: AbortSignal | undefined }, work: (frame: Frame) => Promise<T>): Promise<T | T[]> {
-    const one = async (input: unknown): Promise<T> => {
+  async #each<T>(images: Images, checked: { view: View | undefined; signal: AbortSignal | undefined }, work: (frames: Frame[]) => Promise<T[]>): Promise<T | T[]> {
+    const list: readonly unknown[] = Array.isArray(images) ? images : [images];
+    const results: T[] = [];
+    for (let at = 0; at < list.length; at += BATCH) {
       throwIfAborted(this.#over);
       throwIfAborted(checked.signal);
-      return work(await this.#capture(input, checked));
-    };
-    if (!Array.isArray(images)) return one(images);
-    // One after the other: a hundred pictures at once would all be in memory together.
-    const results: T[] = [];
-    for (const input of images) results.push(await one(input));
-    return results;
+      const taken = await Promise.allSettled(list.slice(at, at + BATCH).map((input) => this.#capture(input, checked)));
+      const frames = taken.flatMap((one) => (one.status === 'fulfilled' ? one.value : []));
+      const bad = taken.find((one) => one.status === 'rejected');
+      if (bad) {
+        frames.forEach(release);
+        throw bad.reason;
+      }
+      results.push(...(await work(frames)));
+    }
+    return Array.isArray(images) ? results : results[0]!;
   }
 }
 
@@ -232,16 +242,14 @@ if (Symbol.asyncDispose) {
   AimClassifier.prototype[Symbol.asyncDispose] = AimClassifier.prototype.dispose;
 }
 
-function join(layers: { data: Float32Array; dims: number[] }[]): Features {
-  const rows = layers[0]!.dims.slice(-2);
-  if (layers.length === 1) return { data: layers[0]!.data, dims: [1, ...rows] };
-  const data = new Float32Array(layers.reduce((sum, layer) => sum + layer.data.length, 0));
-  let at = 0;
-  for (const layer of layers) {
-    data.set(layer.data, at);
-    at += layer.data.length;
-  }
-  return { data, dims: [layers.length, ...rows] };
+/** Layers of a batch, as the features of each of its pictures. */
+function join(layers: { data: Float32Array; dims: number[] }[]): Features[] {
+  const [pictures, ...rows] = layers[0]!.dims as [number, number, number];
+  const size = layers[0]!.data.length / pictures;
+  return Array.from({ length: pictures }, (_, i) => ({
+    data: concat(layers.map(({ data }) => data.subarray(i * size, (i + 1) * size))),
+    dims: [layers.length, ...rows],
+  }));
 }
 
 /** The mean row. */

@@ -4,7 +4,7 @@ import { type Build, type Choice, choose, chooseCpu } from './device.js';
 import type { Engine } from './engine.js';
 import { AimError, type AimErrorCode, abortReason, codeOf, disposed, isTrap, messageOf, throwIfAborted, toError } from './errors.js';
 import { fetchBlob } from './frames/fetch-blob.js';
-import { type Frame, type LocalFrame, type Pixels, release } from './frames/frame.js';
+import { type Frame, type LocalFrame, release } from './frames/frame.js';
 import { type Decoder, pixels } from './frames/pixels.js';
 import type { Classification, GlueClassifier, GlueLoadOptions, RawProgress } from './glue.js';
 import type { AimInfo } from './info.js';
@@ -159,17 +159,16 @@ export class DirectEngine implements Engine {
     return this.#labels;
   }
 
-  classify(frame: Frame, topK: number, signal?: AbortSignal): Promise<Classification[]> {
-    return this.#run(frame, signal, (model, { data, width, height }) => model.classify(data, width, height, topK));
+  classify(frames: Frame[], topK: number, signal?: AbortSignal): Promise<Classification[][]> {
+    return this.#run(frames, signal, (model, images) => model.classify(images, topK));
   }
 
-  logits(frame: Frame, signal?: AbortSignal): Promise<Float32Array> {
-    return this.#run(frame, signal, (model, { data, width, height }) => model.logits(data, width, height));
+  logits(frames: Frame[], signal?: AbortSignal): Promise<Float32Array[]> {
+    return this.#run(frames, signal, (model, images) => model.logits(images));
   }
 
-  features(frame: Frame, layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]> {
-    const wanted = Uint32Array.from(layers);
-    return this.#run(frame, signal, (model, { data, width, height }) => model.features(data, width, height, wanted));
+  features(frames: Frame[], layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]> {
+    return this.#run(frames, signal, (model, images) => model.features(images, Uint32Array.from(layers)));
   }
 
   dispose(): void {
@@ -179,21 +178,24 @@ export class DirectEngine implements Engine {
   }
 
   /** One request after the other: the model has one device. */
-  async #run<T>(frame: Frame, signal: AbortSignal | undefined, work: (model: GlueClassifier, input: Pixels) => Promise<T>): Promise<T> {
-    let taken = false;
+  async #run<T>(frames: Frame[], signal: AbortSignal | undefined, work: (model: GlueClassifier, images: Float32Array) => Promise<T>): Promise<T> {
     const answer = async () => {
-      const here = frame.kind === 'url' ? await this.#fetch(frame, signal) : frame;
+      const here = await Promise.all(frames.map((frame) => (frame.kind === 'url' ? this.#fetch(frame, signal) : frame)));
       return this.#turns.take(signal, async () => {
-        throwIfAborted(this.#over);
-        taken = true;
-        const input = await pixels(here, this.#decoder());
+        const images: Float32Array[] = [];
         for (;;) {
           await this.#recovery;
           throwIfAborted(this.#over);
           throwIfAborted(signal);
           const loaded = this.#loaded;
+          const { classifier } = loaded;
           try {
-            return await unlessTrap(orAbort(loaded.lost, work(loaded.classifier, input)));
+            // One picture at a time is in memory as a whole.
+            while (images.length < here.length) {
+              const { data, width, height } = await pixels(here[images.length]!, this.#decoder());
+              images.push(classifier.prepare(data, width, height));
+            }
+            return await unlessTrap(orAbort(loaded.lost, work(classifier, concat(images))));
           } catch (error) {
             const stopped = isTrap(error) || codeOf(error) === 'device_lost';
             if (!stopped || this.#over.aborted) throw toError(error, 'unsupported');
@@ -207,7 +209,7 @@ export class DirectEngine implements Engine {
     try {
       return await orAbort(this.#over, answer());
     } finally {
-      if (!taken) release(frame);
+      frames.forEach(release);
     }
   }
 
@@ -284,6 +286,18 @@ export class DirectEngine implements Engine {
     });
     return this.#recovery;
   }
+}
+
+/** One array after the other. */
+export function concat(parts: Float32Array[]): Float32Array {
+  if (parts.length === 1) return parts[0]!;
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 function bundledChoice(device: Device): Choice {

@@ -39,14 +39,12 @@ export interface GlueLoadOptions {
 }
 
 export interface GlueClassifier {
-  classify(rgba: Uint8Array | Uint8ClampedArray, width: number, height: number, topK: number): Promise<Classification[]>;
-  logits(rgba: Uint8Array | Uint8ClampedArray, width: number, height: number): Promise<Float32Array>;
-  features(
-    rgba: Uint8Array | Uint8ClampedArray,
-    width: number,
-    height: number,
-    layers: Uint32Array,
-  ): Promise<{ data: Float32Array; dims: number[] }[]>;
+  /** A picture as the questions below take it; one after the other they are a batch. */
+  prepare(rgba: Uint8Array | Uint8ClampedArray, width: number, height: number): Float32Array;
+  classify(images: Float32Array, topK: number): Promise<Classification[][]>;
+  logits(images: Float32Array): Promise<Float32Array[]>;
+  /** Layer by layer; the first of the dimensions are the pictures. */
+  features(images: Float32Array, layers: Uint32Array): Promise<{ data: Float32Array; dims: number[] }[]>;
   info(): GlueInfo;
   labels(): string[];
   lost(): Promise<Error>;

@@ -7,9 +7,9 @@ import type { EngineOptions } from './options.js';
 /** What the page asks of its worker. */
 export type Call =
   | { method: 'load'; options: EngineOptions }
-  | { method: 'classify'; frame: Frame; topK: number }
-  | { method: 'logits'; frame: Frame }
-  | { method: 'features'; frame: Frame; layers: number[] };
+  | { method: 'classify'; frames: Frame[]; topK: number }
+  | { method: 'logits'; frames: Frame[] }
+  | { method: 'features'; frames: Frame[]; layers: number[] };
 
 /** From the page to the worker. */
 export type ToWorker = { id: number; call: Call } | { id: number; abort: true };

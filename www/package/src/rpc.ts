@@ -60,7 +60,7 @@ export class Rpc {
 
   async call(call: Call, options: { signal?: AbortSignal | undefined; progress?: (event: RawProgress) => void } = {}): Promise<Answer> {
     const { signal, progress } = options;
-    const frame = 'frame' in call ? call.frame : undefined;
+    const frames = 'frames' in call ? call.frames : [];
     const id = this.#next++;
     let sent = false;
     try {
@@ -68,15 +68,15 @@ export class Rpc {
       throwIfAborted(signal);
       const answer = new Promise<Answer>((resolve, reject) => this.#pending.set(id, { resolve, reject, progress }));
       try {
-        this.#port.postMessage({ id, call }, frame ? transferable(frame) : []);
+        this.#port.postMessage({ id, call }, frames.flatMap(transferable));
       } catch (error) {
-        throw frame ? imageError(error, 'the picture') : new AimError('option', `the worker can't be given these options: ${messageOf(error)}. Pass worker: false`, { cause: error });
+        throw frames.length > 0 ? imageError(error, 'the picture') : new AimError('option', `the worker can't be given these options: ${messageOf(error)}. Pass worker: false`, { cause: error });
       }
       sent = true;
       return await orAbort(signal, orAbort(this.#over, answer));
     } catch (error) {
       // A frame that does not get to the worker is still this side's to close.
-      if (!sent && frame) release(frame);
+      if (!sent) frames.forEach(release);
       if (sent && signal?.aborted) {
         this.#port.postMessage({ id, abort: true }, []);
         this.#pending.get(id)?.reject(error);

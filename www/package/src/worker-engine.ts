@@ -57,18 +57,16 @@ export class WorkerEngine implements Engine {
     return this.#labels;
   }
 
-  async classify(frame: Frame, topK: number, signal?: AbortSignal): Promise<Classification[]> {
-    const { value } = await this.#call({ method: 'classify', frame, topK }, { signal });
-    return value as Classification[];
+  async classify(frames: Frame[], topK: number, signal?: AbortSignal): Promise<Classification[][]> {
+    return (await this.#call({ method: 'classify', frames, topK }, { signal })).value as Classification[][];
   }
 
-  async logits(frame: Frame, signal?: AbortSignal): Promise<Float32Array> {
-    return (await this.#call({ method: 'logits', frame }, { signal })).value as Float32Array;
+  async logits(frames: Frame[], signal?: AbortSignal): Promise<Float32Array[]> {
+    return (await this.#call({ method: 'logits', frames }, { signal })).value as Float32Array[];
   }
 
-  async features(frame: Frame, layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]> {
-    const { value } = await this.#call({ method: 'features', frame, layers }, { signal });
-    return value as { data: Float32Array; dims: number[] }[];
+  async features(frames: Frame[], layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]> {
+    return (await this.#call({ method: 'features', frames, layers }, { signal })).value as { data: Float32Array; dims: number[] }[];
   }
 
   dispose(): void {

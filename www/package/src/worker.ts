@@ -24,7 +24,7 @@ async function answer(id: number, call: Call): Promise<void> {
   running.set(id, stop);
   try {
     const value = await perform(id, call, stop.signal);
-    const transfer = value instanceof Float32Array ? [value.buffer as ArrayBuffer] : [];
+    const transfer = Array.isArray(value) ? value.flatMap((part: unknown) => (part instanceof Float32Array ? [part.buffer as ArrayBuffer] : [])) : [];
     scope.postMessage({ id, value, info: engine?.info, ...(call.method === 'load' && engine ? { labels: engine.labels } : {}) }, transfer);
   } catch (error) {
     scope.postMessage({ id, error: toWire(error) });
@@ -42,10 +42,10 @@ async function perform(id: number, call: Call, signal: AbortSignal): Promise<unk
   if (!engine) throw new AimError('disposed', 'the worker has no model');
   switch (call.method) {
     case 'classify':
-      return engine.classify(call.frame, call.topK, signal);
+      return engine.classify(call.frames, call.topK, signal);
     case 'logits':
-      return engine.logits(call.frame, signal);
+      return engine.logits(call.frames, signal);
     case 'features':
-      return engine.features(call.frame, call.layers, signal);
+      return engine.features(call.frames, call.layers, signal);
   }
 }

@@ -76,11 +76,21 @@ export class Classifier {
     counts().destroy = () => this.#destroy();
   }
 
-  async #pass(rgba, width, height) {
+  prepare(rgba, width, height) {
     if (this.#freed) throw new Error('null pointer passed to rust');
     if (rgba.length !== width * height * 4) throw aimError('image', 'wrong length');
-    const call = ++this.#calls;
     counts().seen = { rgba: [...rgba], width, height };
+    // Colours only: alpha is dropped.
+    return Float32Array.from(this.#labels, (_, index) => rgba[(index + Math.floor(index / 3)) % rgba.length] / 255);
+  }
+
+  /** The scores of each picture of a batch. */
+  async #pass(images) {
+    if (this.#freed) throw new Error('null pointer passed to rust');
+    const call = ++this.#calls;
+    const size = this.#labels.length;
+    const pictures = Array.from({ length: images.length / size }, (_, i) => this.#mock.scores ?? [...images.subarray(i * size, (i + 1) * size)]);
+    (counts().batches ??= []).push(pictures.length);
     await sleep(this.#mock.ms ?? 0);
     if (this.#mock.panicOn?.[build] === call) {
       poisoned = true;
@@ -99,26 +109,25 @@ export class Classifier {
       // A read of a lost device may never settle.
       await new Promise(() => {});
     }
-    if (this.#mock.scores) return this.#mock.scores;
-    // Colours only: alpha is dropped.
-    return [...this.#labels.keys()].map((index) => rgba[(index + Math.floor(index / 3)) % rgba.length] / 255);
+    return pictures;
   }
 
-  async logits(rgba, width, height) {
-    return Float32Array.from(await this.#pass(rgba, width, height));
+  async logits(images) {
+    return (await this.#pass(images)).map((scores) => Float32Array.from(scores));
   }
 
-  async classify(rgba, width, height, topK) {
-    const scores = await this.#pass(rgba, width, height);
-    return scores
-      .map((score, index) => ({ label: this.#labels[index], score, index }))
-      .sort((a, b) => b.score - a.score)
-      .slice(0, topK);
+  async classify(images, topK) {
+    return (await this.#pass(images)).map((scores) =>
+      scores
+        .map((score, index) => ({ label: this.#labels[index], score, index }))
+        .sort((a, b) => b.score - a.score)
+        .slice(0, topK),
+    );
   }
 
-  async features(rgba, width, height, layers) {
-    await this.#pass(rgba, width, height);
-    return Array.from(layers, (layer) => ({ data: new Float32Array(6).fill(layer), dims: [1, 3, 2] }));
+  async features(images, layers) {
+    const { length } = await this.#pass(images);
+    return Array.from(layers, (layer) => ({ data: Float32Array.from({ length: 6 * length }, (_, i) => layer + Math.floor(i / 6) / 8), dims: [length, 3, 2] }));
   }
 
   info() {

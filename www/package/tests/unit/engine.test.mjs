@@ -189,17 +189,32 @@ describe('requests', () => {
     await aim.classifyForVideo(wide, 0, { rotationDegrees: 90 });
     assert.deepEqual([counts.seen.width, counts.seen.height], [1, 2]);
     const [vector, other] = await aim.embed([picture, picture], { layers: [0, 2] });
-    assert.deepEqual(vector, new Float32Array(2).fill(1));
+    assert.deepEqual([vector, other], [1, 1.125].map((value) => new Float32Array(2).fill(value)));
     assert.equal(cosineSimilarity(vector, other), 1);
     assert.equal(cosineSimilarity(Float32Array.of(1, 0), Float32Array.of(0, 2)), 0);
     assert.ok(Math.abs(cosineSimilarity(Float32Array.of(1, 2, 3), Float32Array.of(-2, -4, -6)) + 1) < 1e-12);
     assert.throws(() => cosineSimilarity(vector, Float32Array.of(1)), aimError('option', /2 and 1/));
   });
 
+  test('an array runs in batches, each picture with its own result; a broken one is an error of all', async () => {
+    const aim = await load();
+    const pictures = [10, 20, 30, 40, 50, 60].map((red) => ({ data: Uint8Array.of(red, 0, 0, 255), width: 1, height: 1 }));
+    const logits = await aim.logits(pictures);
+    assert.deepEqual(logits.map(([red]) => Math.round(red * 255)), [10, 20, 30, 40, 50, 60]);
+    assert.deepEqual(counts.batches, [4, 2]);
+    assert.equal((await aim.classify(pictures, { top_k: 1 })).length, 6);
+    const features = await aim.features(pictures.slice(0, 2), { layers: [0, 2] });
+    assert.deepEqual(features.map(({ dims, data }) => [dims, data[0], data[6]]), [[[2, 3, 2], 0, 2], [[2, 3, 2], 0.125, 2.125]]);
+    assert.deepEqual(await aim.classify([]), []);
+    await assert.rejects(aim.classify([picture, { ...picture, width: 2 }, picture]), aimError('image', /needs 8 bytes/));
+    await assert.rejects(aim.classify([picture, new Blob(['x'])]), aimError('image', /no known format/));
+    assert.equal((await aim.classify(picture)).length, 4);
+  });
+
   test('pipeline of features', async () => {
     const run = await pipeline('image-feature-extraction', mockModel(), { wasmUrl });
     const { type, dims, data, size } = await run([picture, picture]);
-    assert.deepEqual([type, dims, data, size], ['float32', [2, 3, 2], new Float32Array(12).fill(3), 12]);
+    assert.deepEqual([type, dims, data, size], ['float32', [2, 3, 2], Float32Array.from({ length: 12 }, (_, i) => (i < 6 ? 3 : 3.125)), 12]);
     assert.deepEqual((await run(picture, { pool: true })).dims, [1, 2]);
     await run.dispose();
   });

@@ -172,7 +172,7 @@ describe('rpc', () => {
     listeners = { message: [], error: [], messageerror: [] };
     terminated = false;
     postMessage(message) {
-      if (message.call?.frame === 'uncloneable') throw new DOMException('could not be cloned', 'DataCloneError');
+      if (message.call?.frames[0] === 'uncloneable') throw new DOMException('could not be cloned', 'DataCloneError');
       this.sent.push(message);
     }
     addEventListener(type, listener) {
@@ -192,7 +192,7 @@ describe('rpc', () => {
   test('answers reach their callers in any order', async () => {
     const port = new FakePort();
     const rpc = new Rpc(port, 'w.js');
-    const [a, b] = [rpc.call({ method: 'logits', frame: {} }), rpc.call({ method: 'features', frame: {}, layers: [] })];
+    const [a, b] = [rpc.call({ method: 'logits', frames: [{}] }), rpc.call({ method: 'features', frames: [{}], layers: [] })];
     port.say({ id: 1, value: 'b' });
     port.say({ id: 0, error: toWire(new AimError('image', 'bad')) });
     port.say({ id: 0, value: 'late' });
@@ -205,7 +205,7 @@ describe('rpc', () => {
     const rpc = new Rpc(port, 'w.js');
     const stop = new AbortController();
     const { signal } = stop;
-    const call = () => rpc.call({ method: 'logits', frame: {} }, { signal });
+    const call = () => rpc.call({ method: 'logits', frames: [{}] }, { signal });
     const [answered, rest] = [call(), call()];
     port.say({ id: 0, value: 1 });
     await answered;
@@ -219,12 +219,12 @@ describe('rpc', () => {
     const port = new FakePort();
     const rpc = new Rpc(port, 'w.js');
     const stop = new AbortController();
-    const call = rpc.call({ method: 'logits', frame: {} }, { signal: stop.signal });
+    const call = rpc.call({ method: 'logits', frames: [{}] }, { signal: stop.signal });
     const reason = new Error('enough');
     stop.abort(reason);
     await assert.rejects(call, reason);
     assert.deepEqual(port.sent.at(-1), { id: 0, abort: true });
-    await assert.rejects(rpc.call({ method: 'logits', frame: {} }, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+    await assert.rejects(rpc.call({ method: 'logits', frames: [{}] }, { signal: AbortSignal.abort() }), { name: 'AbortError' });
   });
 
   test('a worker that does not start or stops: every call ends', async () => {
@@ -234,17 +234,17 @@ describe('rpc', () => {
     ]) {
       const port = new FakePort();
       const rpc = new Rpc(port, 'w.js');
-      const calls = [rpc.call({ method: 'logits', frame: {} }), rpc.call({ method: 'logits', frame: {} })];
+      const calls = [rpc.call({ method: 'logits', frames: [{}] }), rpc.call({ method: 'logits', frames: [{}] })];
       break_(port);
       for (const call of calls) await assert.rejects(call, (error) => error.code === code && text.test(error.message));
-      await assert.rejects(rpc.call({ method: 'logits', frame: {} }), { code });
+      await assert.rejects(rpc.call({ method: 'logits', frames: [{}] }), { code });
       assert.equal(port.terminated, true);
     }
   });
 
   test('a frame that does not reach the worker is closed, one that does is not', async () => {
     let open = 0;
-    const call = (rpc, signal, bitmap = { close: () => (open -= 1) }) => ((open += 1), rpc.call({ method: 'classify', frame: { kind: 'bitmap', bitmap }, topK: 1 }, { signal }));
+    const call = (rpc, signal, bitmap = { close: () => (open -= 1) }) => ((open += 1), rpc.call({ method: 'classify', frames: [{ kind: 'bitmap', bitmap }], topK: 1 }, { signal }));
     const port = new FakePort();
     const rpc = new Rpc(port, 'w.js');
     void call(rpc).catch(() => {});
@@ -270,7 +270,7 @@ describe('rpc', () => {
 
   test('a picture that cannot be handed over is an image error', async () => {
     const rpc = new Rpc(new FakePort(), 'w.js');
-    await assert.rejects(rpc.call({ method: 'classify', frame: 'uncloneable', topK: 1 }), (error) => error.code === 'image' && /origin/.test(error.message));
+    await assert.rejects(rpc.call({ method: 'classify', frames: ['uncloneable'], topK: 1 }), (error) => error.code === 'image' && /origin/.test(error.message));
   });
 });
 
