@@ -3,10 +3,6 @@
 use crate::device::Device;
 use crate::error::Result;
 
-/// How long a browser may take to give a device; some never answer.
-#[cfg(feature = "gpu")]
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// Opens a GPU.
 ///
 /// # Errors
@@ -14,22 +10,24 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// software one and that was not asked for, or if the browser does not answer.
 #[cfg(feature = "gpu")]
 pub(super) async fn open(allow_software: bool) -> Result<Device> {
+    use std::time::Duration;
+
     use super::timer;
     use crate::device::gpu::{self, Adapters};
     use crate::error::Error;
     use futures_util::future::{Either, select};
-    let adapters = if allow_software {
-        Adapters::Any
+    // Some browsers never answer. Who asked for the GPU has more patience.
+    let (adapters, seconds) = if allow_software {
+        (Adapters::Any, 30)
     } else {
-        Adapters::Hardware
+        (Adapters::Hardware, 10)
     };
     let opening = std::pin::pin!(gpu::open(adapters));
-    let patience = std::pin::pin!(timer::sleep(PATIENCE));
+    let patience = std::pin::pin!(timer::sleep(Duration::from_secs(seconds)));
     match select(opening, patience).await {
         Either::Left((device, _)) => device.map(Device::Gpu),
         Either::Right(_) => Err(Error::device_lost(format!(
-            "the browser gave no GPU device within {} seconds",
-            PATIENCE.as_secs()
+            "the browser gave no GPU device within {seconds} seconds"
         ))),
     }
 }

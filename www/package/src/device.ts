@@ -44,7 +44,8 @@ export function chooseCpu(reason: string, threads: number | undefined): Choice {
 /** Chooses the build for a device. */
 export async function choose(device: Device, threads: number | undefined): Promise<Choice> {
   if (device === 'wasm') return chooseCpu('asked for', threads);
-  const found = await findAdapter();
+  // Some browsers never answer. Who asked for the GPU has more patience.
+  const found = await findAdapter(device === 'auto' ? 5 : 30);
   if (device === 'webgpu') {
     if (typeof found === 'string') throw new AimError('unsupported', `device 'webgpu': ${found}. Use 'auto' to fall back to the CPU`);
     return { build: 'webgpu', reason: 'asked for', adapter: nameOf(found) };
@@ -55,11 +56,8 @@ export async function choose(device: Device, threads: number | undefined): Promi
   return { build: 'webgpu', reason: 'a hardware adapter is there', adapter: nameOf(found) };
 }
 
-/** Seconds for a browser to answer; some never do. */
-const PATIENCE = 5;
-
-/** The adapter, or why there is none. */
-async function findAdapter(): Promise<GPUAdapter | string> {
+/** The adapter, or why there is none within so many seconds. */
+async function findAdapter(patience: number): Promise<GPUAdapter | string> {
   const gpu = typeof navigator === 'undefined' ? undefined : (navigator as Navigator & { gpu?: GPU }).gpu;
   if (!gpu) {
     const insecure = typeof isSecureContext !== 'undefined' && !isSecureContext;
@@ -67,7 +65,7 @@ async function findAdapter(): Promise<GPUAdapter | string> {
   }
   try {
     const request = gpu.requestAdapter({ powerPreference: 'high-performance' });
-    return (await within(PATIENCE, request, () => new Error(`the browser gave no adapter within ${PATIENCE} seconds`))) ?? 'WebGPU has no adapter here';
+    return (await within(patience, request, () => new Error(`the browser gave no adapter within ${patience} seconds`))) ?? 'WebGPU has no adapter here';
   } catch (error) {
     return `WebGPU failed: ${messageOf(error)}`;
   }
