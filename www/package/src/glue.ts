@@ -1,6 +1,6 @@
 /** What the wasm build exports: the boundary between this package and its Rust half. */
 export interface Glue {
-  default(input: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<{ memory: WebAssembly.Memory }>;
+  initSync(input: { module: WebAssembly.Module; memory?: WebAssembly.Memory }): { memory: WebAssembly.Memory };
   Classifier: { load(options: GlueLoadOptions): Promise<GlueClassifier> };
   /** Only of the build with threads. Makes the pool, with this thread as its first. */
   startThreads?(count: number): void;

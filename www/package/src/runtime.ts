@@ -113,7 +113,7 @@ export async function instance(build: Build, options: Start, signal: Alarm): Pro
 async function start(build: Build, { wasmUrl, wasmModule, threads, timeouts: { stall }, alarm }: Start, stop: AbortController): Promise<{ glue: Glue; memory: WebAssembly.Memory; workers: Worker[] }> {
   if (bundled) {
     if (!wasmModule) throw new AimError('option', "wasmModule: this runtime needs the compiled module: import it from 'aim-web/wasm/cpu/aim_web_bg.wasm'");
-    const { memory } = await bundled.default({ module_or_path: wasmModule });
+    const { memory } = bundled.initSync({ module: wasmModule });
     return { glue: bundled, memory, workers: [] };
   }
   const urls = wasmUrl
@@ -128,7 +128,7 @@ async function start(build: Build, { wasmUrl, wasmModule, threads, timeouts: { s
   let module = given ?? modules.get(urls.wasm);
   if (!module) modules.set(urls.wasm, (module = await compile(urls.wasm, stop, stall)));
   const glue = await loading;
-  const { memory } = await glue.default({ module_or_path: module });
+  const { memory } = glue.initSync({ module });
   // A GPU may be lost when the network is gone too: the next instance's glue comes now, from the browser's cache.
   if (build === 'webgpu') importGlue(urls.glue, generation + 1, stall).catch(() => undefined);
   const workers = build === 'cpu-threads' ? await startThreads(threadCount(threads), glue, { glue: urls.glue, module, memory, alarm }, stall) : [];

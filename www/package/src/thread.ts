@@ -20,7 +20,7 @@ async function serve({ glue: url, module, memory, alarm }: ThreadStart): Promise
   let glue: Glue;
   try {
     glue = (await import(/* @vite-ignore */ /* webpackIgnore: true */ url)) as Glue;
-    await glue.default({ module_or_path: module, memory });
+    glue.initSync({ module, memory });
   } catch (error) {
     return scope.postMessage(String(error));
   }

@@ -4,9 +4,9 @@ const build = (import.meta.url ?? 'wasm/cpu/aim_web.js').split('/').at(-2);
 let running = false;
 let poisoned = false;
 
-export default async function init({ module_or_path }) {
-  if (!(module_or_path instanceof WebAssembly.Module)) throw new Error('init wants a WebAssembly.Module');
-  (counts().modules ??= []).push([build, module_or_path]);
+export function initSync({ module }) {
+  if (!(module instanceof WebAssembly.Module)) throw new Error('initSync wants a WebAssembly.Module');
+  (counts().modules ??= []).push([build, module]);
   if (globalThis.__mockRefuse === build) throw new RangeError('could not allocate memory');
   running = true;
   return { memory: new WebAssembly.Memory(globalThis.__mockHeap ?? { initial: 1 }) };
