@@ -217,7 +217,8 @@ export class DirectEngine implements Engine {
   async #fetch(frame: Frame & { kind: 'url' }, signal: AbortSignal | undefined): Promise<LocalFrame> {
     const stop = new AbortController();
     try {
-      return { ...frame, kind: 'blob', blob: await orAbort(signal, orAbort(this.#over, fetchBlob(frame.url, stop, this.#options.timeouts.stall))) };
+      // Errors name the address, not megabytes of data.
+      return { ...frame, kind: 'blob', url: frame.url.slice(0, 300), blob: await orAbort(signal, orAbort(this.#over, fetchBlob(frame.url, stop, this.#options.timeouts.stall))) };
     } finally {
       // What may still come is for nobody.
       stop.abort();
