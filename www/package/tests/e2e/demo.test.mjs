@@ -34,7 +34,7 @@ after(async () => {
 async function visit({ query = '', in: where = browser, context = {}, init, until } = {}) {
   const page = listen(await (await where.newContext(context)).newPage());
   // A software GPU compiles for many seconds; nothing here is about time.
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(180_000);
   if (init) await page.addInitScript(typeof init === 'string' ? { content: init } : init);
   await page.goto(served.url + PATH + query);
   if (until) await page.waitForSelector(until);

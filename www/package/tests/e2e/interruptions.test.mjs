@@ -42,12 +42,12 @@ for (const [name, start] of Object.entries(BROWSERS)) {
     });
 
     for (const [what, pattern, text] of [
-      ['wasm file', /^\/stalled\/.*\.wasm$/, /nothing for 1 seconds/],
-      ['glue', /^\/stalled\/.*\.js$/, /did not come within 1 seconds/],
+      ['wasm file', /^\/stalled\/.*\.wasm$/, /nothing for 5 seconds/],
+      ['glue', /^\/stalled\/.*\.js$/, /did not come within 5 seconds/],
     ]) {
       test(`a ${what} that stops: a network error after the time-out, in a worker and in the page`, async () => {
         const { result } = await visit(async () => {
-          const load = (worker) => outcome(lib.AimClassifier.fromPretrained('/small/', { wasmUrl: '/stalled/', worker, timeouts: { stall: 1 } }));
+          const load = (worker) => outcome(lib.AimClassifier.fromPretrained('/small/', { wasmUrl: '/stalled/', worker, timeouts: { stall: 5 } }));
           return [await load(true), await load(false)];
         }, stalled(pattern));
         for (const ended of result) {
