@@ -74,10 +74,10 @@ impl Classifier {
         Ok(predictions(&logits, &self.labels, top_k))
     }
 
-    /// The logits of a preprocessed picture, one a class.
+    /// The logits of preprocessed pictures, one a class, picture after picture.
     ///
     /// # Shapes
-    /// - `images`: `[1, 3, height, width]`
+    /// - `images`: `[n, 3, height, width]`
     ///
     /// # Errors
     /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the device stops;

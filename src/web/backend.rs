@@ -7,16 +7,29 @@ use crate::error::Result;
 ///
 /// # Errors
 /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if there is no adapter, or only a
-/// software one and that was not asked for.
+/// software one and that was not asked for, or if the browser does not answer.
 #[cfg(feature = "gpu")]
 pub(super) async fn open(allow_software: bool) -> Result<Device> {
+    use std::time::Duration;
+
+    use super::timer;
     use crate::device::gpu::{self, Adapters};
-    let adapters = if allow_software {
-        Adapters::Any
+    use crate::error::Error;
+    use futures_util::future::{Either, select};
+    // Some browsers never answer. Who asked for the GPU has more patience.
+    let (adapters, seconds) = if allow_software {
+        (Adapters::Any, 30)
     } else {
-        Adapters::Hardware
+        (Adapters::Hardware, 10)
     };
-    gpu::open(adapters).await.map(Device::Gpu)
+    let opening = std::pin::pin!(gpu::open(adapters));
+    let patience = std::pin::pin!(timer::sleep(Duration::from_secs(seconds)));
+    match select(opening, patience).await {
+        Either::Left((device, _)) => device.map(Device::Gpu),
+        Either::Right(_) => Err(Error::device_lost(format!(
+            "the browser gave no GPU device within {seconds} seconds"
+        ))),
+    }
 }
 
 /// The CPU, which is always there.

@@ -1,20 +1,16 @@
 //! Chunks in the Cache API of a page, a worker, or Deno.
 //!
 //! An entry is a response under an address of no server, `https://aim-web.invalid/REPOSITORY/CONTENT/ENTRY`,
-//! whose headers carry its seal and its size.
+//! whose headers carry its seal and its size. `www/package/src/cache.ts` lists and deletes them.
 
 use std::cell::Cell;
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
-use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
-use wasm_bindgen::prelude::wasm_bindgen;
+use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Cache as JsCache, CacheStorage, Headers, Request, Response, ResponseInit};
 
-use super::error::{set, to_js};
-use super::promise::promise;
-use crate::error::{Error, Result};
 use crate::weights::remote::cache::{Cache, Key, Sealed};
 use crate::weights::shards::manifest::{from_hex, to_hex};
 
@@ -115,54 +111,6 @@ impl Cache for WebCache {
     }
 }
 
-/// The models in the cache: a list of `{model, bytes}`.
-#[wasm_bindgen(js_name = listCached)]
-pub fn list_cached() -> Promise {
-    promise(async {
-        let mut models: Vec<(String, f64)> = Vec::new();
-        if let Some(cache) = cache().await {
-            for request in requests(&cache).await {
-                let Some(name) = name(&request.url()) else {
-                    continue;
-                };
-                let bytes = size(&cache, &request).await.unwrap_or(0.0);
-                match models.iter_mut().find(|(model, _)| *model == name) {
-                    Some((_, sum)) => *sum += bytes,
-                    None => models.push((name, bytes)),
-                }
-            }
-        }
-        models.sort_by(|a, b| a.0.cmp(&b.0));
-        let list = Array::new();
-        for (model, bytes) in models {
-            let object = Object::new();
-            set(&object, "model", model);
-            set(&object, "bytes", bytes);
-            list.push(&object);
-        }
-        Ok(list.into())
-    })
-}
-
-/// Deletes what is kept of a model, or of all.
-#[wasm_bindgen(js_name = deleteCached)]
-pub fn delete_cached(model: Option<String>) -> Promise {
-    promise(async move {
-        let Some(cache) = cache().await else {
-            return Ok(JsValue::UNDEFINED);
-        };
-        let prefix = model.as_deref().map_or_else(|| ORIGIN.to_owned(), folder);
-        for request in requests(&cache).await {
-            if request.url().starts_with(&prefix) {
-                JsFuture::from(cache.delete_with_request(&request))
-                    .await
-                    .map_err(|_| to_js(&Error::unsupported("the cache can't be changed here")))?;
-            }
-        }
-        Ok(JsValue::UNDEFINED)
-    })
-}
-
 async fn cache() -> Option<JsCache> {
     let caches = Reflect::get(&js_sys::global(), &"caches".into()).ok()?;
     if caches.is_undefined() || caches.is_null() {
@@ -201,14 +149,6 @@ async fn requests(cache: &JsCache) -> Vec<Request> {
     }
 }
 
-async fn size(cache: &JsCache, request: &Request) -> Option<f64> {
-    let found = JsFuture::from(cache.match_with_request(request))
-        .await
-        .ok()?;
-    let response: Response = found.dyn_into().ok()?;
-    response.headers().get(SIZE).ok()??.parse().ok()
-}
-
 /// The address in front of a model's entries.
 fn folder(repository: &str) -> String {
     format!("{ORIGIN}{}/", js_sys::encode_uri_component(repository))
@@ -216,10 +156,4 @@ fn folder(repository: &str) -> String {
 
 fn url(key: &Key) -> String {
     format!("{}{}/{}", folder(&key.repository), key.content, key.entry)
-}
-
-/// The model that an address belongs to.
-fn name(url: &str) -> Option<String> {
-    let (name, _) = url.strip_prefix(ORIGIN)?.split_once('/')?;
-    js_sys::decode_uri_component(name).ok().map(String::from)
 }

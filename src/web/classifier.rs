@@ -12,7 +12,7 @@ use super::cache::WebCache;
 use super::error::{event_to_js, set, to_js};
 use super::fetch::Fetch;
 use super::options::Options;
-use super::promise::promise;
+use super::promise::{promise, ready};
 use super::timer;
 use crate::classifier::{Classifier as Inner, predictions};
 use crate::device::Device;
@@ -60,38 +60,55 @@ impl Classifier {
         })
     }
 
-    /// The likeliest classes of a picture: a list of `{label, score, index}`.
-    pub fn classify(&self, rgba: &[u8], width: u32, height: u32, top_k: u32) -> Promise {
-        let images = self.state.images(rgba, width, height);
+    /// Crops and normalises a picture of packed RGBA rows: `[3, size, size]`, what the questions below take one after the
+    /// other.
+    ///
+    /// # Errors
+    /// As [`Inner::images_of_rgba`].
+    pub fn prepare(&self, rgba: &[u8], width: u32, height: u32) -> Result<Vec<f32>, JsValue> {
+        ready()?;
+        let inner = &self.state.inner;
+        inner
+            .images_of_rgba(rgba, width as usize, height as usize)
+            .map(|image| image.values)
+            .map_err(|error| to_js(&error))
+    }
+
+    /// The likeliest classes of each picture: lists of `{label, score, index}`.
+    pub fn classify(&self, images: Vec<f32>, top_k: u32) -> Promise {
         self.state.answer(async move |state| {
-            let logits = state.inner.logits(images?).await?;
-            let list = Array::new();
-            for prediction in predictions(&logits, state.inner.labels(), top_k as usize) {
-                let object = Object::new();
-                set(&object, "label", prediction.label);
-                set(&object, "score", prediction.score);
-                set(&object, "index", prediction.index as u32);
-                list.push(&object);
-            }
-            Ok(list.into())
+            let labels = state.inner.labels();
+            let logits = state.logits(images).await?;
+            let lists = logits.iter().map(|logits| {
+                let list = Array::new();
+                for prediction in predictions(logits, labels, top_k as usize) {
+                    let object = Object::new();
+                    set(&object, "label", prediction.label);
+                    set(&object, "score", prediction.score);
+                    set(&object, "index", prediction.index as u32);
+                    list.push(&object);
+                }
+                list
+            });
+            Ok(lists.collect::<Array>().into())
         })
     }
 
-    /// The logits of a picture, a `Float32Array`.
-    pub fn logits(&self, rgba: &[u8], width: u32, height: u32) -> Promise {
-        let images = self.state.images(rgba, width, height);
+    /// The logits of each picture: `Float32Array`s.
+    pub fn logits(&self, images: Vec<f32>) -> Promise {
         self.state.answer(async move |state| {
-            let logits = state.inner.logits(images?).await?;
-            Ok(Float32Array::from(logits.as_slice()).into())
+            let logits = state.logits(images).await?;
+            let lists = logits.iter().map(|logits| Float32Array::from(&**logits));
+            Ok(lists.collect::<Array>().into())
         })
     }
 
-    /// The outputs of blocks: a list of `{data, dims}`.
-    pub fn features(&self, rgba: &[u8], width: u32, height: u32, layers: Vec<u32>) -> Promise {
-        let images = self.state.images(rgba, width, height);
+    /// The outputs of blocks: a list of `{data, dims}`, with the pictures as the first of its dimensions.
+    pub fn features(&self, images: Vec<f32>, layers: Vec<u32>) -> Promise {
         self.state.answer(async move |state| {
             let layers: Vec<usize> = layers.into_iter().map(|layer| layer as usize).collect();
-            let features = state.inner.engine().features(images?, &layers).await?;
+            let images = state.batch(images);
+            let features = state.inner.engine().features(images, &layers).await?;
             let list = Array::new();
             for HostTensor { shape, values } in features {
                 let object = Object::new();
@@ -141,19 +158,23 @@ impl Classifier {
         let device = self.state.device.clone();
         promise(async move { Ok(to_js(&device.lost().await)) })
     }
-
-    /// As if the GPU went away; for tests.
-    #[wasm_bindgen(js_name = destroyDevice)]
-    pub fn destroy_device(&self) {
-        self.state.device.destroy();
-    }
 }
 
 impl State {
-    /// Crops and normalises packed RGBA rows into a batch of one.
-    fn images(&self, rgba: &[u8], width: u32, height: u32) -> Result<HostTensor> {
-        self.inner
-            .images_of_rgba(rgba, width as usize, height as usize)
+    /// What [`Classifier::prepare`] gave, as one batch.
+    fn batch(&self, values: Vec<f32>) -> HostTensor {
+        let size = self.inner.img_size();
+        HostTensor {
+            shape: vec![values.len() / (3 * size * size), 3, size, size],
+            values,
+        }
+    }
+
+    /// The logits of each picture of a batch.
+    async fn logits(&self, images: Vec<f32>) -> Result<Vec<Box<[f32]>>> {
+        let logits = self.inner.logits(self.batch(images)).await?;
+        let classes = self.inner.labels().names().len().max(1);
+        Ok(logits.chunks(classes).map(Box::from).collect())
     }
 
     /// Runs a question to the model; a device that is lost meanwhile ends it.

@@ -26,7 +26,6 @@ mod promise;
 mod threads;
 mod timer;
 
-pub use cache::{delete_cached, list_cached};
 pub use classifier::Classifier;
 pub use picture::decode_jpeg;
 #[cfg(feature = "threads")]

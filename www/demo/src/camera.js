@@ -1,18 +1,22 @@
 // The camera: start, stop, choose, and one call a new frame.
 const video = document.getElementById('video');
 const list = document.getElementById('cameras');
+const flip = document.getElementById('flip');
 
 /** The start that counts, with its stream once there is one. A later start or a stop takes its place. */
 let current;
+/** Which of a phone's cameras. */
+let facing = 'user';
 
 /** True from a start on, also while the browser still asks for permission, until the camera is stopped. */
 export const on = () => current !== undefined;
 
 /**
- * Starts the camera and calls `onFrame(video)` for each new frame, `onEnd()` if it is unplugged.
- * Resolves to false if another start or a stop came in between.
+ * Starts the camera. `onFrame(video)` is called for each new frame, `onEnd()` if it is unplugged or taken away for good,
+ * `onInterrupted(true)` if it gives no pictures for a while (a call, a locked screen, another app), and with false once
+ * it does again. Resolves to false if another start or a stop came in between.
  */
-export async function start(onFrame, onEnd) {
+export async function start({ onFrame, onEnd, onInterrupted }) {
   stop();
   const mine = (current = {});
   const overtaken = () => mine !== current;
@@ -24,7 +28,16 @@ export async function start(onFrame, onEnd) {
     }
     mine.stream = stream;
     const [track] = stream.getVideoTracks();
-    track.addEventListener('ended', () => overtaken() || onEnd());
+    const { signal } = (mine.listening = new AbortController());
+    const check = () => {
+      if (track.readyState === 'ended') return onEnd();
+      // A phone pauses what a call or another app interrupts, and does not go on by itself.
+      if (!document.hidden && !track.muted && video.paused) video.play().catch(() => undefined);
+      if (!document.hidden) keepAwake(mine);
+      onInterrupted(track.muted);
+    };
+    for (const event of ['ended', 'mute', 'unmute']) track.addEventListener(event, check, { signal });
+    document.addEventListener('visibilitychange', check, { signal });
     // People expect a mirror of themselves; the model gets the picture as it is.
     video.classList.toggle('mirrored', track.getSettings().facingMode !== 'environment');
     video.srcObject = stream;
@@ -34,7 +47,8 @@ export async function start(onFrame, onEnd) {
     if (overtaken()) return false;
     fill(devices, track);
     follow(overtaken, onFrame);
-    return true;
+    check();
+    return !overtaken();
   } catch (error) {
     if (overtaken()) return false;
     throw error;
@@ -44,12 +58,32 @@ export async function start(onFrame, onEnd) {
 /** Stops the camera and its light. */
 export function stop() {
   halt(current?.stream);
+  current?.listening?.abort();
+  void current?.lock?.release().catch(() => undefined);
   current = undefined;
   video.srcObject = null;
 }
 
+/** From now on the front camera in place of the back one, or the reverse. */
+export function turn() {
+  facing = facing === 'user' ? 'environment' : 'user';
+  list.value = '';
+}
+
 function halt(stream) {
   for (const track of stream?.getTracks() ?? []) track.stop();
+}
+
+/** Keeps the screen on while the camera runs. A browser drops the lock when the page is hidden. */
+async function keepAwake(mine) {
+  if (!navigator.wakeLock || (mine.lock && !mine.lock.released)) return;
+  try {
+    const lock = await navigator.wakeLock.request('screen');
+    if (mine === current) mine.lock = lock;
+    else await lock.release();
+  } catch {
+    // Refused, as when the battery is low: the screen goes off as ever.
+  }
 }
 
 /** Opens the camera that was chosen or, if that one is gone, any. */
@@ -66,7 +100,7 @@ async function open(overtaken) {
       list.value = '';
     }
   }
-  return ask({ facingMode: 'user' });
+  return ask({ facingMode: facing });
 }
 
 function follow(overtaken, onFrame) {
@@ -79,10 +113,13 @@ function follow(overtaken, onFrame) {
   next();
 }
 
-/** Lists the cameras, if there is a choice. */
+/** Lists the cameras, if there is a choice: by name, and on a phone front or back. */
 function fill(devices, track) {
   const cameras = devices.filter(({ kind, deviceId }) => kind === 'videoinput' && deviceId);
+  const { deviceId, facingMode } = track.getSettings();
   list.replaceChildren(...cameras.map(({ deviceId, label }, i) => new Option(label || `Camera ${i + 1}`, deviceId)));
-  list.value = track.getSettings().deviceId ?? '';
-  list.hidden = cameras.length < 2;
+  list.value = deviceId ?? '';
+  list.parentElement.hidden = cameras.length < 2;
+  facing = facingMode ?? facing;
+  flip.hidden = cameras.length < 2 || !facingMode;
 }

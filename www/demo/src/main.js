@@ -2,8 +2,8 @@
 import * as camera from './camera.js';
 import * as model from './model.js';
 import { cameraNotice, dismiss, errorNotice, notice } from './notices.js';
-import { clear, count, resetNumbers, resetRate, show } from './results.js';
-import { view } from './stage.js';
+import { announce, clear, count, resetNumbers, resetRate, show } from './results.js';
+import { interrupt, view } from './stage.js';
 
 const $ = (id) => document.getElementById(id);
 const samples = [...document.querySelectorAll('[data-sample]')];
@@ -12,14 +12,16 @@ const samples = [...document.querySelectorAll('[data-sample]')];
 let picture;
 let reason = '';
 let loads = 0;
+/** Since when no frame of the camera could be read. */
+let unreadable;
 
 /** All labels, as far as that is few: what the bars smooth. */
 const topK = () => Math.min(model.aim.labels.length, 100);
 
-/** The button follows the camera: what runs can always be stopped, to start it takes a model. */
+/** The button follows the camera: what runs can always be stopped, to start it takes a model, if only one that is coming. */
 function showButton() {
   $('camera').textContent = camera.on() ? 'Stop camera' : 'Start camera';
-  $('camera').disabled = !camera.on() && !model.aim;
+  $('camera').disabled = !camera.on() && !model.aim && !model.busy();
 }
 
 /** Takes the result away and says why there is none. */
@@ -32,15 +34,19 @@ async function load() {
   const mine = ++loads;
   for (const key of ['model', 'lost', 'no-webgpu']) dismiss(key);
   const want = model.wanted();
-  const loading = model.load(want);
-  clearResult();
-  resetNumbers();
-  showButton();
+  const withoutModel = () => {
+    clearResult();
+    resetNumbers();
+    showButton();
+  };
+  const loading = model.load(want, withoutModel);
+  if (!model.aim) withoutModel();
+  announce('Loading the model');
   try {
     const aim = await loading;
     reason = aim.info.reason;
-    clearResult();
-    showButton();
+    withoutModel();
+    announce('The model is ready');
     if (want.options.device === 'auto' && /WebGPU/.test(reason) && aim.device === 'wasm') {
       notice('no-webgpu', { title: 'Running on the CPU', text: `WebGPU would be faster, but: ${reason}.` });
     }
@@ -49,7 +55,8 @@ async function load() {
   } catch (error) {
     // A later load took the place of this one.
     if (mine !== loads) return;
-    clearResult();
+    if (!model.aim) withoutModel();
+    announce(model.aim ? 'The model before stays' : 'No model');
     if (error.name === 'AbortError') return;
     dismiss('offline');
     errorNotice('model', error, load);
@@ -75,23 +82,46 @@ async function onFrame(video) {
   try {
     const result = await aim.classifyForVideo(video, performance.now(), { top_k: topK() });
     if (!result || !camera.on() || aim !== model.aim) return;
+    unreadable = undefined;
+    dismiss('frames');
     show(result, result.timestamp);
     count(result.ms, true);
     watchDevice();
   } catch (error) {
     // A frame of a camera that stops, or of a model that was replaced, is nobody's loss.
-    if (aim !== model.aim || !camera.on() || error.code === 'image') return;
+    if (aim !== model.aim || !camera.on()) return;
+    if (error.code === 'image') return missFrame(error);
     stopCamera();
     errorNotice('model', error, load);
   }
 }
 
+/** One frame that can't be read is nobody's loss either; a second of them is. */
+function missFrame(error) {
+  const now = performance.now();
+  unreadable ??= now;
+  if (now - unreadable < 1000 || document.querySelector('[data-key=frames]')) return;
+  clearResult();
+  notice('frames', { title: "The camera's pictures cannot be read", text: 'Another browser or camera may do, or a picture instead.', detail: error.message, action: { label: 'Start again', run: startCamera }, bad: true });
+}
+
 async function startCamera() {
-  dismiss('camera');
+  for (const key of ['camera', 'frames']) dismiss(key);
+  unreadable = undefined;
   if (camera.on()) stopCamera();
-  const starting = camera.start(onFrame, () => {
-    stopCamera();
-    notice('camera', { title: 'The camera went away', text: 'It was unplugged or taken by the system.', action: { label: 'Start again', run: startCamera } });
+  const starting = camera.start({
+    onFrame,
+    onEnd() {
+      stopCamera();
+      notice('camera', { title: 'The camera went away', text: 'It was unplugged or taken by the system.', action: { label: 'Start again', run: startCamera } });
+    },
+    onInterrupted(interrupted) {
+      interrupt(interrupted);
+      if (!interrupted) return;
+      resetRate();
+      clearResult();
+      announce('The camera is interrupted');
+    },
   });
   showButton();
   try {
@@ -179,6 +209,10 @@ const showFile = (file) => showPicture(URL.createObjectURL(file), file.name || '
 
 $('camera').addEventListener('click', () => (camera.on() ? stopCamera() : startCamera()));
 $('cameras').addEventListener('change', startCamera);
+$('flip').addEventListener('click', () => {
+  camera.turn();
+  void startCamera();
+});
 $('file').addEventListener('change', ({ target }) => {
   if (target.files[0]) void showFile(target.files[0]);
   target.value = '';
@@ -190,7 +224,7 @@ for (const sample of samples) {
 
 let depth = 0;
 addEventListener('dragenter', (event) => {
-  if (!event.dataTransfer?.types.includes('Files')) return;
+  if (!hasFiles(event.dataTransfer)) return;
   depth += 1;
   $('stage').classList.add('dragging');
 });
@@ -198,15 +232,24 @@ addEventListener('dragleave', () => {
   depth = Math.max(0, depth - 1);
   if (depth === 0) $('stage').classList.remove('dragging');
 });
-addEventListener('dragover', (event) => event.preventDefault());
+const hasFiles = (transfer) => transfer?.types.includes('Files') ?? false;
+/** Text over a field is the field's own. */
+const isForField = (event) => !hasFiles(event.dataTransfer) && event.target.closest?.('input');
+addEventListener('dragover', (event) => {
+  if (!isForField(event)) event.preventDefault();
+});
 addEventListener('drop', (event) => {
-  event.preventDefault();
   depth = 0;
   $('stage').classList.remove('dragging');
+  if (isForField(event)) return;
+  // Nor does a link that is dropped lead away.
+  event.preventDefault();
   const [file] = event.dataTransfer?.files ?? [];
   if (file) void showFile(file);
 });
 addEventListener('paste', (event) => {
+  // What is copied from an office program is text and its picture.
+  if (event.target.closest?.('input') && event.clipboardData?.types.includes('text/plain')) return;
   const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith('image/'));
   if (file) void showFile(file);
 });

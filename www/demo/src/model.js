@@ -34,31 +34,48 @@ export function fromAddress() {
   }
 }
 
-/** Loads what `wanted()` says, in place of the model before and of any load under way. */
-export async function load({ model, options }) {
+/** Weights of more bytes don't stand beside those of the model before. */
+const BESIDE = 300e6;
+
+/**
+ * Loads what `wanted()` says, in place of any load under way. The model before stays until the new one is ready, so that
+ * a typing error loses nothing; a large one takes its place as soon as it is known to exist, when `onRoom()` is called.
+ */
+export async function load({ model, options }, onRoom) {
   loading?.abort();
   const mine = (loading = new AbortController());
-  const old = aim;
-  aim = undefined;
-  for (const id of ['device', 'dtype']) $(id).textContent = '–';
-  $('why').textContent = '';
-  $('stop').hidden = false;
-  progress('Getting ready', undefined);
-  try {
-    await old?.dispose();
-    const next = await AimClassifier.fromPretrained(model, {
+  const makeRoom = () => {
+    if (!aim) return;
+    void aim.dispose();
+    aim = undefined;
+    describe();
+    onRoom();
+  };
+  const fetchModel = () =>
+    AimClassifier.fromPretrained(model, {
       ...options,
       signal: mine.signal,
       progress_callback: (event) => {
         if (mine.signal.aborted) return;
-        if (event.status === 'progress_total') progress(`${bytes(event.loaded)} of ${bytes(event.total)}`, event.progress);
-        else if (event.status === 'warmup') progress('Warming up', undefined);
+        if (event.status === 'progress_total') {
+          progress(`${bytes(event.loaded)} of ${bytes(event.total)}`, event.progress);
+          if (event.total > BESIDE) makeRoom();
+        } else if (event.status === 'warmup') progress('Warming up', undefined);
       },
+    });
+  $('stop').hidden = false;
+  progress('Getting ready', undefined);
+  try {
+    const next = await fetchModel().catch((error) => {
+      if (error.code !== 'out_of_memory' || !aim || mine.signal.aborted) throw error;
+      makeRoom();
+      return fetchModel();
     });
     if (mine.signal.aborted) {
       await next.dispose();
       throw mine.signal.reason;
     }
+    void aim?.dispose();
     aim = next;
     describe(model === undefined);
     return aim;
@@ -91,6 +108,11 @@ function progress(text, percent) {
 
 /** Shows what the model runs on, and why. */
 export function describe(embedded) {
+  if (!aim) {
+    for (const id of ['device', 'dtype']) $(id).textContent = '–';
+    $('why').textContent = '';
+    return;
+  }
   const { device, dtype, reason, adapter, build, threads, bytesFetched, bytesCached, loadMs, warmupMs, blocks } = aim.info;
   $('device').textContent = device === 'webgpu' ? 'WebGPU' : 'CPU';
   $('dtype').textContent = { q4: '4 bits', q8: '8 bits', fp16: '16 bits', fp32: '32 bits' }[dtype] ?? dtype;

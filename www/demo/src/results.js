@@ -23,12 +23,16 @@ let smooth = new Map();
 let last = 0;
 let leader = { text: '', since: 0 };
 
+/** Tells a screen reader what happens, when it is done with what it says. */
+export function announce(text) {
+  if ($('spoken').textContent !== text) $('spoken').textContent = text;
+}
+
 /** Forgets what was shown, and shows `text` instead. */
 export function clear(text) {
   smooth = new Map();
   last = 0;
   leader = { text: '', since: 0 };
-  $('spoken').textContent = '';
   for (const { row } of rows) row.hidden = true;
   $('best').textContent = text;
   $('best').dataset.empty = 'true';
@@ -76,8 +80,7 @@ function mark(label) {
 function speak(text, now) {
   const time = now ?? performance.now();
   if (leader.text !== text) leader = { text, since: time };
-  if (now !== undefined && (time - leader.since < 1000 || $('spoken').textContent === text)) return;
-  $('spoken').textContent = text;
+  if (now === undefined || time - leader.since >= 1000) announce(text);
 }
 
 const times = [];

@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build, transform } from 'esbuild';
+import { build } from 'esbuild';
+import { shorten } from './shorten.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const tree = fileURLToPath(new URL('../../..', import.meta.url));
@@ -24,8 +25,15 @@ for (const file of readdirSync(at('dist'))) {
 
 // The other half of the JavaScript: what wasm-bindgen wrote.
 for (const variant of existsSync(at('wasm')) ? readdirSync(at('wasm')) : []) {
-  const glue = at(`wasm/${variant}/aim_web.js`);
-  if (existsSync(glue)) writeFileSync(glue, (await transform(readFileSync(glue, 'utf8'), { minify: true, target: 'es2022' })).code);
+  const [glue, wasm] = ['aim_web.js', 'aim_web_bg.wasm'].map((file) => at(`wasm/${variant}/${file}`));
+  if (!existsSync(glue)) continue;
+  const used = ['initSync', 'Classifier', 'decodeJpeg', 'startThreads', 'serveThread'].filter((name) => new RegExp(`\\b${name}\\b`).test(readFileSync(glue, 'utf8')));
+  // Without what fetches and compiles the module: src/runtime.ts does.
+  const stdin = { contents: `export { ${used} } from './aim_web.js'`, resolveDir: at(`wasm/${variant}`) };
+  const { outputFiles } = await build({ ...common, stdin, write: false });
+  const short = shorten(readFileSync(wasm), outputFiles[0].text);
+  writeFileSync(glue, short.glue);
+  writeFileSync(wasm, short.wasm);
 }
 
 execFileSync(process.execPath, [at('node_modules/typescript/bin/tsc'), '-p', at('tsconfig.json')], { stdio: 'inherit' });

@@ -1,14 +1,28 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import { Alarm, orAbort } from './abort.js';
+import { DirectEngine, concat } from './direct-engine.js';
 import type { Engine } from './engine.js';
-import { AimError, disposed, throwIfAborted } from './errors.js';
+import { AimError, disposed, messageOf, throwIfAborted } from './errors.js';
 import { type ImageInput, capture } from './frames/capture.js';
 import { type Frame, release } from './frames/frame.js';
+import { SMALL } from './frames/limits.js';
+import type { View } from './frames/view.js';
 import type { Classification } from './glue.js';
 import type { AimInfo } from './info.js';
-import { type ClassifyOptions, type FeatureOptions, type LoadOptions, type Model, classifyOptions, featureOptions, loadOptions } from './options.js';
-import { orAbort } from './or-abort.js';
+import {
+  type ClassifyOptions,
+  type FeatureOptions,
+  type LoadOptions,
+  type Model,
+  type ViewOptions,
+  classifyOptions,
+  featureOptions,
+  loadOptions,
+  viewOptions,
+} from './options.js';
 import { Progress } from './progress.js';
-import { RemoteEngine, hasWorker } from './remote.js';
-import { NewestWins } from './video.js';
+import { Turns } from './turns.js';
+import { WorkerEngine, hasWorker } from './worker-engine.js';
 
 /** The outputs of blocks for one picture. */
 export interface Features {
@@ -26,28 +40,31 @@ export type VideoClassification = Classification[] & {
   ms: number;
 };
 
-interface VideoJob {
-  frame: Promise<Frame>;
-  timestamp: number;
-  options: { topK: number; signal: AbortSignal | undefined };
-}
+/** So many pictures of an array run as one: more would take memory, and bring little. */
+const BATCH = SMALL ? 1 : 4;
+
+/** One picture or several. */
+type Images = ImageInput | readonly ImageInput[];
+
+/** Ends engines whose classifier nobody holds any more. workerd may lack it. */
+const forgotten = typeof FinalizationRegistry === 'function' ? new FinalizationRegistry<Engine>((engine) => engine.dispose()) : undefined;
+
+/** Of the class below; a symbol of its own would be one too many for engines without it. */
+export interface AimClassifier extends AsyncDisposable {}
 
 /** A model that is ready to name pictures. */
 export class AimClassifier {
   readonly #engine: Engine;
-  readonly #video: NewestWins<VideoJob, VideoClassification>;
-  #disposed: AimError | undefined;
+  readonly #note: string;
+  readonly #video = new Turns();
+  /** The frame of a video that waits: fires when a newer one takes its place. */
+  #waiting: AbortController | undefined;
+  readonly #over = new Alarm();
 
-  private constructor(engine: Engine) {
+  private constructor(engine: Engine, note: string) {
     this.#engine = engine;
-    this.#video = new NewestWins(
-      async ({ frame, timestamp, options }) => {
-        const start = performance.now();
-        const labels = await this.#engine.classify(await frame, options.topK, options.signal);
-        return Object.assign(labels, { timestamp, ms: performance.now() - start });
-      },
-      ({ frame }) => void frame.then(release, () => undefined),
-    );
+    this.#note = note;
+    forgotten?.register(this, engine);
   }
 
   /**
@@ -60,12 +77,11 @@ export class AimClassifier {
   static async fromPretrained(model?: Model | null, options?: LoadOptions): Promise<AimClassifier> {
     const { engine, worker, signal, report } = loadOptions(model, options);
     throwIfAborted(signal);
-    const name = engine.model.kind === 'name' ? engine.model.name : engine.model.kind === 'embedded' ? 'aim-tiny' : 'model in memory';
-    const progress = new Progress(name, (event) => {
+    const progress = new Progress(engine.model.name, (event) => {
       try {
         report?.(event);
       } catch (error) {
-        // The caller's defect is told, and costs no model.
+        // The caller's defect is reported, and costs no model.
         (globalThis.reportError ?? console.error)(error);
       }
     });
@@ -73,11 +89,19 @@ export class AimClassifier {
     if (worker === true && typeof Worker !== 'function') {
       throw new AimError('option', 'worker: true is not possible here: this runtime has no Worker. Leave it out or pass false');
     }
-    const started = (worker ?? hasWorker())
-      ? await RemoteEngine.load(engine, take, signal)
-      : await (await import('./local.js')).LocalEngine.load(engine, take, signal);
+    let note = '';
+    let started: WorkerEngine | undefined;
+    if (worker ?? hasWorker()) {
+      try {
+        started = await WorkerEngine.start(engine.timeouts.stall, signal);
+      } catch (error) {
+        if (worker || signal?.aborted) throw error;
+        note = `; in the page's own thread, because ${messageOf(error)}`;
+      }
+    }
+    const ready = await (started ? started.load(engine, take, signal) : DirectEngine.load(engine, take, signal));
     progress.ready();
-    return new AimClassifier(started);
+    return new AimClassifier(ready, note);
   }
 
   /** `webgpu`, or `wasm` for the CPU. It changes when a lost GPU is replaced by the CPU. */
@@ -92,7 +116,8 @@ export class AimClassifier {
 
   /** What it runs on, why, and what the load took. */
   get info(): AimInfo {
-    return { ...this.#engine.info };
+    const { info } = this.#engine;
+    return { ...info, reason: info.reason + this.#note };
   }
 
   /** The names of the classes, by their index. */
@@ -101,31 +126,45 @@ export class AimClassifier {
   }
 
   /**
-   * Names a picture: the `top_k` best labels, best first. An array of pictures gives an array of results.
+   * Names a picture: the `top_k` best labels, best first. An array of pictures gives an array of results,
+   * and runs in batches.
    *
-   * A picture file is decoded by the browser, which turns it as its EXIF orientation says.
+   * A JPEG file of up to 4 million pixels that is not turned by its EXIF orientation is decoded as natively; other
+   * files are decoded by the browser, which turns them.
    */
   classify(image: ImageInput, options?: ClassifyOptions): Promise<Classification[]>;
   classify(images: readonly ImageInput[], options?: ClassifyOptions): Promise<Classification[][]>;
-  async classify(image: ImageInput | readonly ImageInput[], options?: ClassifyOptions): Promise<Classification[] | Classification[][]> {
-    const { topK, signal } = classifyOptions(options);
-    return this.#each(image, signal, (frame) => this.#engine.classify(frame, topK, signal));
+  classify(images: Images, options?: ClassifyOptions): Promise<Classification[] | Classification[][]>;
+  async classify(images: Images, options?: ClassifyOptions): Promise<Classification[] | Classification[][]> {
+    const checked = classifyOptions(options);
+    return this.#each(images, checked, (frames) => this.#name(frames, checked));
   }
 
   /** The raw scores of all classes, before the softmax. */
-  logits(image: ImageInput, options?: { signal?: AbortSignal | undefined }): Promise<Float32Array>;
-  logits(images: readonly ImageInput[], options?: { signal?: AbortSignal | undefined }): Promise<Float32Array[]>;
-  async logits(image: ImageInput | readonly ImageInput[], options?: { signal?: AbortSignal | undefined }): Promise<Float32Array | Float32Array[]> {
-    const { signal } = classifyOptions(options);
-    return this.#each(image, signal, (frame) => this.#engine.logits(frame, signal));
+  logits(image: ImageInput, options?: ViewOptions): Promise<Float32Array>;
+  logits(images: readonly ImageInput[], options?: ViewOptions): Promise<Float32Array[]>;
+  logits(images: Images, options?: ViewOptions): Promise<Float32Array | Float32Array[]>;
+  async logits(images: Images, options?: ViewOptions): Promise<Float32Array | Float32Array[]> {
+    const checked = viewOptions(options);
+    return this.#each(images, checked, (frames) => this.#engine.logits(frames, checked.signal));
   }
 
   /** The outputs of blocks: `{ data, dims: [layers, patches, channels] }`. */
   features(image: ImageInput, options?: FeatureOptions): Promise<Features>;
   features(images: readonly ImageInput[], options?: FeatureOptions): Promise<Features[]>;
-  async features(image: ImageInput | readonly ImageInput[], options?: FeatureOptions): Promise<Features | Features[]> {
-    const { layers, signal } = featureOptions(options, this.#engine.info.blocks);
-    return this.#each(image, signal, async (frame) => join(await this.#engine.features(frame, layers, signal)));
+  features(images: Images, options?: FeatureOptions): Promise<Features | Features[]>;
+  async features(images: Images, options?: FeatureOptions): Promise<Features | Features[]> {
+    const checked = featureOptions(options, this.#engine.info.blocks);
+    return this.#each(images, checked, async (frames) => join(await this.#engine.features(frames, checked.layers, checked.signal)));
+  }
+
+  /** One vector for a picture: the mean of its `features` over layers and patches. See `cosineSimilarity`. */
+  embed(image: ImageInput, options?: FeatureOptions): Promise<Float32Array>;
+  embed(images: readonly ImageInput[], options?: FeatureOptions): Promise<Float32Array[]>;
+  embed(images: Images, options?: FeatureOptions): Promise<Float32Array | Float32Array[]>;
+  async embed(images: Images, options?: FeatureOptions): Promise<Float32Array | Float32Array[]> {
+    const features = await this.features(images, options);
+    return Array.isArray(features) ? features.map(pool) : pool(features);
   }
 
   /**
@@ -134,60 +173,96 @@ export class AimClassifier {
    *
    * @param timestamp - Comes back with the result; the clock's time by default.
    */
-  async classifyForVideo(video: ImageInput, timestamp?: number, options?: ClassifyOptions): Promise<VideoClassification | null> {
-    this.#check();
-    if (timestamp !== undefined && !Number.isFinite(timestamp)) throw new AimError('option', `timestamp: ${String(timestamp)} is not valid: it must be a number`);
+  async classifyForVideo(video: ImageInput, timestamp = performance.now(), options?: ClassifyOptions): Promise<VideoClassification | null> {
+    throwIfAborted(this.#over);
+    if (!Number.isFinite(timestamp)) throw new AimError('option', `timestamp: ${String(timestamp)} is not valid: it must be a number`);
     const checked = classifyOptions(options);
     throwIfAborted(checked.signal);
-    const frame = orAbort(checked.signal, capture(video), release);
+    const frame = this.#capture(video, checked);
     // Whoever takes the frame sees the error; until then it is not "unhandled".
     frame.catch(() => undefined);
-    return this.#video.push({ frame, timestamp: timestamp ?? performance.now(), options: checked });
+    this.#waiting?.abort();
+    const mine = (this.#waiting = new AbortController());
+    let taken = false;
+    const turn = this.#video.take(mine.signal, async () => {
+      taken = true;
+      if (this.#waiting === mine) this.#waiting = undefined;
+      const start = performance.now();
+      const [labels] = await this.#name([await frame], checked);
+      return Object.assign(labels!, { timestamp, ms: performance.now() - start });
+    });
+    try {
+      return await orAbort(this.#over, orAbort(checked.signal, turn));
+    } catch (error) {
+      if (!taken) void frame.then(release, () => undefined);
+      if (mine.signal.aborted && error === mine.signal.reason) return null;
+      // One that nobody waits for is never begun.
+      mine.abort();
+      throw error;
+    }
   }
 
   /** Frees the device and the memory. What is under way rejects with code `disposed`. */
   async dispose(): Promise<void> {
-    if (this.#disposed) return;
-    this.#disposed = disposed();
-    this.#video.clear();
-    await this.#engine.dispose();
+    this.#over.ring(disposed());
+    this.#engine.dispose();
   }
 
-  /** @internal For tests: as if the GPU went away. */
-  async destroyDevice(): Promise<void> {
-    this.#check();
-    await this.#engine.destroyDevice();
+  async #name(frames: Frame[], { topK, keep, signal }: ReturnType<typeof classifyOptions>): Promise<Classification[][]> {
+    const all = await this.#engine.classify(frames, keep ? this.#engine.labels.length : topK, signal);
+    return keep ? all.map((labels) => labels.filter(keep).slice(0, topK)) : all;
   }
 
-  #check(): void {
-    if (this.#disposed) throw this.#disposed;
+  async #capture(input: unknown, { view, signal }: { view: View | undefined; signal: AbortSignal | undefined }): Promise<Frame> {
+    const frame = await orAbort(this.#over, orAbort(signal, capture(input), release), release);
+    return view ? { ...frame, view } : frame;
   }
 
-  async #each<T>(image: ImageInput | readonly ImageInput[], signal: AbortSignal | undefined, work: (frame: Frame) => Promise<T>): Promise<T | T[]> {
-    const one = async (input: unknown): Promise<T> => {
-      this.#check();
-      throwIfAborted(signal);
-      const frame = await orAbort(signal, capture(input), release);
-      if (!this.#disposed) return work(frame);
-      release(frame);
-      throw this.#disposed;
-    };
-    if (!Array.isArray(image)) return one(image);
-    // One after the other: a hundred pictures at once would all be in memory together.
+  async #each<T>(images: Images, checked: { view: View | undefined; signal: AbortSignal | undefined }, work: (frames: Frame[]) => Promise<T[]>): Promise<T | T[]> {
+    const list: readonly unknown[] = Array.isArray(images) ? images : [images];
     const results: T[] = [];
-    for (const input of image) results.push(await one(input));
-    return results;
+    for (let at = 0; at < list.length; at += BATCH) {
+      throwIfAborted(this.#over);
+      throwIfAborted(checked.signal);
+      const taken = await Promise.allSettled(list.slice(at, at + BATCH).map((input) => this.#capture(input, checked)));
+      const frames = taken.flatMap((one) => (one.status === 'fulfilled' ? one.value : []));
+      const bad = taken.find((one) => one.status === 'rejected');
+      if (bad) {
+        frames.forEach(release);
+        throw bad.reason;
+      }
+      results.push(...(await work(frames)));
+    }
+    return Array.isArray(images) ? results : results[0]!;
   }
 }
 
-function join(layers: { data: Float32Array; dims: number[] }[]): Features {
-  const rows = layers[0]!.dims.slice(-2);
-  if (layers.length === 1) return { data: layers[0]!.data, dims: [1, ...rows] };
-  const data = new Float32Array(layers.reduce((sum, layer) => sum + layer.data.length, 0));
-  let at = 0;
-  for (const layer of layers) {
-    data.set(layer.data, at);
-    at += layer.data.length;
-  }
-  return { data, dims: [layers.length, ...rows] };
+// `await using aim = await AimClassifier.fromPretrained()`, where the engine knows it.
+if (Symbol.asyncDispose) {
+  AimClassifier.prototype[Symbol.asyncDispose] = AimClassifier.prototype.dispose;
+}
+
+/** Layers of a batch, as the features of each of its pictures. */
+function join(layers: { data: Float32Array; dims: number[] }[]): Features[] {
+  const [pictures, ...rows] = layers[0]!.dims as [number, number, number];
+  const size = layers[0]!.data.length / pictures;
+  return Array.from({ length: pictures }, (_, i) => ({
+    data: concat(layers.map(({ data }) => data.subarray(i * size, (i + 1) * size))),
+    dims: [layers.length, ...rows],
+  }));
+}
+
+/** The mean row. */
+function pool({ data, dims }: Features): Float32Array {
+  const channels = dims[2]!;
+  const sums = new Float64Array(channels);
+  data.forEach((value, i) => (sums[i % channels]! += value));
+  return Float32Array.from(sums, (sum) => (sum * channels) / data.length);
+}
+
+/** How alike two vectors of `embed` are: 1 for the same direction, 0 for nothing in common. */
+export function cosineSimilarity(a: Float32Array, b: Float32Array): number {
+  if (a.length !== b.length || a.length === 0) throw new AimError('option', `vectors of ${a.length} and ${b.length} numbers can't be compared`);
+  const dot = (x: Float32Array, y: Float32Array) => x.reduce((sum, value, i) => sum + value * y[i]!, 0);
+  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
 }

@@ -1,11 +1,16 @@
-import { Alarm } from './alarm.js';
+import { Alarm, orAbort } from './abort.js';
 import { isTrap } from './errors.js';
 
+/** Rings for the next trap. */
+let alarm = new Alarm();
+
 /**
- * Rings for a trap inside a future of the wasm module. It reaches nobody's promise, and whoever waits would wait for
- * good; but the global events tell of it.
+ * The result of `work`, or the trap that stops a future of the wasm module before it. Such a trap reaches nobody's
+ * promise, and whoever waits would wait for good; but the global events tell of it.
  */
-export const crash = new Alarm();
+export function unlessTrap<T>(work: Promise<T>): Promise<T> {
+  return orAbort(alarm, work);
+}
 
 /** Addresses that a trap of ours has in its stack. A page may run other WebAssembly. */
 const ours = new Set<string>();
@@ -32,6 +37,10 @@ function listen(): void {
 function hear(error: unknown): boolean {
   const stack = String((error as Error | undefined)?.stack);
   const trap = isTrap(error) && [...ours].some((address) => stack.includes(address));
-  if (trap) crash.ring(error);
+  if (trap) {
+    const rung = alarm;
+    alarm = new Alarm();
+    rung.ring(error);
+  }
   return trap;
 }

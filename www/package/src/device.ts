@@ -1,3 +1,4 @@
+import { within } from './abort.js';
 import { AimError, messageOf } from './errors.js';
 import type { Device } from './options.js';
 import { threadCount } from './threads.js';
@@ -28,6 +29,13 @@ export function cpuBuild(threads = 1): Build {
   throw new AimError('unsupported', 'this browser runs WebAssembly without SIMD, which this package needs: Chrome 91, Firefox 89, Safari 16.4 or newer has it');
 }
 
+/** The build that a compiled module is of, as far as it can be told: `cpu` is `cpu-relaxed` too. */
+export function buildOf(module: WebAssembly.Module): Build {
+  const imports = WebAssembly.Module.imports(module);
+  if (imports.some(({ kind }) => kind === 'memory')) return 'cpu-threads';
+  return imports.some(({ name }) => name.includes('requestAdapter')) ? 'webgpu' : 'cpu';
+}
+
 /** The choice of the CPU. `threads` is what was asked for. */
 export function chooseCpu(reason: string, threads: number | undefined): Choice {
   return { build: cpuBuild(threadCount(threads)), reason };
@@ -36,7 +44,8 @@ export function chooseCpu(reason: string, threads: number | undefined): Choice {
 /** Chooses the build for a device. */
 export async function choose(device: Device, threads: number | undefined): Promise<Choice> {
   if (device === 'wasm') return chooseCpu('asked for', threads);
-  const found = await findAdapter();
+  // Some browsers never answer. Who asked for the GPU has more patience.
+  const found = await findAdapter(device === 'auto' ? 5 : 30);
   if (device === 'webgpu') {
     if (typeof found === 'string') throw new AimError('unsupported', `device 'webgpu': ${found}. Use 'auto' to fall back to the CPU`);
     return { build: 'webgpu', reason: 'asked for', adapter: nameOf(found) };
@@ -47,15 +56,16 @@ export async function choose(device: Device, threads: number | undefined): Promi
   return { build: 'webgpu', reason: 'a hardware adapter is there', adapter: nameOf(found) };
 }
 
-/** The adapter, or why there is none. */
-async function findAdapter(): Promise<GPUAdapter | string> {
+/** The adapter, or why there is none within so many seconds. */
+async function findAdapter(patience: number): Promise<GPUAdapter | string> {
   const gpu = typeof navigator === 'undefined' ? undefined : (navigator as Navigator & { gpu?: GPU }).gpu;
   if (!gpu) {
     const insecure = typeof isSecureContext !== 'undefined' && !isSecureContext;
     return `there is no WebGPU here${insecure ? ' (the page must be served over https or from localhost)' : ''}`;
   }
   try {
-    return (await gpu.requestAdapter({ powerPreference: 'high-performance' })) ?? 'WebGPU has no adapter here';
+    const request = gpu.requestAdapter({ powerPreference: 'high-performance' });
+    return (await within(patience, request, () => new Error(`the browser gave no adapter within ${patience} seconds`))) ?? 'WebGPU has no adapter here';
   } catch (error) {
     return `WebGPU failed: ${messageOf(error)}`;
   }

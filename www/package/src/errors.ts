@@ -47,12 +47,12 @@ export function abortError(): DOMException {
 }
 
 /** The reason of an aborted signal, never undefined. */
-export function abortReason(signal: AbortSignal): unknown {
+export function abortReason(signal: Pick<AbortSignal, 'reason'>): unknown {
   return signal.reason ?? abortError();
 }
 
 /** Throws the reason of a signal that has fired. */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
+export function throwIfAborted(signal: Pick<AbortSignal, 'aborted' | 'reason'> | undefined): void {
   if (signal?.aborted) throw abortReason(signal);
 }
 

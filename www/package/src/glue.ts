@@ -1,6 +1,6 @@
 /** What the wasm build exports: the boundary between this package and its Rust half. */
 export interface Glue {
-  default(input: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<{ memory: WebAssembly.Memory }>;
+  initSync(input: { module: WebAssembly.Module; memory?: WebAssembly.Memory }): { memory: WebAssembly.Memory };
   Classifier: { load(options: GlueLoadOptions): Promise<GlueClassifier> };
   /** Only of the build with threads. Makes the pool, with this thread as its first. */
   startThreads?(count: number): void;
@@ -8,9 +8,6 @@ export interface Glue {
   serveThread?(): void;
   /** Decodes a JPEG file as natively, without orientation and colour profile. */
   decodeJpeg?(bytes: Uint8Array): RawPicture;
-  /** Left out by a build that keeps no cache. */
-  listCached?(): Promise<CachedModel[]>;
-  deleteCached?(model?: string): Promise<void>;
 }
 
 /** A decoded picture: 3 bytes a pixel. */
@@ -42,18 +39,15 @@ export interface GlueLoadOptions {
 }
 
 export interface GlueClassifier {
-  classify(rgba: Uint8Array | Uint8ClampedArray, width: number, height: number, topK: number): Promise<Classification[]>;
-  logits(rgba: Uint8Array | Uint8ClampedArray, width: number, height: number): Promise<Float32Array>;
-  features(
-    rgba: Uint8Array | Uint8ClampedArray,
-    width: number,
-    height: number,
-    layers: Uint32Array,
-  ): Promise<{ data: Float32Array; dims: number[] }[]>;
+  /** A picture as the questions below take it; one after the other they are a batch. */
+  prepare(rgba: Uint8Array | Uint8ClampedArray, width: number, height: number): Float32Array;
+  classify(images: Float32Array, topK: number): Promise<Classification[][]>;
+  logits(images: Float32Array): Promise<Float32Array[]>;
+  /** Layer by layer; the first of the dimensions are the pictures. */
+  features(images: Float32Array, layers: Uint32Array): Promise<{ data: Float32Array; dims: number[] }[]>;
   info(): GlueInfo;
   labels(): string[];
   lost(): Promise<Error>;
-  destroyDevice(): void;
   free(): void;
 }
 
@@ -88,12 +82,4 @@ export interface Classification {
   score: number;
   /** Its number in `labels`. */
   index: number;
-}
-
-/** A model in the browser's cache. */
-export interface CachedModel {
-  /** The name or URL it was loaded by. */
-  model: string;
-  /** What it takes. */
-  bytes: number;
 }

@@ -9,12 +9,20 @@
  *
  * @packageDocumentation
  */
-export { deleteCached, listCached } from './cache.js';
-export { AimClassifier, type Features, type VideoClassification } from './classifier.js';
+export { type CachedModel, deleteCached, listCached } from './cache.js';
+export { AimClassifier, type Features, type VideoClassification, cosineSimilarity } from './classifier.js';
 export { AimError, type AimErrorCode } from './errors.js';
 export type { ImageInput, RawImage } from './frames/capture.js';
-export type { CachedModel, Classification } from './glue.js';
+export type { Classification } from './glue.js';
 export type { AimInfo } from './info.js';
-export type { ClassifyOptions, Device, Dtype, FeatureOptions, LoadOptions, Model, ModelFiles, ProbeLayers } from './options.js';
-export { type ImageClassificationPipeline, type PipelineOptions, type PipelineResult, pipeline } from './pipeline.js';
+export type { ClassifyOptions, Device, Dtype, FeatureOptions, LoadOptions, Model, ModelFiles, ProbeLayers, Region, Timeouts, ViewOptions } from './options.js';
+export {
+  type FeaturePipelineOptions,
+  type FeatureTensor,
+  type ImageClassificationPipeline,
+  type ImageFeatureExtractionPipeline,
+  type PipelineOptions,
+  type PipelineResult,
+  pipeline,
+} from './pipeline.js';
 export type { ProgressEvent } from './progress.js';

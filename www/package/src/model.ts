@@ -4,34 +4,37 @@ import { AimError } from './errors.js';
 import { readFileUrl } from './files.js';
 import type { GlueFetch } from './glue.js';
 import { answer, notFound } from './local-answer.js';
-import type { EngineOptions, ModelFiles } from './options.js';
+import { type EngineOptions, type ModelFiles, absolute } from './options.js';
 
 /** Where a model's files come from. */
 export interface Source {
   /** What to pass to the wasm module: a hub name or the URL of a folder. */
   address: string;
-  /** What to call it in progress events. */
-  name: string;
   /** Local files are not worth a second copy in the cache. */
   cacheable: boolean;
   /** Fetches below the address, where the network's fetch does not. */
   fetch?: GlueFetch;
+  /** Whether the server is the hub, whose token it may be told. */
+  trusted: boolean;
 }
 
 /** Finds the model that the options name. */
-export function source(model: EngineOptions['model']): Source {
+export function source({ model, endpoint }: Pick<EngineOptions, 'model' | 'endpoint'>): Source {
+  const { name } = model;
+  const own = (address: string, handler: Handler): Source => ({ address, cacheable: false, fetch: below(address, handler), trusted: false });
   switch (model.kind) {
     case 'embedded':
-      return { address: EMBEDDED_ADDRESS, name: 'aim-tiny', cacheable: false, fetch: below(EMBEDDED_ADDRESS, embedded) };
+      return own(EMBEDDED_ADDRESS, embedded);
     case 'files':
-      return { address: MEMORY_ADDRESS, name: 'model in memory', cacheable: false, fetch: below(MEMORY_ADDRESS, inMemory(model.files)) };
-    case 'name': {
-      const { name } = model;
-      if (!name.startsWith('file:')) return { address: name, name, cacheable: true };
-      return { address: DISK_ADDRESS, name, cacheable: false, fetch: below(DISK_ADDRESS, onDisk(name)) };
-    }
+      return own(MEMORY_ADDRESS, inMemory(model.files));
+    case 'name':
+      if (name.startsWith('file:')) return own(DISK_ADDRESS, onDisk(name));
+      return { address: name, cacheable: true, trusted: !name.includes('://') || new URL(name).origin === new URL(absolute('endpoint', endpoint ?? HUB)).origin };
   }
 }
+
+/** The hub that names belong to. */
+const HUB = 'https://huggingface.co';
 
 // Names only: nothing is fetched from them.
 const EMBEDDED_ADDRESS = 'https://embedded.invalid/aim-tiny/';

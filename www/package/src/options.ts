@@ -1,4 +1,6 @@
+import { buildOf } from './device.js';
 import { AimError } from './errors.js';
+import type { View } from './frames/view.js';
 import type { ProgressEvent } from './progress.js';
 
 /** Where to run. `auto` takes WebGPU on a hardware adapter, else the CPU (`wasm`). */
@@ -14,20 +16,28 @@ export type Model = string | URL | ModelFiles;
 
 const DEVICES = ['auto', 'webgpu', 'wasm'] as const;
 const DTYPES = ['auto', 'fp32', 'fp16', 'q8', 'q4'] as const;
+/** What transformers.js calls them. */
+const ALIASES = { int8: 'q8', uint8: 'q8', q4f16: 'q4', bnb4: 'q4' } as const;
+
+const LOAD = ['device', 'dtype', 'probeLayers', 'revision', 'endpoint', 'token', 'signal', 'progress_callback', 'cache', 'worker', 'threads', 'wasmUrl', 'wasmModule', 'warmup', 'timeouts'];
+const VIEW = ['signal', 'regionOfInterest', 'rotationDegrees'];
+const CLASSIFY = [...VIEW, 'top_k', 'topk', 'scoreThreshold', 'allowlist', 'denylist'];
+/** Options of transformers.js that mean nothing here. */
+const FOREIGN = ['config', 'cache_dir', 'local_files_only', 'subfolder', 'model_file_name', 'use_external_data_format', 'session_options', 'quantized', 'function_to_apply'];
 
 /** The options of `AimClassifier.fromPretrained`. */
 export interface LoadOptions {
   /** Where to run; `auto` by default. `webgpu` also takes a software adapter. */
   device?: Device | undefined;
-  /** How to hold the weights; `auto` by default. */
-  dtype?: Dtype | undefined;
+  /** How to hold the weights; `auto` by default. transformers.js's `int8` and `uint8` are `q8`, `q4f16` and `bnb4` are `q4`. */
+  dtype?: Dtype | keyof typeof ALIASES | undefined;
   /** The probed blocks. By default what the model's configuration says. */
   probeLayers?: ProbeLayers | undefined;
   /** A branch, a tag or a commit of the hub repository; `main` by default. */
   revision?: string | undefined;
   /** The hub; `https://huggingface.co` by default. */
   endpoint?: string | undefined;
-  /** A token of the hub, for private repositories. */
+  /** A token of the hub, for private repositories. It is sent to `endpoint` alone, never to the server of another folder. */
   token?: string | undefined;
   /** Ends the load: it rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
@@ -41,11 +51,11 @@ export interface LoadOptions {
   threads?: number | undefined;
   /** The folder that holds `webgpu/`, `cpu/`, `cpu-relaxed/` and `cpu-threads/`, if it is not beside this package. */
   wasmUrl?: string | URL | undefined;
-  /** The compiled `aim_web_bg.wasm`, for runtimes that don't compile from bytes (workerd). */
+  /** A compiled `aim_web_bg.wasm`, for runtimes that don't compile from bytes (workerd). Another build than its own is fetched. */
   wasmModule?: WebAssembly.Module | undefined;
   /** Run once on a blank picture, so that the first real one is fast; `true` by default. */
   warmup?: boolean | undefined;
-  /** @internal How long is waited for a server; for tests. */
+  /** How long is waited for a server. */
   timeouts?: Timeouts | undefined;
 }
 
@@ -57,25 +67,46 @@ export interface Timeouts {
   longestWait?: number;
 }
 
-/** The options of `classify`. */
-export interface ClassifyOptions {
-  /** How many labels, best first; 5 by default. */
-  top_k?: number | undefined;
+/** A part of a picture: where its edges are, from 0 (left, top) to 1 (right, bottom). */
+export interface Region {
+  left: number;
+  top: number;
+  right: number;
+  bottom: number;
+}
+
+/** What of a picture is looked at, and when to give up. */
+export interface ViewOptions {
+  /** The part that is looked at, before the model's own crop; the whole picture by default. */
+  regionOfInterest?: Region | undefined;
+  /** By how much that part is turned, clockwise: a multiple of 90. */
+  rotationDegrees?: number | undefined;
   /** Gives up: the call rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }
 
-/** The options of `features`. */
-export interface FeatureOptions {
+/** The options of `classify`. */
+export interface ClassifyOptions extends ViewOptions {
+  /** How many labels, best first; 5 by default. */
+  top_k?: number | undefined;
+  /** Only labels whose score is at least this. */
+  scoreThreshold?: number | undefined;
+  /** Only these labels. */
+  allowlist?: readonly string[] | undefined;
+  /** All labels but these. */
+  denylist?: readonly string[] | undefined;
+}
+
+/** The options of `features` and `embed`. */
+export interface FeatureOptions extends ViewOptions {
   /** Block numbers from 0; by default the last block that runs. */
   layers?: number[] | undefined;
-  /** Gives up: the call rejects with the signal's reason. */
-  signal?: AbortSignal | undefined;
 }
 
 /** Load options as the engine takes them: complete, checked, and free of functions so that a worker can have them. */
 export interface EngineOptions {
-  model: { kind: 'embedded' } | { kind: 'name'; name: string } | { kind: 'files'; files: ModelFiles };
+  /** `name` is what it is called, and for one that is fetched where from. */
+  model: { kind: 'embedded' | 'name'; name: string } | { kind: 'files'; name: string; files: ModelFiles };
   device: Device;
   dtype: Dtype;
   probeLayers: ProbeLayers | undefined;
@@ -87,7 +118,9 @@ export interface EngineOptions {
   wasmUrl: string | undefined;
   wasmModule: WebAssembly.Module | undefined;
   warmup: boolean;
-  timeouts: Timeouts;
+  timeouts: { stall: number; longestWait?: number };
+  /** The channel on which threads tell of a trap, if there is somebody to hear it. */
+  alarm?: string;
 }
 
 function show(value: unknown): string {
@@ -143,10 +176,45 @@ function signal(value: unknown): AbortSignal | undefined {
   return value as AbortSignal;
 }
 
-function object(name: string, value: unknown): Record<string, unknown> {
+function object(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
   if (value === undefined || value === null) return {};
   if (typeof value !== 'object') bad(name, value, 'an object');
-  return value as Record<string, unknown>;
+  const given = value as Record<string, unknown>;
+  for (const key of Object.keys(given)) {
+    if (given[key] === undefined || known.includes(key)) continue;
+    const nearest = [...known].sort((a, b) => distance(a, key) - distance(b, key))[0];
+    throw new AimError('option', FOREIGN.includes(key) ? `${name}: '${key}' of transformers.js means nothing here: leave it out` : `${name}: there is no '${key}'. The nearest is '${nearest}'`);
+  }
+  return given;
+}
+
+/** In how many characters two words differ, capitals and underscores aside (Levenshtein). */
+function distance(one: string, other: string): number {
+  const [a, b] = [one, other].map((word) => word.toLowerCase().replaceAll('_', '')) as [string, string];
+  let row = [...Array(b.length + 1).keys()];
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+/** A warning for whoever looks at the console. */
+function note(text: string): void {
+  console.warn(`aim-web: ${text}`);
+}
+
+function number(name: string, value: unknown, least: number, most: number): number | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== 'number' || !(value >= least && value <= most)) bad(name, value, `a number from ${least} to ${most}`);
+  return value;
+}
+
+function words(name: string, value: unknown): readonly string[] | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (!Array.isArray(value) || !value.every((word) => typeof word === 'string')) bad(name, value, 'a list of labels');
+  return [...value];
 }
 
 /** The address that relative addresses start from: the page's, never the worker's file. */
@@ -170,7 +238,7 @@ function folder(name: string, value: string | URL): string {
 }
 
 function model(value: unknown): EngineOptions['model'] {
-  if (value === undefined || value === null) return { kind: 'embedded' };
+  if (value === undefined || value === null) return { kind: 'embedded', name: 'aim-tiny' };
   if (Object.prototype.toString.call(value) === '[object URL]') return { kind: 'name', name: folder('model', value as URL) };
   if (typeof value === 'string') {
     if (/^[a-z][a-z0-9+.-]*:\/\//i.test(value) || /^\.{0,2}\//.test(value) || value.endsWith('/')) {
@@ -184,7 +252,7 @@ function model(value: unknown): EngineOptions['model'] {
         bad(`model['${file}']`, content, 'a string, an ArrayBuffer or a typed array');
       }
     }
-    return { kind: 'files', files };
+    return { kind: 'files', name: 'model in memory', files };
   }
   return bad(
     'model',
@@ -201,7 +269,12 @@ export function cacheName(value: unknown): string | undefined {
 
 /** Checks the arguments of `fromPretrained`. */
 export function loadOptions(name: unknown, value: unknown): { engine: EngineOptions; worker: boolean | undefined; signal: AbortSignal | undefined; report: ((event: ProgressEvent) => void) | undefined } {
-  const given = object('options', value);
+  const given = object('options', value, LOAD);
+  const waits = object('timeouts', given.timeouts, ['stall', 'longestWait']);
+  const longestWait = number('timeouts.longestWait', waits.longestWait, 0, 1e6);
+  const { dtype } = given;
+  const alias = typeof dtype === 'string' && Object.hasOwn(ALIASES, dtype) ? ALIASES[dtype as keyof typeof ALIASES] : undefined;
+  if (alias) note(`dtype '${dtype}' is taken as '${alias}'`);
   const probe = given.probeLayers;
   const report = given.progress_callback ?? undefined;
   if (report !== undefined && typeof report !== 'function') bad('progress_callback', report, 'a function');
@@ -217,7 +290,7 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
     engine: {
       model: model(name),
       device: oneOf('device', given.device, DEVICES, 'auto'),
-      dtype: oneOf('dtype', given.dtype, DTYPES, 'auto'),
+      dtype: alias ?? oneOf('dtype', dtype, DTYPES, 'auto'),
       probeLayers:
         probe === undefined || probe === null
           ? undefined
@@ -230,12 +303,12 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
       endpoint: text('endpoint', given.endpoint),
       token: text('token', given.token),
       cache: boolean('cache', given.cache, true),
-      // A module of the caller's is that of a build without threads.
-      threads: wasmModule ? 1 : threads,
+      // A module without threads would not be used where they are possible.
+      threads: wasmModule && buildOf(wasmModule) === 'cpu' ? 1 : threads,
       wasmUrl: wasmUrl === undefined || wasmUrl === null ? undefined : folder('wasmUrl', wasmUrl as string | URL),
       wasmModule: (wasmModule as WebAssembly.Module | null | undefined) ?? undefined,
       warmup: boolean('warmup', given.warmup, true),
-      timeouts: object('timeouts', given.timeouts) as Timeouts,
+      timeouts: { stall: number('timeouts.stall', waits.stall, 0.001, 1e6) ?? 30, ...(longestWait === undefined ? {} : { longestWait }) },
     },
     worker: given.worker === undefined || given.worker === null ? undefined : boolean('worker', given.worker, true),
     signal: signal(given.signal),
@@ -243,17 +316,40 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
   };
 }
 
-/** Checks the options of `classify`. */
-export function classifyOptions(value: unknown): { topK: number; signal: AbortSignal | undefined } {
-  const given = object('options', value);
-  return { topK: count('top_k', given.top_k) ?? 5, signal: signal(given.signal) };
+/** Checks what of a picture is looked at. */
+function view(given: Record<string, unknown>): { view: View | undefined; signal: AbortSignal | undefined } {
+  const { regionOfInterest: region, rotationDegrees } = given;
+  const turns = (number('rotationDegrees', rotationDegrees, -1e6, 1e6) ?? 0) / 90;
+  if (!Number.isInteger(turns)) bad('rotationDegrees', rotationDegrees, 'a multiple of 90');
+  const sides = object('regionOfInterest', region, ['left', 'top', 'right', 'bottom']);
+  const side = (name: string, otherwise: number) => number(`regionOfInterest.${name}`, sides[name], 0, 1) ?? otherwise;
+  const [left, top, right, bottom] = [side('left', 0), side('top', 0), side('right', 1), side('bottom', 1)];
+  if (left >= right || top >= bottom) bad('regionOfInterest', region, 'left of its right and above its bottom');
+  const quarters = ((turns % 4) + 4) % 4;
+  return { view: quarters || (region !== undefined && region !== null) ? { left, top, right, bottom, quarters } : undefined, signal: signal(given.signal) };
+}
+
+/** Checks the options of `logits`. */
+export function viewOptions(value: unknown): ReturnType<typeof view> {
+  return view(object('options', value, VIEW));
+}
+
+/** Checks the options of `classify`. `keep` is absent where every label is wanted. */
+export function classifyOptions(value: unknown): ReturnType<typeof view> & { topK: number; keep: ((label: { label: string; score: number }) => boolean) | undefined } {
+  const given = object('options', value, CLASSIFY);
+  if (given.topk !== undefined) note("the option is called 'top_k'; 'topk' is its older spelling");
+  const least = number('scoreThreshold', given.scoreThreshold, 0, 1) ?? 0;
+  const allowed = words('allowlist', given.allowlist);
+  const denied = words('denylist', given.denylist);
+  const keep = ({ label, score }: { label: string; score: number }) => score >= least && (allowed?.includes(label) ?? true) && !denied?.includes(label);
+  return { ...view(given), topK: count('top_k', given.top_k ?? given.topk) ?? 5, keep: least || allowed || denied ? keep : undefined };
 }
 
 /** Checks the options of `features` against the blocks that run. */
-export function featureOptions(value: unknown, blocks: number): { layers: number[]; signal: AbortSignal | undefined } {
-  const given = object('options', value);
-  if (given.layers === undefined || given.layers === null) return { layers: [blocks - 1], signal: signal(given.signal) };
+export function featureOptions(value: unknown, blocks: number): ReturnType<typeof view> & { layers: number[] } {
+  const given = object('options', value, [...VIEW, 'layers']);
+  if (given.layers === undefined || given.layers === null) return { ...view(given), layers: [blocks - 1] };
   const wanted = layers('layers', given.layers);
   for (const layer of wanted) if (layer >= blocks) bad('layers', layer, `0 to ${blocks - 1}: ${blocks} blocks run`);
-  return { layers: [...wanted], signal: signal(given.signal) };
+  return { ...view(given), layers: [...wanted] };
 }

@@ -1,4 +1,5 @@
-import { AimError, abortReason, fromWire, messageOf } from './errors.js';
+import { Alarm, orAbort } from './abort.js';
+import { AimError, fromWire, messageOf, throwIfAborted } from './errors.js';
 import { imageError } from './frames/capture.js';
 import { release, transferable } from './frames/frame.js';
 import type { RawProgress } from './glue.js';
@@ -25,21 +26,29 @@ export type Answer = Extract<ToPage, { value: unknown }>;
 export class Rpc {
   readonly #port: Port;
   readonly #changed: ((info: AimInfo) => void) | undefined;
-  readonly #ended: (() => void) | undefined;
   readonly #pending = new Map<number, Pending>();
+  readonly #over = new Alarm();
+  /** Settles when the worker runs, or does not. */
+  readonly started: Promise<void>;
   #next = 0;
-  #end: Error | undefined;
 
-  /** `what` names the worker in errors: its script's URL. `changed` is told when another device took over, `ended` when the worker is no more. */
-  constructor(port: Port, what: string, changed?: (info: AimInfo) => void, ended?: () => void) {
+  /** `what` names the worker in errors: its script's URL. `changed` is told when another device took over. */
+  constructor(port: Port, what: string, changed?: (info: AimInfo) => void) {
     this.#port = port;
     this.#changed = changed;
-    this.#ended = ended;
     let heard = false;
-    port.addEventListener('message', (event) => {
-      heard = true;
-      this.#hear((event as MessageEvent<ToPage>).data);
-    });
+    this.started = orAbort(
+      this.#over,
+      new Promise((resolve) => {
+        port.addEventListener('message', (event) => {
+          heard = true;
+          resolve();
+          this.#hear((event as MessageEvent<ToPage>).data);
+        });
+      }),
+    );
+    // Whoever asks for nothing need not know.
+    this.started.catch(() => undefined);
     port.addEventListener('error', (event) => {
       const message = (event as ErrorEvent).message;
       event.preventDefault();
@@ -49,57 +58,49 @@ export class Rpc {
     port.addEventListener('messageerror', () => this.end(new AimError('device_lost', 'an answer of the worker could not be read')));
   }
 
-  call(call: Call, options: { signal?: AbortSignal | undefined; progress?: (event: RawProgress) => void } = {}): Promise<Answer> {
+  async call(call: Call, options: { signal?: AbortSignal | undefined; progress?: (event: RawProgress) => void } = {}): Promise<Answer> {
     const { signal, progress } = options;
-    const frame = 'frame' in call ? call.frame : undefined;
-    return new Promise((resolve, reject) => {
-      // A frame that does not get to the worker is still this side's to close.
-      const refuse = (error: unknown) => {
-        if (frame) release(frame);
-        reject(error as Error);
-      };
-      if (this.#end) return refuse(this.#end);
-      if (signal?.aborted) return refuse(abortReason(signal));
-      const id = this.#next++;
-      const onAbort = () => {
-        this.#pending.delete(id);
-        this.#port.postMessage({ id, abort: true }, []);
-        reject(abortReason(signal!) as Error);
-      };
-      const settle = () => signal?.removeEventListener('abort', onAbort);
-      this.#pending.set(id, {
-        resolve: (answer) => (settle(), resolve(answer)),
-        reject: (error) => (settle(), reject(error as Error)),
-        progress,
-      });
-      signal?.addEventListener('abort', onAbort, { once: true });
+    const frames = 'frames' in call ? call.frames : [];
+    const id = this.#next++;
+    let sent = false;
+    try {
+      throwIfAborted(this.#over);
+      throwIfAborted(signal);
+      const answer = new Promise<Answer>((resolve, reject) => this.#pending.set(id, { resolve, reject, progress }));
       try {
-        this.#port.postMessage({ id, call }, frame ? transferable(frame) : []);
+        this.#port.postMessage({ id, call }, frames.flatMap(transferable));
       } catch (error) {
-        this.#pending.delete(id);
-        settle();
-        refuse(frame ? imageError(error, 'the picture') : new AimError('option', `the worker can't be given these options: ${messageOf(error)}. Pass worker: false`, { cause: error }));
+        throw frames.length > 0 ? imageError(error, 'the picture') : new AimError('option', `the worker can't be given these options: ${messageOf(error)}. Pass worker: false`, { cause: error });
       }
-    });
+      sent = true;
+      return await orAbort(signal, orAbort(this.#over, answer));
+    } catch (error) {
+      // A frame that does not get to the worker is still this side's to close.
+      if (!sent) frames.forEach(release);
+      if (sent && signal?.aborted) {
+        this.#port.postMessage({ id, abort: true }, []);
+        this.#pending.get(id)?.reject(error);
+      }
+      throw error;
+    } finally {
+      this.#pending.delete(id);
+    }
   }
 
   /** Ends the worker and every call with `error`; later calls get it too. */
   end(error: Error): void {
-    if (this.#end) return;
-    this.#end = error;
+    if (this.#over.aborted) return;
+    this.#over.ring(error);
     this.#port.terminate();
-    this.#ended?.();
-    for (const pending of this.#pending.values()) pending.reject(error);
-    this.#pending.clear();
   }
 
   #hear(message: ToPage): void {
+    if ('started' in message) return;
     if (!('id' in message)) return this.#changed?.(message.info);
     const pending = this.#pending.get(message.id);
     // An answer that was given up meanwhile.
     if (!pending) return;
     if ('progress' in message) return pending.progress?.(message.progress);
-    this.#pending.delete(message.id);
     if ('error' in message) pending.reject(fromWire(message.error));
     else pending.resolve(message);
   }

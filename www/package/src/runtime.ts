@@ -1,10 +1,13 @@
-import { dataUrl } from './data-url.js';
+import { type Alarm, orAbort, within } from './abort.js';
 import { listenFor } from './crash.js';
-import type { Build } from './device.js';
+import { dataUrl } from './data-url.js';
+import { type Build, buildOf } from './device.js';
+import { type Piece, download } from './download.js';
 import { AimError, messageOf, nameOf } from './errors.js';
 import { readFileUrl } from './files.js';
 import { SMALL } from './frames/limits.js';
 import type { Glue } from './glue.js';
+import type { EngineOptions } from './options.js';
 import { startThreads, threadCount } from './threads.js';
 
 /** Where each build lies. Literal `new URL`s, so that bundlers copy the files; only the one that runs is fetched. */
@@ -54,48 +57,63 @@ export interface Instance {
 
 /** Compiled modules by their address: a lost device is rebuilt also where the network is gone. */
 const modules = new Map<string, WebAssembly.Module>();
-const instances = new Map<string, Promise<Instance>>();
+/** Instances that run or start, with what ends the start once none of the loads that wait for it is left. */
+const instances = new Map<string, { started: Promise<Instance>; stop: AbortController; waiting: number }>();
 let generation = 0;
 
-/** The wasm instance of a build, started on first use. `threads` is what was asked for; later calls get what there is. */
-export function instance(build: Build, wasmUrl?: string, wasmModule?: WebAssembly.Module, threads?: number): Promise<Instance> {
-  const key = `${build} ${wasmUrl ?? ''}`;
-  const running = instances.get(key);
-  if (running) return running;
-  const started: Promise<Instance> = start(build, wasmUrl, wasmModule, threads).then(({ glue, memory, workers }) => ({
-    build,
-    glue,
-    threads: workers.length + 1,
-    poison() {
-      if (instances.get(key) !== started) return;
-      instances.delete(key);
-      generation += 1;
-      for (const worker of workers) worker.terminate();
-    },
-    trapCode() {
-      try {
-        memory.grow(1024);
-        return 'device_lost';
-      } catch {
-        return 'out_of_memory';
-      }
-    },
-  }));
-  instances.set(key, started);
-  // A failed start is not remembered: the next load tries again.
-  started.catch(() => instances.delete(key));
-  return started;
+/** What of the options an instance is started by. */
+type Start = Pick<EngineOptions, 'wasmUrl' | 'wasmModule' | 'threads' | 'timeouts' | 'alarm'>;
+
+/** The wasm instance of a build, started on first use; later calls get what there is. */
+export async function instance(build: Build, options: Start, signal: Alarm): Promise<Instance> {
+  const key = `${build} ${options.wasmUrl ?? ''}`;
+  let entry = instances.get(key);
+  if (!entry) {
+    const stop = new AbortController();
+    const forget = () => instances.get(key) === mine && instances.delete(key);
+    const started = start(build, options, stop).then(
+      ({ glue, memory, workers }): Instance => ({
+        build,
+        glue,
+        threads: workers.length + 1,
+        poison() {
+          if (!forget()) return;
+          generation += 1;
+          for (const worker of workers) worker.terminate();
+        },
+        trapCode() {
+          try {
+            memory.grow(1024);
+            return 'device_lost';
+          } catch {
+            return 'out_of_memory';
+          }
+        },
+      }),
+    );
+    const mine = (entry = { started, stop, waiting: 0 });
+    instances.set(key, mine);
+    // A failed start is not remembered: the next load tries again.
+    started.catch(forget);
+    // Nor is one that nobody waits for any more.
+    stop.signal.addEventListener('abort', forget);
+  }
+  const { started, stop } = entry;
+  entry.waiting += 1;
+  try {
+    return await orAbort(signal, started);
+  } catch (error) {
+    if (entry.waiting === 1) stop.abort();
+    throw error;
+  } finally {
+    entry.waiting -= 1;
+  }
 }
 
-/** @internal An instance that runs already. */
-export function anyInstance(): Promise<Instance> | undefined {
-  return instances.values().next().value;
-}
-
-async function start(build: Build, wasmUrl?: string, wasmModule?: WebAssembly.Module, threads?: number): Promise<{ glue: Glue; memory: WebAssembly.Memory; workers: Worker[] }> {
+async function start(build: Build, { wasmUrl, wasmModule, threads, timeouts: { stall }, alarm }: Start, stop: AbortController): Promise<{ glue: Glue; memory: WebAssembly.Memory; workers: Worker[] }> {
   if (bundled) {
     if (!wasmModule) throw new AimError('option', "wasmModule: this runtime needs the compiled module: import it from 'aim-web/wasm/cpu/aim_web_bg.wasm'");
-    const { memory } = await bundled.default({ module_or_path: wasmModule });
+    const { memory } = bundled.initSync({ module: wasmModule });
     return { glue: bundled, memory, workers: [] };
   }
   const urls = wasmUrl
@@ -103,59 +121,62 @@ async function start(build: Build, wasmUrl?: string, wasmModule?: WebAssembly.Mo
     : { glue: BUILDS[build].glue().href, wasm: BUILDS[build].wasm().href };
   listenFor(urls.glue);
   listenFor(urls.wasm);
-  const loading = importGlue(urls.glue, generation);
+  const loading = importGlue(urls.glue, generation, stall);
   // The error of the wasm file says more than that of an import.
   loading.catch(() => undefined);
-  let module = wasmModule ?? modules.get(urls.wasm);
-  if (!module) modules.set(urls.wasm, (module = await compile(urls.wasm)));
+  const given = wasmModule && buildOf(wasmModule) === (build === 'cpu-relaxed' ? 'cpu' : build) ? wasmModule : undefined;
+  let module = given ?? modules.get(urls.wasm);
+  if (!module) modules.set(urls.wasm, (module = await compile(urls.wasm, stop, stall)));
   const glue = await loading;
-  const { memory } = await glue.default({ module_or_path: module });
+  const { memory } = glue.initSync({ module });
   // A GPU may be lost when the network is gone too: the next instance's glue comes now, from the browser's cache.
-  if (build === 'webgpu' && generation === 0) importGlue(urls.glue, 1).catch(() => undefined);
-  const workers = build === 'cpu-threads' ? await startThreads(threadCount(threads), glue, { glue: urls.glue, module, memory }) : [];
+  if (build === 'webgpu') importGlue(urls.glue, generation + 1, stall).catch(() => undefined);
+  const workers = build === 'cpu-threads' ? await startThreads(threadCount(threads), glue, { glue: urls.glue, module, memory, alarm }, stall) : [];
   return { glue, memory, workers };
 }
 
-async function importGlue(url: string, generation: number): Promise<Glue> {
+async function importGlue(url: string, number: number, stall: number): Promise<Glue> {
   // A module is evaluated once an address: another fragment makes another instance, of the same file.
-  const fresh = generation === 0 ? url : `${url}#${generation}`;
+  const fresh = number === 0 ? url : `${url}#${number}`;
   try {
-    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ fresh)) as Glue;
+    const loading = import(/* @vite-ignore */ /* webpackIgnore: true */ fresh) as Promise<Glue>;
+    return await within(stall, loading, () => new Error(`it did not come within ${stall} seconds`));
   } catch (cause) {
+    // What failed or hangs at an address may do so for good.
+    if (number === generation) generation += 1;
     throw new AimError('network', `${url} could not be loaded as a module: ${messageOf(cause)}. ${HINT}`, { cause });
   }
 }
 
 const HINT = "Serve the package's wasm folder as it is, or set wasmUrl to where it lies";
 
-async function compile(url: string): Promise<WebAssembly.Module> {
+async function compile(url: string, stop: AbortController, stall: number): Promise<WebAssembly.Module> {
+  const whole = (bytes: BufferSource) => check(url, () => WebAssembly.compile(bytes));
   if (url.startsWith('file:')) {
     const bytes = await readFileUrl(url);
     if (!bytes) throw new AimError('not_found', `${url} is not there. ${HINT}`);
-    return check(url, () => WebAssembly.compile(bytes));
+    return whole(bytes);
   }
   const inline = dataUrl(url);
-  if (inline) return check(url, () => WebAssembly.compile(inline.bytes));
-  let response: Response;
-  try {
-    response = await fetch(url);
-  } catch (cause) {
-    throw new AimError('network', `${url} could not be fetched: ${messageOf(cause)}. ${HINT}`, { cause });
-  }
-  if (!response.ok) {
-    const missing = response.status === 404 || response.status === 410;
-    throw new AimError(missing ? 'not_found' : 'network', `${url}: the server answered ${response.status}. ${HINT}`);
-  }
-  const type = response.headers.get('content-type') ?? '';
-  if (/^application\/wasm\b/i.test(type)) return check(url, () => WebAssembly.compileStreaming(response));
-  // A server that does not know the type of .wasm still works, only without compiling while it arrives.
-  const bytes = await response.arrayBuffer();
-  const magic = new Uint8Array(bytes, 0, Math.min(4, bytes.byteLength));
-  if (magic.length < 4 || magic[0] !== 0 || magic[1] !== 0x61 || magic[2] !== 0x73 || magic[3] !== 0x6d) {
-    const what = magic[0] === 0x3c || /html/i.test(type) ? 'an HTML page' : `something else (${type || 'no content type'})`;
-    throw new AimError('format', `${url} answers with ${what} in place of WebAssembly. ${HINT}`);
-  }
-  return check(url, () => WebAssembly.compile(bytes));
+  if (inline) return whole(inline.bytes);
+  return download(url, stop, stall, HINT, async (response, read) => {
+    const type = response.headers.get('content-type') ?? '';
+    if (/^application\/wasm\b/i.test(type)) {
+      // The copy is read to see that bytes come: a browser keeps compiled code only for an answer of its own.
+      read(response.clone(), () => undefined).catch(() => undefined);
+      return check(url, () => WebAssembly.compileStreaming(response));
+    }
+    // A server that does not know the type of .wasm still works, only without compiling while it arrives.
+    const pieces: Piece[] = [];
+    await read(response, (piece) => pieces.push(piece));
+    const bytes = await new Blob(pieces).arrayBuffer();
+    const magic = String.fromCharCode(...new Uint8Array(bytes, 0, Math.min(4, bytes.byteLength)));
+    if (magic !== '\0asm') {
+      const what = magic.startsWith('<') || /html/i.test(type) ? 'an HTML page' : `something else (${type || 'no content type'})`;
+      throw new AimError('format', `${url} answers with ${what} in place of WebAssembly. ${HINT}`);
+    }
+    return whole(bytes);
+  });
 }
 
 async function check(url: string, compiled: () => Promise<WebAssembly.Module>): Promise<WebAssembly.Module> {
@@ -163,7 +184,8 @@ async function check(url: string, compiled: () => Promise<WebAssembly.Module>): 
     return await compiled();
   } catch (cause) {
     const message = messageOf(cause);
-    if (/content security policy|unsafe-eval/i.test(message)) {
+    // In turn Chromium's, Safari's and Firefox's words.
+    if (/content security policy|unsafe-eval|blocked by csp/i.test(message)) {
       throw new AimError('unsupported', `the page's Content-Security-Policy forbids WebAssembly: add 'wasm-unsafe-eval' to script-src`, { cause });
     }
     if (nameOf(cause) === 'CompileError') throw new AimError('format', `${url} is not the WebAssembly it should be: ${message}. ${HINT}`, { cause });

@@ -1,3 +1,4 @@
+import { within } from './abort.js';
 import { AimError, messageOf } from './errors.js';
 import type { Glue } from './glue.js';
 import type { ThreadStart } from './thread.js';
@@ -12,7 +13,7 @@ export function threadCount(wanted?: number): number {
 }
 
 /** Makes the pool of a started instance. This thread is its first; the others are workers on the same memory, which are returned. */
-export async function startThreads(count: number, glue: Glue, start: ThreadStart): Promise<Worker[]> {
+export async function startThreads(count: number, glue: Glue, start: ThreadStart, stall: number): Promise<Worker[]> {
   const workers: Worker[] = [];
   const begin = () =>
     new Promise<void>((resolve, reject) => {
@@ -28,7 +29,7 @@ export async function startThreads(count: number, glue: Glue, start: ThreadStart
     });
   try {
     if (!glue.startThreads) throw new Error('this build has no threads');
-    await Promise.all(Array.from({ length: count - 1 }, begin));
+    await within(stall, Promise.all(Array.from({ length: count - 1 }, begin)), () => new Error(`no answer for ${stall} seconds`));
     glue.startThreads(count);
     return workers;
   } catch (cause) {

@@ -1,21 +1,21 @@
+import { orAbort } from './abort.js';
 import { throwIfAborted } from './errors.js';
-import { orAbort } from './or-abort.js';
 
-/** A queue: one job at a time, in order. A job whose signal fires while it waits is never begun. */
+/** A queue: one job at a time, in order; the first begins at once. A job whose signal fires while it waits is never begun. */
 export class Turns {
-  #last: Promise<unknown> = Promise.resolve();
+  #last: Promise<void> | undefined;
 
-  take<T>(signal: AbortSignal | undefined, job: () => Promise<T>): Promise<T> {
-    const turn = this.#last.then(() => {
+  take<T>(signal: Parameters<typeof orAbort>[0], job: () => Promise<T>): Promise<T> {
+    const begin = async () => {
       throwIfAborted(signal);
       return job();
-    });
-    this.#last = turn.catch(() => undefined);
+    };
+    const turn = this.#last?.then(begin) ?? begin();
+    const end = () => {
+      if (this.#last === ended) this.#last = undefined;
+    };
+    const ended = turn.then(end, end);
+    this.#last = ended;
     return orAbort(signal, turn);
-  }
-
-  /** When all that was taken has ended. */
-  async settled(): Promise<void> {
-    await this.#last;
   }
 }

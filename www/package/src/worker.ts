@@ -1,11 +1,10 @@
 import { listenFor } from './crash.js';
-import { LocalEngine } from './engine.js';
+import { DirectEngine } from './direct-engine.js';
 import { AimError, toWire } from './errors.js';
-import { deleteCachedHere, listCachedHere } from './local-cache.js';
 import type { Call, ToPage, ToWorker } from './protocol.js';
 
 // One worker serves one classifier, so that dispose() is the end of the worker and of all its memory.
-let engine: LocalEngine | undefined;
+let engine: DirectEngine | undefined;
 const running = new Map<number, AbortController>();
 
 const scope = globalThis as unknown as { postMessage(message: ToPage, transfer?: Transferable[]): void } & EventTarget;
@@ -18,13 +17,14 @@ scope.addEventListener('message', (event) => {
 
 // Nothing else runs here.
 listenFor('');
+scope.postMessage({ started: true });
 
 async function answer(id: number, call: Call): Promise<void> {
   const stop = new AbortController();
   running.set(id, stop);
   try {
     const value = await perform(id, call, stop.signal);
-    const transfer = value instanceof Float32Array ? [value.buffer as ArrayBuffer] : [];
+    const transfer = Array.isArray(value) ? value.flatMap((part: unknown) => (part instanceof Float32Array ? [part.buffer as ArrayBuffer] : [])) : [];
     scope.postMessage({ id, value, info: engine?.info, ...(call.method === 'load' && engine ? { labels: engine.labels } : {}) }, transfer);
   } catch (error) {
     scope.postMessage({ id, error: toWire(error) });
@@ -36,22 +36,16 @@ async function answer(id: number, call: Call): Promise<void> {
 async function perform(id: number, call: Call, signal: AbortSignal): Promise<unknown> {
   switch (call.method) {
     case 'load':
-      engine = await LocalEngine.load(call.options, (progress) => scope.postMessage({ id, progress }), signal, (info) => scope.postMessage({ info }));
+      engine = await DirectEngine.load(call.options, (progress) => scope.postMessage({ id, progress }), signal, (info) => scope.postMessage({ info }));
       return undefined;
-    case 'listCached':
-      return listCachedHere();
-    case 'deleteCached':
-      return deleteCachedHere(call.model);
   }
   if (!engine) throw new AimError('disposed', 'the worker has no model');
   switch (call.method) {
     case 'classify':
-      return engine.classify(call.frame, call.topK, signal);
+      return engine.classify(call.frames, call.topK, signal);
     case 'logits':
-      return engine.logits(call.frame, signal);
+      return engine.logits(call.frames, signal);
     case 'features':
-      return engine.features(call.frame, call.layers, signal);
-    case 'destroyDevice':
-      return engine.destroyDevice();
+      return engine.features(call.frames, call.layers, signal);
   }
 }

@@ -1,7 +1,9 @@
 import { AimError, messageOf, nameOf, toError } from '../errors.js';
 import { absolute } from '../options.js';
+import { blobOf, fetchBlob } from './fetch-blob.js';
 import type { Frame } from './frame.js';
 import { checkSize } from './limits.js';
+import { drawSvg } from './svg.js';
 
 /** Pixels without a browser: packed RGBA, 4 bytes a pixel. */
 export interface RawImage {
@@ -18,6 +20,10 @@ export type ImageInput =
   | string
   | URL
   | Blob
+  | ArrayBuffer
+  | ArrayBufferView
+  | Response
+  | ReadableStream<Uint8Array>
   | ImageData
   | RawImage
   | ImageBitmap
@@ -28,7 +34,7 @@ export type ImageInput =
   | VideoFrame;
 
 const KINDS =
-  'a URL, Blob, ImageData, ImageBitmap, HTMLImageElement, HTMLVideoElement, VideoFrame, HTMLCanvasElement, OffscreenCanvas or { data, width, height } of RGBA bytes';
+  'a URL, Blob, ArrayBuffer, typed array of a file, Response, ReadableStream, ImageData, ImageBitmap, HTMLImageElement, HTMLVideoElement, VideoFrame, HTMLCanvasElement, OffscreenCanvas or { data, width, height } of RGBA bytes';
 
 /** The pixels as stored: no colour management, no alpha arithmetic, as the reference reads them. */
 export const BITMAP: ImageBitmapOptions = { colorSpaceConversion: 'none', premultiplyAlpha: 'none' };
@@ -49,9 +55,12 @@ export function imageError(error: unknown, what: string): Error {
 
 /** How to take a picture of each kind of object, by its class's name: most runtimes lack some of the classes, and a frame's objects have classes of their own. */
 const CAPTURES: Record<string, ((input: never) => Frame | Promise<Frame>) | undefined> = {
-  URL: (url: URL) => ({ kind: 'url', url: url.href }),
-  Blob: (blob: Blob) => ({ kind: 'blob', blob }),
-  File: (blob: Blob) => ({ kind: 'blob', blob }),
+  URL: ({ href }: URL) => fetched(href),
+  Blob: file,
+  File: file,
+  ArrayBuffer: bytes,
+  Response: answer,
+  ReadableStream: (stream: ReadableStream) => answer(new Response(stream)),
   ImageData: rgba,
   ImageBitmap: bitmap,
   HTMLImageElement: image,
@@ -66,18 +75,39 @@ const CAPTURES: Record<string, ((input: never) => Frame | Promise<Frame>) | unde
  * by reference, only plain pixels are copied.
  */
 export async function capture(input: unknown): Promise<Frame> {
-  if (typeof input === 'string') return { kind: 'url', url: absolute('image', input) };
+  if (typeof input === 'string') return fetched(absolute('image', input));
   if (typeof input === 'object' && input !== null) {
     const name = Object.prototype.toString.call(input).slice(8, -1);
     const take = Object.hasOwn(CAPTURES, name) ? CAPTURES[name] : undefined;
     try {
       if (take) return await take(input as never);
+      if (ArrayBuffer.isView(input)) return await bytes(input as Uint8Array<ArrayBuffer>);
     } catch (error) {
       throw imageError(error, `the ${name}`);
     }
     if ('data' in input && 'width' in input && 'height' in input) return rgba(input as RawImage);
   }
   throw new AimError('image', `${describe(input)} is not a picture: it must be ${KINDS}, or an array of these`);
+}
+
+async function fetched(url: string): Promise<Frame> {
+  // Only a page can draw an SVG, and only what can't be fetched elsewhere need be fetched here.
+  const { pathname } = new URL(url);
+  if (!/^image\/svg|\.svg$/i.test(pathname)) return { kind: 'url', url };
+  return file(await fetchBlob(url, new AbortController(), 30));
+}
+
+async function file(blob: Blob): Promise<Frame> {
+  return blob.type.startsWith('image/svg') ? { kind: 'bitmap', bitmap: await drawSvg(await blob.text()) } : { kind: 'blob', blob };
+}
+
+function bytes(data: ArrayBuffer | Uint8Array<ArrayBuffer>): Promise<Frame> {
+  return file(new Blob([data]));
+}
+
+async function answer(response: Response): Promise<Frame> {
+  if (!response.ok) throw new AimError('image', `the Response has no picture: its status is ${response.status}`);
+  return file(await blobOf(response));
 }
 
 function describe(input: unknown): string {

@@ -1,11 +1,14 @@
-/** A picture on its way to the engine: something a worker can be given without copying pixels. */
-export type Frame =
+import type { View } from './view.js';
+
+/** A picture on its way to the engine: something a worker can be given without copying pixels. `view` is what of it is looked at. */
+export type Frame = { view?: View } & (
   | { kind: 'rgba'; data: Uint8Array | Uint8ClampedArray; width: number; height: number }
   | { kind: 'bitmap'; bitmap: ImageBitmap }
   | { kind: 'video'; frame: VideoFrame }
   /** `url` is where it came from. */
   | { kind: 'blob'; blob: Blob; url?: string }
-  | { kind: 'url'; url: string };
+  | { kind: 'url'; url: string }
+);
 
 /** One whose picture is here. */
 export type LocalFrame = Exclude<Frame, { kind: 'url' }>;

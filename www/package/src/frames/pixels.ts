@@ -4,7 +4,8 @@ import { BITMAP, imageError } from './capture.js';
 import { type LocalFrame, type Pixels, release } from './frame.js';
 import { isTurned, sizeOf } from './header.js';
 import { EXACT_PIXELS, checkBytes, checkSize } from './limits.js';
-import { straightPixels } from './straight.js';
+import { unpremultiplied } from './unpremultiplied.js';
+import { seen } from './view.js';
 
 /** How far into a file its size is looked for: past a large EXIF or ICC block of a JPEG. */
 const HEADER_BYTES = 1 << 20;
@@ -15,8 +16,13 @@ const EXACT_BYTES = EXACT_PIXELS * 16;
 /** Decodes a JPEG file as natively. */
 export type Decoder = (bytes: Uint8Array) => RawPicture;
 
-/** Reads the pixels of a frame, and gives the frame back. */
+/** Reads the pixels of a frame, as far as they are looked at, and gives the frame back. */
 export async function pixels(frame: LocalFrame, decoder?: Decoder): Promise<Pixels> {
+  const all = await whole(frame, decoder);
+  return frame.view ? seen(all, frame.view) : all;
+}
+
+async function whole(frame: LocalFrame, decoder: Decoder | undefined): Promise<Pixels> {
   try {
     switch (frame.kind) {
       case 'rgba':
@@ -138,7 +144,7 @@ function draw(source: ImageBitmap | VideoFrame, width: number, height: number): 
     // A large photograph's canvas is not kept.
     if (width * height > 8_000_000) surface = undefined;
   }
-  if (hasAlpha(data)) return straightPixels(source, width, height) ?? { data, width, height };
+  if (hasAlpha(data)) return unpremultiplied(source, width, height) ?? { data, width, height };
   return { data, width, height };
 }
 

@@ -136,7 +136,7 @@ test('through webpack', async () => {
 test('under tsc --strict, with the resolution of bundlers and of Node', () => {
   writeFileSync(
     `${project}/use.ts`,
-    `import { AimClassifier, AimError, deleteCached, listCached, pipeline } from 'aim-web';
+    `import { AimClassifier, AimError, cosineSimilarity, deleteCached, listCached, pipeline } from 'aim-web';
 import type { AimErrorCode, AimInfo, Classification, ImageInput, LoadOptions, ProgressEvent } from 'aim-web';
 declare const image: ImageInput;
 declare const video: HTMLVideoElement;
@@ -144,6 +144,9 @@ const options: LoadOptions = { device: 'auto', dtype: 'q8', probeLayers: [1, 2],
 const aim = await AimClassifier.fromPretrained('apple/aim-600M', options);
 const one: Classification[] = await aim.classify(image, { top_k: 5 });
 const many: Classification[][] = await aim.classify([image, image]);
+declare const either: ImageInput | ImageInput[];
+const any: Classification[] | Classification[][] = await aim.classify(either, { scoreThreshold: 0.1, allowlist: ['a'], regionOfInterest: { left: 0, top: 0, right: 1, bottom: 0.5 }, rotationDegrees: 90 });
+const alike: number = cosineSimilarity(await aim.embed(image), await aim.embed(image));
 const { data, dims }: { data: Float32Array; dims: number[] } = await aim.features(image, { layers: [14] });
 const frame = await aim.classifyForVideo(video, 12);
 if (frame !== null) frame[0]?.label.concat(String(frame.timestamp));
@@ -157,9 +160,8 @@ await deleteCached();
 await AimClassifier.fromPretrained(undefined, { device: 'gpu' });
 // @ts-expect-error A private constructor.
 new AimClassifier();
-// @ts-expect-error The hook for tests is not part of the interface.
-await aim.destroyDevice();
-export { one, many, data, dims, info, labels, sum };
+const tensor: Float32Array = (await (await pipeline('image-feature-extraction'))(either, { pool: true })).data;
+export { one, many, any, alike, tensor, data, dims, info, labels, sum };
 `,
   );
   const tsc = join(PACKAGE, 'node_modules/typescript/bin/tsc');

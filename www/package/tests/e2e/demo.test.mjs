@@ -1,14 +1,17 @@
 // The page that visitors see, as any static host serves it below a sub-path.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
-import { DEMO, listen, photograph, photographs, site } from '../lib/site.mjs';
+import { DEMO, listen, loseInWorker, photograph, photographs, site } from '../lib/site.mjs';
+import { writeZeros } from '../lib/small-model.mjs';
 
 const PATH = 'some/where/';
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 let served;
 let browser;
 /** What the server does instead of serving a path, if it returns true. */
@@ -18,7 +21,7 @@ before(async () => {
   execFileSync(process.execPath, [`${DEMO}build.mjs`], { stdio: 'pipe' });
   served = await site({
     mounts: { [`/${PATH}`]: `${DEMO}dist/` },
-    answer: (url, request, response) => meddle?.(url.pathname, response),
+    answer: (url, request, response) => meddle?.(url.pathname, response) || loseInWorker(url, request, response),
   });
   browser = await launch({ webgpu: 'off' });
 });
@@ -27,14 +30,15 @@ after(async () => {
   await served?.close();
 });
 
-/** Opens the page and waits for the model, or for a message. */
-async function visit({ query = '', in: where = browser, context = {}, init } = {}) {
+/** Opens the page and waits for the model, or for a message; or for what `until` selects. */
+async function visit({ query = '', in: where = browser, context = {}, init, until } = {}) {
   const page = listen(await (await where.newContext(context)).newPage());
   // A software GPU compiles for many seconds; nothing here is about time.
   page.setDefaultTimeout(180_000);
-  if (init) await page.addInitScript(init);
+  if (init) await page.addInitScript(typeof init === 'string' ? { content: init } : init);
   await page.goto(served.url + PATH + query);
-  await page.waitForFunction(() => document.body.dataset.ready || document.querySelector('[data-key=model]'), null);
+  if (until) await page.waitForSelector(until);
+  else await page.waitForFunction(() => document.body.dataset.ready || document.querySelector('[data-key=model]'), null);
   return page;
 }
 
@@ -158,6 +162,53 @@ async function film(folder, photos) {
   return path;
 }
 
+/** Puts cameras into a page: the test says which are plugged in, and answers for the user if `asks` is set. */
+function fakeCameras() {
+  const fake = (globalThis.fake = { cameras: ['front', 'back'], tracks: [], asks: false, questions: [] });
+  const live = (id) => {
+    // A phone that is held upright.
+    const canvas = Object.assign(document.createElement('canvas'), globalThis.phone ? { width: 48, height: 64 } : { width: 64, height: 48 });
+    const context = canvas.getContext('2d');
+    // A canvas gives a frame whenever it is drawn on.
+    context.fillStyle = '#a64';
+    setInterval(() => context.fillRect(0, 0, 64, 64), 100);
+    const stream = canvas.captureStream();
+    const [track] = stream.getVideoTracks();
+    track.getSettings = () => ({ deviceId: id, ...(globalThis.phone && { facingMode: id === 'back' ? 'environment' : 'user' }) });
+    fake.tracks.push(track);
+    return stream;
+  };
+  fake.live = () => fake.tracks.filter(({ readyState }) => readyState === 'live').map((track) => track.getSettings().deviceId);
+  navigator.mediaDevices.enumerateDevices = async () => fake.cameras.map((id) => ({ kind: 'videoinput', deviceId: id, label: id }));
+  navigator.mediaDevices.getUserMedia = async ({ video }) => {
+    const id = video.deviceId?.exact ?? fake.cameras[video.facingMode === 'environment' ? 1 : 0];
+    if (fake.asks) await new Promise((allow) => fake.questions.push(allow));
+    if (!fake.cameras.includes(id)) throw Object.assign(new Error(''), { name: 'OverconstrainedError' });
+    return live(id);
+  };
+}
+
+/** Which cameras run, and what the page shows of them. */
+const state = (page) =>
+  page.evaluate(() => ({
+    live: globalThis.fake.live(),
+    view: document.getElementById('stage').dataset.view,
+    marked: !document.getElementById('live').hidden,
+    button: document.getElementById('camera').textContent,
+    enabled: !document.getElementById('camera').disabled,
+  }));
+const OFF = { live: [], view: 'empty', marked: false, button: 'Start camera', enabled: true };
+const on = (id) => ({ live: [id], view: 'video', marked: true, button: 'Stop camera', enabled: true });
+
+const started = (page) => page.waitForSelector('#stage[data-view=video]');
+const asked = (page, count) => page.waitForFunction((count) => globalThis.fake.questions.length === count, count);
+/** Answers all questions so far, first come first served, and lets the page do what it does then. */
+const allow = (page) =>
+  page.evaluate(async () => {
+    for (const answer of globalThis.fake.questions) answer();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  });
+
 describe('camera', () => {
   for (const label of ['5', 'shoes']) {
     test(`a camera that sees ${label}: the label is right, live`, async () => {
@@ -202,64 +253,125 @@ describe('camera', () => {
     await denied.context().close();
   });
 
-  /** Puts cameras into a page: the test says which are plugged in, and answers for the user if `asks` is set. */
-  function fakeCameras() {
-    const fake = (globalThis.fake = { cameras: ['front', 'back'], tracks: [], asks: false, questions: [] });
-    const live = (id) => {
-      const canvas = Object.assign(document.createElement('canvas'), { width: 64, height: 48 });
-      const context = canvas.getContext('2d');
-      // A canvas gives a frame whenever it is drawn on.
-      setInterval(() => context.fillRect(0, 0, 64, 48), 100);
-      const stream = canvas.captureStream();
-      const [track] = stream.getVideoTracks();
-      track.getSettings = () => ({ deviceId: id });
-      fake.tracks.push(track);
-      return stream;
-    };
-    fake.live = () => fake.tracks.filter(({ readyState }) => readyState === 'live').map((track) => track.getSettings().deviceId);
-    navigator.mediaDevices.enumerateDevices = async () => fake.cameras.map((id) => ({ kind: 'videoinput', deviceId: id, label: id }));
-    navigator.mediaDevices.getUserMedia = async ({ video }) => {
-      const id = video.deviceId?.exact ?? fake.cameras[0];
-      if (fake.asks) await new Promise((allow) => fake.questions.push(allow));
-      if (!fake.cameras.includes(id)) throw Object.assign(new Error(''), { name: 'OverconstrainedError' });
-      return live(id);
-    };
-  }
-
-  /** Which cameras run, and what the page shows of them. */
-  const state = (page) =>
-    page.evaluate(() => ({
-      live: globalThis.fake.live(),
-      view: document.getElementById('stage').dataset.view,
-      marked: !document.getElementById('live').hidden,
-      button: document.getElementById('camera').textContent,
-      enabled: !document.getElementById('camera').disabled,
-    }));
-  const OFF = { live: [], view: 'empty', marked: false, button: 'Start camera', enabled: true };
-  const on = (id) => ({ live: [id], view: 'video', marked: true, button: 'Stop camera', enabled: true });
-
-  const started = (page) => page.waitForSelector('#stage[data-view=video]');
-  const asked = (page, count) => page.waitForFunction((count) => globalThis.fake.questions.length === count, count);
-  /** Answers all questions so far, first come first served, and lets the page do what it does then. */
-  const allow = (page) =>
-    page.evaluate(async () => {
-      for (const answer of globalThis.fake.questions) answer();
-      await new Promise((resolve) => setTimeout(resolve, 500));
-    });
-
-  test('a camera can be stopped while no model is there', async () => {
-    const page = await visit({ init: fakeCameras });
+  test('a camera can be asked for while the model loads, and stopped where none is', async () => {
+    let answer;
+    meddle = (path, response) => path === '/held/config.json' && ((answer = () => response.writeHead(404).end()), true);
+    const page = await visit({ init: fakeCameras, query: `?model=${encodeURIComponent(`${served.url}held/`)}`, until: '#stop:not([hidden])' });
     await page.click('#camera');
     await started(page);
     assert.deepEqual(await state(page), on('front'));
-    await page.check('input[value=named]');
-    await page.fill('#name', 'nonsense');
-    await page.click('#load');
+    assert.equal(await page.innerText('#best'), 'Loading the model');
+    while (!answer) await page.waitForTimeout(20);
+    meddle = undefined;
+    answer();
     await message(page, 'model');
     assert.deepEqual(await state(page), on('front'));
     await page.click('#camera');
     assert.deepEqual(await state(page), { ...OFF, enabled: false });
     assert.equal(await page.innerText('#best'), 'No model');
+    await page.context().close();
+  });
+
+  test('a camera that is interrupted is not live; it goes on when that ends', async () => {
+    const page = await visit({ init: fakeCameras });
+    await page.click('#camera');
+    await started(page);
+    await shown(page);
+    const mute = (muted) =>
+      page.evaluate((muted) => {
+        const [track] = globalThis.fake.tracks;
+        Object.defineProperty(track, 'muted', { value: muted, configurable: true });
+        track.dispatchEvent(new Event(muted ? 'mute' : 'unmute'));
+      }, muted);
+    await mute(true);
+    assert.deepEqual(await state(page), { ...on('front'), marked: false });
+    assert.match(await page.innerText('#interrupted'), /interrupted/);
+    assert.equal(await page.textContent('#spoken'), 'The camera is interrupted');
+    // What a phone does besides.
+    await page.evaluate(() => document.getElementById('video').pause());
+    await mute(false);
+    await page.waitForFunction(() => !document.getElementById('video').paused);
+    assert.deepEqual(await state(page), on('front'));
+    assert.equal(await page.isVisible('#interrupted'), false);
+    await shown(page);
+    await page.context().close();
+  });
+
+  test('a camera that went away while the page was hidden; the screen stays on while it is live', async () => {
+    const page = await visit({
+      init: `(${fakeCameras})(); globalThis.locks = [];
+        Object.defineProperty(navigator, 'wakeLock', { value: { async request(type) { const lock = { type, released: false, async release() { lock.released = true; } }; locks.push(lock); return lock; } } });`,
+    });
+    const visible = (state) =>
+      page.evaluate((state) => {
+        Object.defineProperty(document, 'hidden', { value: state === 'hidden', configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+      }, state);
+    const locks = () => page.evaluate(() => globalThis.locks.map(({ released }) => released));
+    await page.click('#camera');
+    await started(page);
+    assert.deepEqual(await locks(), [false]);
+    await page.evaluate(() => {
+      // As a browser does for a hidden page.
+      globalThis.locks[0].released = true;
+      document.getElementById('video').pause();
+    });
+    await visible('hidden');
+    await visible('visible');
+    await page.waitForFunction(() => !document.getElementById('video').paused);
+    assert.deepEqual(await locks(), [true, false]);
+    await visible('hidden');
+    // Without an event of its own, which a frozen page does not get.
+    await page.evaluate(() => globalThis.fake.tracks[0].stop());
+    await visible('visible');
+    assert.match(await message(page, 'camera'), /went away/);
+    assert.deepEqual(await state(page), OFF);
+    assert.deepEqual(await locks(), [true, true]);
+    await page.context().close();
+  });
+
+  test('front and back; the stage stands up for a video that does', async () => {
+    const page = await visit({ init: `globalThis.phone = true; (${fakeCameras})();`, context: { viewport: { width: 390, height: 844 } } });
+    assert.equal(await page.isVisible('#flip'), false);
+    await page.click('#camera');
+    await started(page);
+    assert.equal(await page.evaluate(() => document.getElementById('video').classList.contains('mirrored')), true);
+    // 48 x 64 fill the stage, where a stage of 4:3 would show them on 56% of it.
+    await page.waitForFunction(() => document.getElementById('video').videoHeight === 64);
+    const filled = await page.evaluate(() => {
+      const { clientWidth, clientHeight } = document.getElementById('stage');
+      return Math.min(clientWidth / 48, clientHeight / 64) ** 2 * 48 * 64 / (clientWidth * clientHeight);
+    });
+    assert.ok(filled > 0.95, `${filled}`);
+    await page.click('#flip');
+    await page.waitForFunction(() => globalThis.fake.live().join() === 'back');
+    await started(page);
+    assert.equal(await page.evaluate(() => document.getElementById('video').classList.contains('mirrored')), false);
+    await page.click('#flip');
+    await page.waitForFunction(() => globalThis.fake.live().join() === 'front');
+    await page.click('#camera');
+    assert.deepEqual(await state(page), OFF);
+    await page.context().close();
+  });
+
+  test('frames that cannot be read: said after a second, not at each; a good one takes it back', async () => {
+    const page = await visit({ init: fakeCameras });
+    await page.evaluate(() => {
+      const { aim } = globalThis.aimDemo;
+      const classify = aim.classifyForVideo;
+      globalThis.broken = true;
+      aim.classifyForVideo = function (...args) {
+        return globalThis.broken ? Promise.reject(Object.assign(new Error('no pixels'), { code: 'image' })) : classify.apply(this, args);
+      };
+    });
+    await page.click('#camera');
+    await started(page);
+    assert.match(await message(page, 'frames'), /pictures cannot be read/);
+    assert.equal(await page.locator('[data-key=frames]').count(), 1);
+    assert.deepEqual(await state(page), on('front'));
+    await page.evaluate(() => (globalThis.broken = false));
+    await shown(page);
+    await page.waitForSelector('[data-key=frames]', { state: 'detached' });
     await page.context().close();
   });
 
@@ -327,9 +439,22 @@ describe('model', () => {
     await page.fill('#name', `${served.url}small/`);
     await page.click('#load');
     await page.waitForFunction(() => /^class /.test(document.getElementById('best').dataset.label ?? ''));
-    await page.fill('#name', 'nonsense');
-    await page.click('#load');
-    assert.match(await message(page, 'model'), /does not work.*hub name such as/s);
+    await page.evaluate(() => (globalThis.before = globalThis.aimDemo.aim));
+    for (const [name, text] of [
+      ['nonsense', /does not work.*hub name such as/s],
+      [`${served.url}nowhere/`, /no such model/],
+    ]) {
+      await page.fill('#name', name);
+      await page.click('#load');
+      assert.match(await message(page, 'model'), text);
+      // The model that works is still there, with its result.
+      assert.ok(await page.evaluate(() => globalThis.before === globalThis.aimDemo.aim));
+      assert.match(await page.innerText('#best'), /Class|class/);
+      assert.match(await page.innerText('#device'), /CPU/);
+      await page.click(sample('hat'));
+      assert.match(await shown(page), /^class /);
+    }
+    await page.click(sample('5'));
     await page.check('input[value=embedded]');
     await page.click('#load');
     await page.waitForFunction(() => document.getElementById('best').dataset.label === '5');
@@ -337,7 +462,7 @@ describe('model', () => {
     await page.context().close();
   });
 
-  test('a load that another one replaces says nothing; one that is stopped leaves no model', async () => {
+  test('a load that another one replaces says nothing; one that is stopped leaves the model before', async () => {
     const page = await visit();
     let requests = 0;
     // Never answered.
@@ -350,12 +475,48 @@ describe('model', () => {
       while (requests === before) await page.waitForTimeout(20);
     }
     await page.waitForTimeout(200);
-    assert.equal(await page.innerText('#best'), 'Loading the model');
+    assert.equal(await page.textContent('#spoken'), 'Loading the model');
     await page.click('#stop');
-    await page.waitForFunction(() => document.getElementById('best').textContent === 'No model');
+    await page.waitForSelector('#stop', { state: 'hidden' });
     assert.equal(await page.evaluate(() => document.activeElement.id), 'load');
+    await page.click(sample('5'));
+    assert.equal(await shown(page), '5');
     meddle = undefined;
     assert.equal(await page.locator('[data-key=model]').count(), 0);
+    await page.context().close();
+  });
+
+  test('a model too large to stand beside the one before takes its place once it is known to exist', async () => {
+    const page = await visit();
+    await page.click(sample('5'));
+    await shown(page);
+    const folder = mkdtempSync(join(tmpdir(), 'aim-web-large-'));
+    // 400 MB, of which the first chunk comes.
+    writeZeros(folder, { embed_dim: 2048, img_size: 28, num_blocks: 2, num_heads: 16, probe_layers: [1] });
+    meddle = (path, response) => {
+      if (!path.startsWith('/large/')) return false;
+      const file = `${folder}/${path.slice('/large/'.length)}`;
+      if (!existsSync(file)) response.writeHead(404).end();
+      else if (path.endsWith('.safetensors')) {
+        const { size } = statSync(file);
+        const [, from, to] = /bytes=(\d+)-(\d+)/.exec(response.req.headers.range).map(Number);
+        const end = Math.min(to, size - 1);
+        response.writeHead(206, { 'content-range': `bytes ${from}-${end}/${size}`, 'content-length': end - from + 1 });
+        if (from === 0) createReadStream(file, { end }).pipe(response);
+      } else response.end(readFileSync(file));
+      return true;
+    };
+    try {
+      await page.check('input[value=named]');
+      await page.fill('#name', `${served.url}large/`);
+      await page.click('#load');
+      await page.waitForFunction(() => globalThis.aimDemo.aim === undefined && document.getElementById('best').textContent === 'Loading the model');
+      await page.click('#stop');
+      await page.waitForFunction(() => document.getElementById('best').textContent === 'No model');
+    } finally {
+      meddle = undefined;
+      rmSync(folder, { recursive: true, force: true });
+    }
     await page.context().close();
   });
 
@@ -363,10 +524,10 @@ describe('model', () => {
     const page = await visit({
       query: `?model=${encodeURIComponent(`${served.url}small/`)}`,
       init: () => {
-        const post = Worker.prototype.postMessage;
-        Worker.prototype.postMessage = function (message, ...rest) {
-          if (message.call?.method === 'deleteCached' && globalThis.broken) throw new Error('the disk is broken');
-          return post.call(this, message, ...rest);
+        const drop = Cache.prototype.delete;
+        Cache.prototype.delete = async function (...args) {
+          if (globalThis.broken) throw new Error('the disk is broken');
+          return drop.apply(this, args);
         };
       },
     });
@@ -409,12 +570,12 @@ describe('model', () => {
   test('a lost device: told, and the next picture is named', async () => {
     const software = await launch({ webgpu: 'software' });
     try {
-      const page = await visit({ in: software, query: `?device=webgpu&model=${encodeURIComponent(`${served.url}small/`)}` });
+      const page = await visit({ in: software, init: readFileSync(new URL('pages/lose.js', import.meta.url), 'utf8'), query: `?device=webgpu&model=${encodeURIComponent(`${served.url}small/`)}` });
       assert.equal(await page.innerText('#device'), 'WebGPU');
       await page.click(sample('5'));
       const before = await shown(page);
       for (const words of [/lost and is back/, /lost\s.*on the CPU/s]) {
-        await page.evaluate(() => globalThis.aimDemo.aim.destroyDevice());
+        await page.evaluate(() => loseDevice());
         await page.evaluate(() => delete document.getElementById('best').dataset.label);
         await page.click(sample('5'));
         assert.equal(await shown(page), before);
@@ -424,6 +585,43 @@ describe('model', () => {
     } finally {
       await software.close();
     }
+  });
+});
+
+describe('fields', () => {
+  /** Drops or pastes `data` ({ type: text } and files) on an element; false if the page takes it for itself. */
+  const give = (page, selector, type, data) =>
+    page.evaluate(
+      ([selector, type, data]) => {
+        const transfer = new DataTransfer();
+        for (const [kind, text] of Object.entries(data)) {
+          if (kind === 'file') transfer.items.add(new File([text], 'x.png', { type: 'image/png' }));
+          else transfer.setData(kind, text);
+        }
+        const Kind = type === 'paste' ? ClipboardEvent : DragEvent;
+        const init = { bubbles: true, cancelable: true, [type === 'paste' ? 'clipboardData' : 'dataTransfer']: transfer };
+        return document.querySelector(selector).dispatchEvent(new Kind(type, init));
+      },
+      [selector, type, data],
+    );
+
+  test("text that is dropped or pasted into the model's field is the field's; a file is a picture, a link leads nowhere", async () => {
+    const page = await visit();
+    await page.check('input[value=named]');
+    const text = { 'text/plain': 'apple/aim-600M' };
+    for (const type of ['dragover', 'drop', 'paste']) assert.equal(await give(page, '#name', type, text), true, type);
+    // From an office program.
+    assert.equal(await give(page, '#name', 'paste', { ...text, file: 'picture' }), true);
+    assert.equal(await page.getAttribute('#stage', 'data-view'), 'empty');
+    for (const type of ['dragover', 'drop']) {
+      assert.equal(await give(page, 'body', type, { 'text/uri-list': 'https://elsewhere.example/' }), false, type);
+      assert.equal(await give(page, '#name', type, { file: 'no picture' }), false, type);
+    }
+    await message(page, 'picture');
+    await press(page, 'picture', 'Dismiss');
+    await give(page, 'body', 'paste', { file: 'no picture' });
+    await message(page, 'picture');
+    await page.context().close();
   });
 });
 
@@ -451,7 +649,52 @@ describe('messages', () => {
     await shown(page);
     assert.equal(await page.innerText('#best'), 'Not sure: Dress?');
     assert.equal(await page.textContent('#spoken'), await page.innerText('#best'));
+    assert.equal(await page.getAttribute('#spoken', 'role'), 'status');
     assert.equal(await page.locator('output, [aria-live] #ms, [aria-live] #fps').count(), 0, 'numbers that change with every frame are spoken');
+    await page.context().close();
+  });
+});
+
+describe('accessibility', () => {
+  for (const colorScheme of ['light', 'dark']) {
+    test(`axe finds nothing, ${colorScheme}, at 320 px: empty, with a picture, with the camera, with messages`, async () => {
+      const page = await visit({ init: `globalThis.phone = true; (${fakeCameras})();`, context: { viewport: { width: 320, height: 640 }, colorScheme } });
+      const check = async (what) => {
+        await page.evaluate(AXE);
+        const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+        assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`), [], what);
+      };
+      await check('empty');
+      await page.click(sample('5'));
+      await shown(page);
+      await page.check('input[value=named]');
+      await check('a picture');
+      await page.click('#camera');
+      await started(page);
+      await check('the camera');
+      await page.setInputFiles('#file', { name: 'x.jpg', mimeType: 'image/jpeg', buffer: Buffer.from('no picture') });
+      await message(page, 'picture');
+      await check('messages');
+      await page.context().close();
+    });
+  }
+
+  test('loading, ready and the label are announced politely, the label not at every frame', async () => {
+    const page = await visit({
+      init: `(${fakeCameras})(); globalThis.said = [];
+        new MutationObserver((changes) => {
+          for (const { target } of changes) if (target.id === 'spoken') said.push(target.textContent);
+        }).observe(document, { childList: true, subtree: true });`,
+    });
+    await page.click('#camera');
+    await started(page);
+    await page.waitForFunction(() => globalThis.said.length >= 3);
+    // Frames come ten times a second and all say the same.
+    const [loading, ready, label, ...more] = await page.evaluate(() => globalThis.said);
+    assert.deepEqual([loading, ready], ['Loading the model', 'The model is ready']);
+    assert.equal(label, await page.innerText('#best'));
+    assert.deepEqual(more, []);
+    assert.equal(await page.evaluate(() => document.querySelector('#spoken').closest('[aria-live=assertive]')), null);
     await page.context().close();
   });
 });
@@ -481,12 +724,14 @@ describe('layout', () => {
       const facts = await page.evaluate(() => ({
         overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
         unnamed: [...document.querySelectorAll('button, input, select, img, video')].filter((element) => !element.hidden && !(element.textContent.trim() || element.labels?.length || element.getAttribute('aria-label') || element.querySelector('img[alt]:not([alt=""])') || element.hasAttribute('alt'))).map((element) => element.outerHTML),
+        orphans: [...document.querySelectorAll('label')].filter((label) => label.control?.closest('[hidden]') && !label.closest('[hidden]')).map((label) => label.outerHTML),
         small: [...document.querySelectorAll('button, select')].filter((element) => element.offsetParent && element.getBoundingClientRect().height < 24).length,
         background: getComputedStyle(document.body).backgroundColor,
         edges: ['#camera', '#want-device', '#want-dtype', '.choice label', '.button'].map((name) => [name, contrast(name)]),
       }));
       assert.ok(facts.overflow <= 0, `${facts.overflow} px too wide`);
       assert.deepEqual(facts.unnamed, []);
+      assert.deepEqual(facts.orphans, [], 'labels of hidden controls');
       assert.equal(facts.small, 0);
       for (const [name, contrast] of facts.edges) assert.ok(contrast >= 3, `the border of ${name} has a contrast of ${contrast}`);
       const [red] = facts.background.match(/\d+/g).map(Number);

@@ -34,6 +34,10 @@ describe('the same pixels give the same logits, whatever holds them', () => {
     'URL object': async () => new URL('/photo/2.jpg', location.href),
     'Blob': async () => png,
     'File': async () => new File([png], 'p.png'),
+    'ArrayBuffer of a file': async () => png.arrayBuffer(),
+    'typed array of a file': async () => new Uint8Array(await new Blob([new Uint8Array(3), png]).arrayBuffer(), 3),
+    'Response': async () => new Response(png),
+    'ReadableStream': async () => png.stream(),
     'blob: URL': async () => URL.createObjectURL(png),
     'data: URL': async () => canvas.toDataURL('image/png'),
     'ImageData': async () => pixelsOf(canvas),
@@ -90,6 +94,27 @@ describe('the same pixels give the same logits, whatever holds them', () => {
       assert.ok(worst <= 1e-6, `off by ${worst}`);
     });
   }
+
+  test('an SVG: a file, its bytes, a data: URL, an address; at its own size, else 512 pixels', async () => {
+    const worst = await page.evaluate(async () => {
+      const flag = Object.assign(document.createElement('canvas'), { width: 512, height: 384 });
+      const context = flag.getContext('2d');
+      // tests/e2e/pages/flag.svg, which says its proportions alone, on white.
+      for (const [colour, ...at] of [['#fff', 0, 0, 512, 384], ['#c22', 0, 0, 256, 128], ['#26c', 128, 128, 384, 256]]) {
+        context.fillStyle = colour;
+        context.fillRect(...at);
+      }
+      const expected = await aim.logits(flag);
+      const text = await (await fetch('./flag.svg')).text();
+      const sized = text.replace('<svg', '<svg width="512px" height="384"');
+      const off = [];
+      for (const input of ['./flag.svg', new URL('./flag.svg#x', location.href), new Blob([text], { type: 'image/svg+xml' }), await fetch('./flag.svg'), `data:image/svg+xml,${encodeURIComponent(sized)}`, `data:image/svg+xml;base64,${btoa(text)}`]) {
+        off.push(difference(await aim.logits(input), expected));
+      }
+      return off;
+    });
+    assert.deepEqual(worst, [0, 0, 0, 0, 0, 0]);
+  });
 
   test('HTMLVideoElement', async () => {
     const { names, worst } = await page.evaluate(async () => {
@@ -161,6 +186,10 @@ describe('bad pictures are typed errors, and the classifier goes on', () => {
     'a broken file': [async () => new Blob([new Uint8Array(100)], { type: 'image/png' }), /broken or of no format/],
     'a file that is cut off': [async () => png.slice(0, 60), /broken/],
     'an empty file': [async () => new Blob([]), /broken/],
+    'bytes of no picture': [async () => new Uint8Array(100), /broken or of no format/],
+    'a Response without a picture': [async () => fetch('./nothing.jpg'), /status is 404/],
+    'a Response that was read': [async () => { const response = new Response(png); await response.text(); return response; }, /the Response/],
+    'an SVG that is broken': [async () => new Blob(['<svg xmlns="http://www.w3.org/2000/svg"><rect'], { type: 'image/svg+xml' }), /the SVG is broken/],
     'HTML in place of a picture': [async () => './index.html', /HTML page/],
     'a picture that is not there': [async () => './nothing.jpg', /404/, 'not_found'],
     'a server that is not there': [async () => 'http://localhost:9/x.jpg', /could not be fetched/, 'network'],

@@ -1,10 +1,11 @@
 // The CPU build with threads, in a page that its headers isolate from other origins.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { after, before, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
 import { ISOLATED } from '../lib/server.mjs';
-import { open, site } from '../lib/site.mjs';
+import { PACKAGE, open, site } from '../lib/site.mjs';
 
 const THREADS = Math.min(8, availableParallelism());
 
@@ -13,8 +14,8 @@ before(async () => void (browser = await launch({ webgpu: 'off' })));
 after(() => browser?.close());
 
 /** Runs `body` in a page of a fresh site; of paths in `missing` there is nothing. */
-async function visit(body, { headers = ISOLATED, missing = [] } = {}) {
-  const answer = (url, _request, response) => missing.some((path) => url.pathname.endsWith(path)) && (response.writeHead(404).end(), true);
+async function visit(body, { headers = ISOLATED, missing = [], answer: other } = {}) {
+  const answer = (url, request, response) => (missing.some((path) => url.pathname.endsWith(path)) && (response.writeHead(404).end(), true)) || other?.(url, request, response);
   const served = await site({ headers, answer });
   try {
     const page = await open(browser, served.url);
@@ -66,6 +67,30 @@ test('threads that do not start, or are not served: the build without them takes
     const { result } = await visit(`(${loads})().then(() => run())`, { missing: [missing] });
     assert.deepEqual([result.build, result.threads], ['cpu-relaxed', 1], missing);
   }
+});
+
+test('a trap on a thread of the pool ends the classifier, which may be blocked and wait for its work', async (context) => {
+  if (THREADS < 2) return context.skip('one core');
+  // Threads that stop on command, in place of serving the pool.
+  const stops = "await new Promise((stop) => (new BroadcastChannel('stop').onmessage = stop)), (() => { throw new WebAssembly.RuntimeError('unreachable'); })()";
+  const script = readFileSync(`${PACKAGE}dist/thread.js`, 'utf8').replace(/\w+\.serveThread\?\.\(\)/, stops);
+  assert.ok(script.includes(stops));
+  const { result } = await visit(
+    async () => {
+      const aim = await lib.AimClassifier.fromPretrained('/small/');
+      const { threads } = aim.info;
+      new BroadcastChannel('stop').postMessage('');
+      const ended = [];
+      do ended.push(await outcome(aim.classify(testCanvas())));
+      while (ended.at(-1).ok);
+      return { threads, last: ended.at(-1), next: await outcome(lib.AimClassifier.fromPretrained('/small/', { threads: 1 })) };
+    },
+    { answer: (url, _request, response) => url.pathname.endsWith('/dist/thread.js') && (response.writeHead(200, { 'content-type': 'text/javascript' }).end(script), true) },
+  );
+  assert.equal(result.threads, THREADS);
+  assert.equal(result.last.code, 'device_lost', JSON.stringify(result.last));
+  assert.match(result.last.message, /a thread stopped.*unreachable.*fromPretrained/);
+  assert.equal(result.next.ok, true);
 });
 
 test('a defect of the model is told as it is', async () => {

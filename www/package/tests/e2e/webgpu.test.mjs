@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
-import { open, site } from '../lib/site.mjs';
+import { loseInWorker, open, site } from '../lib/site.mjs';
 import { writeZeros } from '../lib/small-model.mjs';
 
 let browser;
@@ -15,7 +15,7 @@ before(async () => {
   browser = await launch({ webgpu: 'software', args: ['--js-flags=--expose-gc'] });
   // As wide as the 1B: matrices of up to 16.8 million weights.
   writeZeros(folder, { embed_dim: 2048, img_size: 28, num_blocks: 1, num_heads: 16, probe_layers: [0] });
-  served = await site({ mounts: { '/wide/': folder } });
+  served = await site({ mounts: { '/wide/': folder }, answer: loseInWorker });
 });
 after(async () => {
   await browser?.close();
@@ -84,6 +84,17 @@ test('asked for: the same answers as the CPU, and only the WebGPU build is fetch
   assert.ok(log.some((path) => path.endsWith('/wasm/webgpu/aim_web_bg.wasm')));
 });
 
+test('a browser that never gives the device: the CPU, with the reason', async () => {
+  const { result } = await visit(async () => {
+    Object.defineProperty(GPUAdapter.prototype, 'info', { get: () => ({ vendor: 'acme', architecture: 'gen9', device: '', description: '' }) });
+    GPUAdapter.prototype.requestDevice = () => new Promise(() => {});
+    const aim = await lib.AimClassifier.fromPretrained('/tiny/', { worker: false });
+    return [aim.device, aim.info.reason];
+  });
+  assert.equal(result[0], 'wasm');
+  assert.match(result[1], /WebGPU failed.*no GPU device within 10 seconds/);
+});
+
 test('dispose gives the GPU back, and the next classifier works', async () => {
   const { result } = await visit(async () => {
     const devices = [];
@@ -120,7 +131,7 @@ describe('a device that is destroyed', () => {
             const requests = [aim.logits(canvas), aim.logits(canvas)].map((request) =>
               request.then((logits) => difference(logits, right) / scale, (error) => `${error.name} ${error.code}`),
             );
-            await aim.destroyDevice();
+            await loseDevice();
             states.push({ requests: await Promise.all(requests) });
             const after = await aim.logits(canvas);
             Object.assign(states[i], { after: difference(after, right) / scale, device: aim.device, reason: aim.info.reason });
@@ -128,7 +139,7 @@ describe('a device that is destroyed', () => {
           await aim.dispose();
           // The device is told of also when nobody asks for anything.
           const idle = await lib.AimClassifier.fromPretrained('/small/', { device: 'webgpu', worker });
-          await idle.destroyDevice();
+          await loseDevice();
           // A software GPU takes many seconds to try its kernels.
           for (let i = 0; i < 1200 && !/rebuilt/.test(idle.info.reason); i++) await new Promise((resolve) => setTimeout(resolve, 50));
           states[0].idle = idle.info.reason;
@@ -149,13 +160,13 @@ describe('a device that is destroyed', () => {
 });
 
 test('a device that is destroyed when the server is gone is rebuilt', async () => {
-  const gone = await site();
+  const gone = await site({ answer: loseInWorker });
   const page = await open(browser, gone.url);
   await page.evaluate(async () => void (globalThis.aim = await lib.AimClassifier.fromPretrained(undefined, { device: 'webgpu', warmup: false })));
   await gone.close();
   const result = await page.evaluate(async () => {
     const right = await aim.logits(testCanvas());
-    await aim.destroyDevice();
+    await loseDevice();
     const again = await aim.logits(testCanvas());
     return [aim.device, aim.info.reason, difference(right, again) / Math.max(...right.map(Math.abs))];
   });

@@ -1,6 +1,6 @@
 // The site that the end-to-end tests visit: the package as built, test pictures, a small model.
 import assert from 'node:assert/strict';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -30,6 +30,13 @@ export function photographs() {
 /** The photograph of a class. */
 export function photograph(label) {
   return photographs().find((photo) => photo.label === label)?.file ?? assert.fail(`there is no photograph of ${label} in ${PHOTOS}`);
+}
+
+/** An `answer` that lets a test take the GPU away from a worker: see tests/e2e/pages/lose.js. */
+export function loseInWorker(url, _request, response) {
+  if (!url.pathname.endsWith('/dist/worker.js')) return false;
+  response.writeHead(200, { 'content-type': 'text/javascript' }).end(`import '/lose.js';\n${readFileSync(`${PACKAGE}dist/worker.js`)}`);
+  return true;
 }
 
 /** Serves the site. `answer` and `headers` as for `serve`. */

@@ -4,8 +4,9 @@ const build = (import.meta.url ?? 'wasm/cpu/aim_web.js').split('/').at(-2);
 let running = false;
 let poisoned = false;
 
-export default async function init({ module_or_path }) {
-  if (!(module_or_path instanceof WebAssembly.Module)) throw new Error('init wants a WebAssembly.Module');
+export function initSync({ module }) {
+  if (!(module instanceof WebAssembly.Module)) throw new Error('initSync wants a WebAssembly.Module');
+  (counts().modules ??= []).push([build, module]);
   if (globalThis.__mockRefuse === build) throw new RangeError('could not allocate memory');
   running = true;
   return { memory: new WebAssembly.Memory(globalThis.__mockHeap ?? { initial: 1 }) };
@@ -19,6 +20,8 @@ const sleep = (ms, signal) =>
   new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     const timer = setTimeout(resolve, ms);
+    // What is for ever keeps no test waiting.
+    if (ms >= 1e6) timer.unref?.();
     signal?.addEventListener('abort', () => (clearTimeout(timer), reject(signal.reason)), { once: true });
   });
 
@@ -44,7 +47,7 @@ export class Classifier {
     for (const loaded of mock.steps ?? [0, 400, 300, 1200]) {
       report({ status: 'progress', file: 'model.safetensors', loaded, total });
       report({ status: 'progress_total', loaded, total });
-      await sleep(mock.loadMs ?? 0, options.signal);
+      await sleep(counts().loads.length > (mock.stallAfter ?? Infinity) ? 1e6 : (mock.loadMs ?? 0), options.signal);
     }
     const weights = await get('model.safetensors', { headers: { range: 'bytes=1-2' } });
     const bytes = new Uint8Array(await weights.arrayBuffer());
@@ -69,12 +72,25 @@ export class Classifier {
     this.#mock = mock;
     this.#labels = labels;
     this.#bytes = bytes;
+    // For tests that take the device away between requests.
+    counts().destroy = () => this.#destroy();
   }
 
-  async #pass(rgba, width, height) {
+  prepare(rgba, width, height) {
     if (this.#freed) throw new Error('null pointer passed to rust');
     if (rgba.length !== width * height * 4) throw aimError('image', 'wrong length');
+    counts().seen = { rgba: [...rgba], width, height };
+    // Colours only: alpha is dropped.
+    return Float32Array.from(this.#labels, (_, index) => rgba[(index + Math.floor(index / 3)) % rgba.length] / 255);
+  }
+
+  /** The scores of each picture of a batch. */
+  async #pass(images) {
+    if (this.#freed) throw new Error('null pointer passed to rust');
     const call = ++this.#calls;
+    const size = this.#labels.length;
+    const pictures = Array.from({ length: images.length / size }, (_, i) => this.#mock.scores ?? [...images.subarray(i * size, (i + 1) * size)]);
+    (counts().batches ??= []).push(pictures.length);
     await sleep(this.#mock.ms ?? 0);
     if (this.#mock.panicOn?.[build] === call) {
       poisoned = true;
@@ -89,30 +105,29 @@ export class Classifier {
       await new Promise(() => {});
     }
     if (this.#mock.loseOn?.[build] === call) {
-      this.destroyDevice();
+      this.#destroy();
       // A read of a lost device may never settle.
       await new Promise(() => {});
     }
-    if (this.#mock.scores) return this.#mock.scores;
-    // Colours only: alpha is dropped.
-    return [...this.#labels.keys()].map((index) => rgba[(index + Math.floor(index / 3)) % rgba.length] / 255);
+    return pictures;
   }
 
-  async logits(rgba, width, height) {
-    return Float32Array.from(await this.#pass(rgba, width, height));
+  async logits(images) {
+    return (await this.#pass(images)).map((scores) => Float32Array.from(scores));
   }
 
-  async classify(rgba, width, height, topK) {
-    const scores = await this.#pass(rgba, width, height);
-    return scores
-      .map((score, index) => ({ label: this.#labels[index], score, index }))
-      .sort((a, b) => b.score - a.score)
-      .slice(0, topK);
+  async classify(images, topK) {
+    return (await this.#pass(images)).map((scores) =>
+      scores
+        .map((score, index) => ({ label: this.#labels[index], score, index }))
+        .sort((a, b) => b.score - a.score)
+        .slice(0, topK),
+    );
   }
 
-  async features(rgba, width, height, layers) {
-    await this.#pass(rgba, width, height);
-    return Array.from(layers, (layer) => ({ data: new Float32Array(6).fill(layer), dims: [1, 3, 2] }));
+  async features(images, layers) {
+    const { length } = await this.#pass(images);
+    return Array.from(layers, (layer) => ({ data: Float32Array.from({ length: 6 * length }, (_, i) => layer + Math.floor(i / 6) / 8), dims: [length, 3, 2] }));
   }
 
   info() {
@@ -127,18 +142,13 @@ export class Classifier {
     return this.#lost;
   }
 
-  destroyDevice() {
+  #destroy() {
     this.#lose(aimError('device_lost', 'the device went away'));
   }
 
   free() {
     this.#freed = true;
     counts().frees += 1;
+    counts().freed = this.#mock;
   }
 }
-
-export async function listCached() {
-  return [{ model: 'user/repo', bytes: 10 }];
-}
-
-export async function deleteCached() {}

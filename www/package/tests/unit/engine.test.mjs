@@ -1,54 +1,17 @@
 // The life of a classifier, against a mock of the wasm module that fails on demand.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { once } from 'node:events';
 import { rmSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { after, beforeEach, describe, mock, test } from 'node:test';
+import { beforeEach, describe, mock, test } from 'node:test';
 import { promisify } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { AimClassifier, AimError, deleteCached, listCached, pipeline } from '../../dist/index.js';
+import { AimClassifier, cosineSimilarity, deleteCached, listCached, pipeline } from '../../dist/index.js';
+import { HARDWARE, SOFTWARE, aimError, gpu, load, picture, reset, serve, sleep, soon, wasmUrl } from '../lib/mocked.mjs';
 import { mockModel, mockWasm } from '../mock/lay-out.mjs';
 
-const wasmUrl = mockWasm();
-const picture = { data: Uint8Array.of(10, 200, 30, 255), width: 1, height: 1 };
-const load = (mock, options) => AimClassifier.fromPretrained(mockModel(mock), { wasmUrl, ...options });
-const aimError = (code, text = /./) => (error) => {
-  assert.ok(error instanceof AimError, `an AimError, not ${error}`);
-  assert.equal(error.code, code, error.message);
-  assert.match(error.message, text);
-  return true;
-};
-
-function gpu(adapter) {
-  Object.defineProperty(globalThis.navigator ?? (globalThis.navigator = {}), 'gpu', { value: adapter && { requestAdapter: async () => adapter }, configurable: true });
-}
-const HARDWARE = { info: { vendor: 'acme', architecture: 'gen9', description: '', isFallbackAdapter: false } };
-const SOFTWARE = { info: { vendor: 'google', architecture: 'swiftshader', description: '' } };
-
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** A signal that fires soon. AbortSignal.timeout() would not keep Node waiting. */
-function soon(reason = new DOMException('Time is up.', 'TimeoutError')) {
-  const stop = new AbortController();
-  setTimeout(() => stop.abort(reason), 20);
-  return stop.signal;
-}
-
-/** A server that answers with `answer(request, response)`, until the tests end. */
-async function serve(answer) {
-  const server = createServer(answer).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  after(() => (server.closeAllConnections(), server.close()));
-  return `http://127.0.0.1:${server.address().port}/`;
-}
-
 let counts;
-beforeEach(() => {
-  counts = globalThis.__mockCounts = { loads: [], frees: 0 };
-  gpu(undefined);
-});
+beforeEach(() => void (counts = reset()));
 
 describe('load', () => {
   test('runs on the CPU without WebGPU and says why', async () => {
@@ -108,11 +71,11 @@ describe('load', () => {
   });
 
   test('options reach the wasm module', async () => {
-    await load({}, { dtype: 'q4', probeLayers: [1, 2], revision: 'r', endpoint: 'https://e', token: 't', threads: 2, warmup: false });
+    await load({}, { dtype: 'q4', probeLayers: [1, 2], revision: 'r', endpoint: 'https://e', threads: 2, warmup: false, timeouts: { stall: 9, longestWait: 8 } });
     const { options } = counts.loads[0];
     assert.deepEqual(
       { ...options, model: undefined },
-      { model: undefined, dtype: 'q4', probeLayers: [1, 2], revision: 'r', endpoint: 'https://e', token: 't', warmup: false, cache: false, allowSoftware: false, signal: undefined, onProgress: undefined, fetch: undefined },
+      { model: undefined, dtype: 'q4', probeLayers: [1, 2], revision: 'r', endpoint: 'https://e', warmup: false, cache: false, stall: 9, longestWait: 8, allowSoftware: false, signal: undefined, onProgress: undefined, fetch: undefined },
     );
   });
 
@@ -210,6 +173,50 @@ describe('requests', () => {
     await run.dispose();
     await assert.rejects(run(picture), aimError('disposed'));
     await assert.rejects(pipeline('text-generation'), aimError('option', /image-classification/));
+  });
+
+  test('labels that are wanted, a part of the picture, one vector', async () => {
+    const aim = await load();
+    const [best, second, ...rest] = (await aim.classify(picture)).map(({ label }) => label);
+    assert.deepEqual((await aim.classify(picture, { denylist: [best], top_k: 1 })).map(({ label }) => label), [second]);
+    assert.deepEqual((await aim.classify(picture, { allowlist: rest })).map(({ label }) => label), rest);
+    assert.deepEqual((await aim.classifyForVideo(picture, 0, { allowlist: [second] })).map(({ label }) => label), [second]);
+    const wide = { data: Uint8Array.of(1, 1, 1, 1, 2, 2, 2, 2), width: 2, height: 1 };
+    for (const ask of [aim.classify, aim.logits, aim.features, aim.embed]) {
+      await ask.call(aim, wide, { regionOfInterest: { left: 0.5 } });
+      assert.deepEqual(counts.seen, { rgba: [2, 2, 2, 2], width: 1, height: 1 });
+    }
+    await aim.classifyForVideo(wide, 0, { rotationDegrees: 90 });
+    assert.deepEqual([counts.seen.width, counts.seen.height], [1, 2]);
+    const [vector, other] = await aim.embed([picture, picture], { layers: [0, 2] });
+    assert.deepEqual([vector, other], [1, 1.125].map((value) => new Float32Array(2).fill(value)));
+    assert.equal(cosineSimilarity(vector, other), 1);
+    assert.equal(cosineSimilarity(Float32Array.of(1, 0), Float32Array.of(0, 2)), 0);
+    assert.ok(Math.abs(cosineSimilarity(Float32Array.of(1, 2, 3), Float32Array.of(-2, -4, -6)) + 1) < 1e-12);
+    assert.throws(() => cosineSimilarity(vector, Float32Array.of(1)), aimError('option', /2 and 1/));
+  });
+
+  test('an array runs in batches, each picture with its own result; a broken one is an error of all', async () => {
+    const aim = await load();
+    const pictures = [10, 20, 30, 40, 50, 60].map((red) => ({ data: Uint8Array.of(red, 0, 0, 255), width: 1, height: 1 }));
+    const logits = await aim.logits(pictures);
+    assert.deepEqual(logits.map(([red]) => Math.round(red * 255)), [10, 20, 30, 40, 50, 60]);
+    assert.deepEqual(counts.batches, [4, 2]);
+    assert.equal((await aim.classify(pictures, { top_k: 1 })).length, 6);
+    const features = await aim.features(pictures.slice(0, 2), { layers: [0, 2] });
+    assert.deepEqual(features.map(({ dims, data }) => [dims, data[0], data[6]]), [[[2, 3, 2], 0, 2], [[2, 3, 2], 0.125, 2.125]]);
+    assert.deepEqual(await aim.classify([]), []);
+    await assert.rejects(aim.classify([picture, { ...picture, width: 2 }, picture]), aimError('image', /needs 8 bytes/));
+    await assert.rejects(aim.classify([picture, new Blob(['x'])]), aimError('image', /no known format/));
+    assert.equal((await aim.classify(picture)).length, 4);
+  });
+
+  test('pipeline of features', async () => {
+    const run = await pipeline('image-feature-extraction', mockModel(), { wasmUrl });
+    const { type, dims, data, size } = await run([picture, picture]);
+    assert.deepEqual([type, dims, data, size], ['float32', [2, 3, 2], Float32Array.from({ length: 12 }, (_, i) => (i < 6 ? 3 : 3.125)), 12]);
+    assert.deepEqual((await run(picture, { pool: true })).dims, [1, 2]);
+    await run.dispose();
   });
 
   test('the caller keeps its pixels', async () => {
@@ -334,7 +341,7 @@ describe('a device that goes', () => {
   test('between requests', async () => {
     gpu(HARDWARE);
     const aim = await load();
-    await aim.destroyDevice();
+    counts.destroy();
     assert.equal((await aim.classify(picture)).length, 4);
     assert.equal(counts.loads.length, 2);
   });
@@ -395,8 +402,31 @@ test('a trap that no promise hears of, in a program that outlives its uncaught e
   assert.equal(stdout, 'unreachable device_lost\n');
 });
 
-test('the cache is asked through the wasm module', async () => {
-  await load();
-  assert.deepEqual(await listCached(), [{ model: 'user/repo', bytes: 10 }]);
-  await deleteCached('user/repo');
+test('the cache is listed and emptied without a wasm module, a worker or a model', async () => {
+  assert.deepEqual(await listCached(), []);
+  const kept = new Map(
+    [['user%2Frepo/abc/0', 10], ['user%2Frepo/abc/1', 5], ['https%3A%2F%2Fhost%2Ffolder%2F/def/0', 7]].map(([path, size]) => [`https://aim-web.invalid/${path}`, new Response('', { headers: { 'x-aim-size': size } })]),
+  );
+  kept.set('https://page.example/its/own', new Response(''));
+  const cache = {
+    keys: async () => [...kept.keys()].map((url) => ({ url })),
+    match: async ({ url }) => kept.get(url),
+    delete: async ({ url }) => kept.delete(url),
+  };
+  globalThis.caches = { open: async (name) => (assert.equal(name, 'aim-web'), cache) };
+  try {
+    const folder = { model: 'https://host/folder/', bytes: 7 };
+    assert.deepEqual(await listCached(), [folder, { model: 'user/repo', bytes: 15 }]);
+    await deleteCached('user/repo');
+    assert.deepEqual(await listCached(), [folder]);
+    await deleteCached();
+    assert.deepEqual([...kept.keys()], ['https://page.example/its/own']);
+    cache.keys = () => Promise.reject(new Error('the disk is broken'));
+    await assert.rejects(listCached(), aimError('unsupported', /disk is broken/));
+    // As in workerd, whose cache can't be listed.
+    delete cache.keys;
+    assert.deepEqual(await listCached(), []);
+  } finally {
+    delete globalThis.caches;
+  }
 });

@@ -1,23 +1,23 @@
 // The rooms of the house one by one, without a wasm module.
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { rmSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { source } from '../lib/source.mjs';
 
 const { AimError, fromWire, toError, toWire } = await source('errors');
-const { cacheName, loadOptions, classifyOptions, featureOptions } = await source('options');
+const { cacheName, loadOptions, classifyOptions, featureOptions, viewOptions } = await source('options');
 const { Progress } = await source('progress');
-const { NewestWins } = await source('video');
 const { Turns } = await source('turns');
 const { Rpc } = await source('rpc');
 const { isTurned, sizeOf } = await source('frames/header');
 const { dataUrl } = await source('data-url');
 const { answer } = await source('local-answer');
 const { cpuBuild, software } = await source('device');
-const { RemoteEngine, anyRemote } = await source('remote');
 const { fetchBlob } = await source('frames/fetch-blob');
 const { pixels } = await source('frames/pixels');
+const { seen } = await source('frames/view');
 
 after(() => rmSync(fileURLToPath(new URL(`../.build/${process.pid}`, import.meta.url)), { recursive: true, force: true }));
 
@@ -28,13 +28,13 @@ describe('options', () => {
 
   test('defaults', () => {
     const { engine, worker, signal } = loadOptions(undefined, undefined);
-    assert.deepEqual(engine.model, { kind: 'embedded' });
+    assert.deepEqual(engine.model, { kind: 'embedded', name: 'aim-tiny' });
     assert.deepEqual([engine.device, engine.dtype, engine.cache, engine.warmup, worker, signal], ['auto', 'auto', true, true, undefined, undefined]);
   });
 
   test('a value that is not allowed: the message names what is', () => {
     wrong(() => loadOptions(undefined, { device: 'gpu' }), /device: 'gpu' is not valid: it must be 'auto', 'webgpu' or 'wasm'/);
-    wrong(() => loadOptions(undefined, { dtype: 'int8' }), /'auto', 'fp32', 'fp16', 'q8' or 'q4'/);
+    wrong(() => loadOptions(undefined, { dtype: 'int3' }), /'auto', 'fp32', 'fp16', 'q8' or 'q4'/);
     wrong(() => loadOptions(undefined, { probeLayers: 'first' }), /'best', 'last' or a list/);
     wrong(() => loadOptions(undefined, { probeLayers: [-1] }), /block numbers/);
     wrong(() => loadOptions(undefined, { probeLayers: [] }), /block numbers/);
@@ -49,6 +49,51 @@ describe('options', () => {
     wrong(() => classifyOptions({ top_k: 1.5 }), /top_k: 1.5/);
     wrong(() => classifyOptions({ top_k: '5' }), /top_k: '5'/);
     wrong(() => featureOptions({ layers: [12] }, 12), /0 to 11/);
+  });
+
+  test('an option that is none: the nearest is named, and what is of transformers.js is told as such', () => {
+    wrong(() => classifyOptions({ topK: 3 }), /no 'topK'.*'top_k'/);
+    wrong(() => classifyOptions({ scoreTreshold: 3 }), /'scoreThreshold'/);
+    wrong(() => classifyOptions({ deny_list: [] }), /'denylist'/);
+    wrong(() => featureOptions({ layer: [3] }, 12), /'layers'/);
+    wrong(() => viewOptions({ top_k: 3 }), /no 'top_k'/);
+    wrong(() => loadOptions(undefined, { wasmURL: '/x/' }), /'wasmUrl'/);
+    wrong(() => loadOptions(undefined, { progressCallback() {} }), /'progress_callback'/);
+    wrong(() => loadOptions(undefined, { probe_layers: 'best' }), /'probeLayers'/);
+    wrong(() => loadOptions(undefined, { timeouts: { stalls: 1 } }), /'stall'/);
+    wrong(() => loadOptions(undefined, { session_options: {} }), /'session_options' of transformers\.js means nothing here/);
+    loadOptions(undefined, { session_options: undefined });
+  });
+
+  test('names of transformers.js that mean something here are taken, with a note', (context) => {
+    const said = context.mock.method(console, 'warn', () => {});
+    for (const [name, dtype] of Object.entries({ int8: 'q8', uint8: 'q8', q4f16: 'q4', bnb4: 'q4' })) {
+      assert.equal(loadOptions(undefined, { dtype: name }).engine.dtype, dtype);
+      assert.match(said.mock.calls.at(-1).arguments[0], new RegExp(`'${name}'.*'${dtype}'`));
+    }
+    assert.equal(classifyOptions({ topk: 3 }).topK, 3);
+    assert.match(said.mock.calls.at(-1).arguments[0], /'top_k'/);
+    assert.equal(said.mock.callCount(), 5);
+  });
+
+  test('what of a picture is looked at, and which labels', () => {
+    assert.equal(viewOptions(undefined).view, undefined);
+    assert.equal(viewOptions({ rotationDegrees: 360 }).view, undefined);
+    assert.deepEqual(viewOptions({ rotationDegrees: -90 }).view, { left: 0, top: 0, right: 1, bottom: 1, quarters: 3 });
+    assert.deepEqual(viewOptions({ regionOfInterest: { left: 0.25, right: 0.5 } }).view, { left: 0.25, top: 0, right: 0.5, bottom: 1, quarters: 0 });
+    wrong(() => viewOptions({ rotationDegrees: 45 }), /multiple of 90/);
+    wrong(() => viewOptions({ rotationDegrees: '90' }), /rotationDegrees/);
+    wrong(() => viewOptions({ regionOfInterest: { left: 0.5, right: 0.5 } }), /left of its right/);
+    wrong(() => viewOptions({ regionOfInterest: { left: -1 } }), /regionOfInterest\.left/);
+    wrong(() => viewOptions({ regionOfInterest: { x: 0 } }), /no 'x'/);
+    const kept = (options) => ['a', 'b', 'c'].filter((label, i) => classifyOptions(options).keep({ label, score: [0.6, 0.3, 0.1][i] })).join('');
+    assert.equal(classifyOptions({}).keep, undefined);
+    assert.equal(kept({ scoreThreshold: 0.3 }), 'ab');
+    assert.equal(kept({ allowlist: ['c', 'b', 'x'] }), 'bc');
+    assert.equal(kept({ denylist: ['a'] }), 'bc');
+    assert.equal(kept({ denylist: ['a'], scoreThreshold: 0.2, allowlist: ['a', 'b', 'c'] }), 'b');
+    wrong(() => classifyOptions({ allowlist: 'a' }), /allowlist/);
+    wrong(() => classifyOptions({ scoreThreshold: 2 }), /scoreThreshold: 2/);
   });
 
   test('models', () => {
@@ -98,35 +143,6 @@ describe('progress', () => {
   });
 });
 
-describe('video', () => {
-  test('one at work, one waiting, the newest wins, dropped inputs are given back', async () => {
-    const gates = [];
-    const dropped = [];
-    const video = new NewestWins((input) => new Promise((resolve) => gates.push(() => resolve(input))), (input) => dropped.push(input));
-    const results = [1, 2, 3, 4].map((input) => video.push(input));
-    assert.equal(gates.length, 1);
-    assert.deepEqual(dropped, [2, 3]);
-    assert.equal(await results[1], null);
-    gates[0]();
-    assert.equal(await results[0], 1);
-    await tick();
-    assert.equal(gates.length, 2);
-    gates[1]();
-    assert.equal(await results[3], 4);
-  });
-
-  test('an error is its own frame\'s', async () => {
-    const video = new NewestWins(async (input) => {
-      if (input === 1) throw new Error('one');
-      return input;
-    }, () => {});
-    const [first, second] = [video.push(1), video.push(2)];
-    await assert.rejects(first, /one/);
-    assert.equal(await second, 2);
-    assert.equal(await video.push(3), 3);
-  });
-});
-
 describe('turns', () => {
   test('one after the other; an aborted one is never begun', async () => {
     const turns = new Turns();
@@ -156,7 +172,7 @@ describe('rpc', () => {
     listeners = { message: [], error: [], messageerror: [] };
     terminated = false;
     postMessage(message) {
-      if (message.call?.frame === 'uncloneable') throw new DOMException('could not be cloned', 'DataCloneError');
+      if (message.call?.frames[0] === 'uncloneable') throw new DOMException('could not be cloned', 'DataCloneError');
       this.sent.push(message);
     }
     addEventListener(type, listener) {
@@ -176,7 +192,7 @@ describe('rpc', () => {
   test('answers reach their callers in any order', async () => {
     const port = new FakePort();
     const rpc = new Rpc(port, 'w.js');
-    const [a, b] = [rpc.call({ method: 'listCached' }), rpc.call({ method: 'destroyDevice' })];
+    const [a, b] = [rpc.call({ method: 'logits', frames: [{}] }), rpc.call({ method: 'features', frames: [{}], layers: [] })];
     port.say({ id: 1, value: 'b' });
     port.say({ id: 0, error: toWire(new AimError('image', 'bad')) });
     port.say({ id: 0, value: 'late' });
@@ -184,16 +200,31 @@ describe('rpc', () => {
     await assert.rejects(a, (error) => error instanceof AimError && error.code === 'image');
   });
 
+  test('an abort, an answer and the end leave nothing waiting', async () => {
+    const port = new FakePort();
+    const rpc = new Rpc(port, 'w.js');
+    const stop = new AbortController();
+    const { signal } = stop;
+    const call = () => rpc.call({ method: 'logits', frames: [{}] }, { signal });
+    const [answered, rest] = [call(), call()];
+    port.say({ id: 0, value: 1 });
+    await answered;
+    rpc.end(new AimError('disposed', 'over'));
+    await assert.rejects(rest, { code: 'disposed' });
+    await assert.rejects(call(), { code: 'disposed' });
+    assert.equal(getEventListeners(signal, 'abort').length, 0);
+  });
+
   test('abort rejects at once with the reason and tells the worker', async () => {
     const port = new FakePort();
     const rpc = new Rpc(port, 'w.js');
     const stop = new AbortController();
-    const call = rpc.call({ method: 'listCached' }, { signal: stop.signal });
+    const call = rpc.call({ method: 'logits', frames: [{}] }, { signal: stop.signal });
     const reason = new Error('enough');
     stop.abort(reason);
     await assert.rejects(call, reason);
     assert.deepEqual(port.sent.at(-1), { id: 0, abort: true });
-    await assert.rejects(rpc.call({ method: 'listCached' }, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+    await assert.rejects(rpc.call({ method: 'logits', frames: [{}] }, { signal: AbortSignal.abort() }), { name: 'AbortError' });
   });
 
   test('a worker that does not start or stops: every call ends', async () => {
@@ -203,17 +234,17 @@ describe('rpc', () => {
     ]) {
       const port = new FakePort();
       const rpc = new Rpc(port, 'w.js');
-      const calls = [rpc.call({ method: 'listCached' }), rpc.call({ method: 'listCached' })];
+      const calls = [rpc.call({ method: 'logits', frames: [{}] }), rpc.call({ method: 'logits', frames: [{}] })];
       break_(port);
       for (const call of calls) await assert.rejects(call, (error) => error.code === code && text.test(error.message));
-      await assert.rejects(rpc.call({ method: 'listCached' }), { code });
+      await assert.rejects(rpc.call({ method: 'logits', frames: [{}] }), { code });
       assert.equal(port.terminated, true);
     }
   });
 
   test('a frame that does not reach the worker is closed, one that does is not', async () => {
     let open = 0;
-    const call = (rpc, signal, bitmap = { close: () => (open -= 1) }) => ((open += 1), rpc.call({ method: 'classify', frame: { kind: 'bitmap', bitmap }, topK: 1 }, { signal }));
+    const call = (rpc, signal, bitmap = { close: () => (open -= 1) }) => ((open += 1), rpc.call({ method: 'classify', frames: [{ kind: 'bitmap', bitmap }], topK: 1 }, { signal }));
     const port = new FakePort();
     const rpc = new Rpc(port, 'w.js');
     void call(rpc).catch(() => {});
@@ -237,32 +268,9 @@ describe('rpc', () => {
     await assert.rejects(new Rpc(port, 'w.js').call({ method: 'load', options: {} }), (error) => error.code === 'option' && /could not be cloned.*worker: false/.test(error.message));
   });
 
-  test('a worker that stopped is not asked about the cache', async () => {
-    const ports = [];
-    globalThis.Worker = class extends FakePort {
-      constructor() {
-        super();
-        ports.push(this);
-      }
-      postMessage({ id }) {
-        queueMicrotask(() => this.say({ id, value: undefined, info: {}, labels: [] }));
-      }
-    };
-    try {
-      const [first, second] = [await RemoteEngine.load({}, () => {}), await RemoteEngine.load({}, () => {})];
-      assert.equal(anyRemote(), second);
-      ports[1].fail('boom');
-      assert.equal(anyRemote(), first);
-      await first.dispose();
-      assert.equal(anyRemote(), undefined);
-    } finally {
-      delete globalThis.Worker;
-    }
-  });
-
   test('a picture that cannot be handed over is an image error', async () => {
     const rpc = new Rpc(new FakePort(), 'w.js');
-    await assert.rejects(rpc.call({ method: 'classify', frame: 'uncloneable', topK: 1 }), (error) => error.code === 'image' && /origin/.test(error.message));
+    await assert.rejects(rpc.call({ method: 'classify', frames: ['uncloneable'], topK: 1 }), (error) => error.code === 'image' && /origin/.test(error.message));
   });
 });
 
@@ -314,16 +322,58 @@ describe('small parts', () => {
     assert.equal(isTurned(Uint8Array.from([0xff, 0xd8, 0, 0, 0, 0])), false);
   });
 
-  test('data URLs', () => {
-    assert.deepEqual(dataUrl('data:text/plain;base64,aGk='), { type: 'text/plain', bytes: Uint8Array.of(104, 105) });
-    assert.deepEqual(dataUrl('data:,a%20b'), { type: '', bytes: Uint8Array.of(97, 32, 98) });
+  test('data URLs, as the Fetch standard reads them', () => {
+    const hi = Uint8Array.of(104, 105);
+    for (const [url, type, bytes] of [
+      ['data:text/plain;base64,aGk=', 'text/plain', hi],
+      ['data:text/plain;BASE64,aGk=', 'text/plain', hi],
+      ['data:text/plain; base64,aGk=', 'text/plain', hi],
+      ['DATA:image/png;name=a;base64,aGk', 'image/png;name=a', hi],
+      // Whitespace, without padding, and in percent-encoding.
+      ['data:;base64,%20a%20Gk%0A', '', hi],
+      ['data:;base64,aGk%3D', '', hi],
+      ['data:;charset=utf-8,hi', 'text/plain;charset=utf-8', hi],
+      ['data: text/plain ,hi', 'text/plain', hi],
+      ['data:,a%20b', '', Uint8Array.of(97, 32, 98)],
+      ['data:,a,b', '', Uint8Array.of(97, 44, 98)],
+      // What is no percent-encoding stands for itself, bytes need not be UTF-8, a fragment is no part of it.
+      ['data:,%zz%4', '', Uint8Array.of(37, 122, 122, 37, 52)],
+      ['data:,%ff%C3', '', Uint8Array.of(255, 0xc3)],
+      ['data:,hi#there', '', hi],
+      ['data:text/base64,aGk=', 'text/base64', Uint8Array.of(97, 71, 107, 61)],
+      ['data:x;base64;y,hi', 'x;base64;y', hi],
+      ['data:,', '', new Uint8Array()],
+    ]) {
+      assert.deepEqual(dataUrl(url), { type, bytes }, url);
+    }
     assert.equal(dataUrl('https://host/'), undefined);
+    for (const url of ['data:', 'data:image/png;base64', 'data:#,', 'data:;base64,a', 'data:;base64,a=Gk', 'data:;base64,a*Gk']) {
+      assert.throws(() => dataUrl(url), (error) => error instanceof AimError && error.code === 'image' && /data: URL is malformed/.test(error.message), url);
+    }
+  });
+
+  test('a part of a picture, turned', () => {
+    // 3 x 2: a b c / d e f
+    const [a, b, c, d, e, f] = [1, 2, 3, 4, 5, 6];
+    const data = Uint8Array.from([a, b, c, d, e, f].flatMap((value) => [value, value, value, 255]));
+    const look = (view) => {
+      const { data: got, width, height } = seen({ data, width: 3, height: 2 }, { left: 0, top: 0, right: 1, bottom: 1, quarters: 0, ...view });
+      return [width, height, ...got.filter((_, i) => i % 4 === 0)];
+    };
+    assert.deepEqual(look({}), [3, 2, a, b, c, d, e, f]);
+    assert.deepEqual(look({ quarters: 1 }), [2, 3, d, a, e, b, f, c]);
+    assert.deepEqual(look({ quarters: 2 }), [3, 2, f, e, d, c, b, a]);
+    assert.deepEqual(look({ quarters: 3 }), [2, 3, c, f, b, e, a, d]);
+    assert.deepEqual(look({ left: 1 / 3, bottom: 0.5 }), [2, 1, b, c]);
+    assert.deepEqual(look({ left: 1 / 3, quarters: 1 }), [2, 2, e, b, f, c]);
+    assert.deepEqual(look({ left: 0.99, top: 0.99 }), [1, 1, f]);
+    assert.equal(data[0], a);
   });
 
   test('a file without end is given up', async (context) => {
     const read = async () => ({ value: { byteLength: 1e8 } });
     context.mock.method(globalThis, 'fetch', async () => ({ ok: true, headers: new Headers(), body: { getReader: () => ({ read }) } }));
-    await assert.rejects(fetchBlob('https://host/', new AbortController()), (error) => error.code === 'image' && /too large: at most 400 MB/.test(error.message));
+    await assert.rejects(fetchBlob('https://host/', new AbortController(), 30), (error) => error.code === 'image' && /too large: at most 400 MB/.test(error.message));
   });
 
   test('a JPEG file that is mostly padding is not copied into the wasm heap', async () => {

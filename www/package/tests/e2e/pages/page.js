@@ -1,4 +1,5 @@
 // What tests use inside the page.
+import './lose.js';
 import * as lib from '/pkg/dist/index.js';
 
 globalThis.lib = lib;

@@ -5,7 +5,7 @@ import type { Pixels } from './frame.js';
  * which loses them where alpha is low; the reference drops alpha and keeps the colours. A texture upload
  * does no arithmetic. Undefined without WebGL2 or for a picture larger than a texture.
  */
-export function straightPixels(source: ImageBitmap | VideoFrame, width: number, height: number): Pixels | undefined {
+export function unpremultiplied(source: ImageBitmap | VideoFrame, width: number, height: number): Pixels | undefined {
   if (typeof OffscreenCanvas !== 'function') return undefined;
   const gl = new OffscreenCanvas(1, 1).getContext('webgl2');
   if (!gl) return undefined;
