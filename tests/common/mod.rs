@@ -2,5 +2,6 @@
 #![allow(dead_code)] // Each test file uses its own part.
 
 pub mod cases;
+pub mod cpu_cases;
 pub mod generator;
 pub mod goldens;

@@ -63,7 +63,7 @@ fn error<B: AimBackend>(
     let there = Tensor::<B, 2>::from_data(TensorData::new(x.clone(), [n, d_input]), device);
     // A view that is not contiguous, as a model may pass one.
     let there = there.transpose().transpose();
-    let y = block_on(read(B::packed_matmul(there, &packed))).unwrap();
+    let y = block_on(read(B::product(there, &packed))).unwrap();
     assert_eq!(y.shape, [n, d_output]);
     let mut worst = 0.0_f64;
     for (x, y) in x.chunks(d_input).zip(y.values.chunks(d_output)) {
