@@ -4,3 +4,4 @@
 pub mod cases;
 pub mod generator;
 pub mod goldens;
+pub mod int8_cases;
