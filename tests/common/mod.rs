@@ -5,3 +5,4 @@ pub mod cases;
 pub mod cpu_cases;
 pub mod generator;
 pub mod goldens;
+pub mod int8_cases;
