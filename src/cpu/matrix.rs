@@ -86,7 +86,7 @@ impl Rows {
                 let mut codes = self.codes.rows_mut();
                 for row in 0..n {
                     write(row, &mut self.floats);
-                    codes.quantize(row, 0, &self.floats)?;
+                    codes.quantize(row, &self.floats)?;
                 }
                 Ok(())
             }
@@ -118,7 +118,7 @@ impl Rows {
                 let mut codes = self.codes.rows_mut();
                 for (row, values) in between.chunks_exact_mut(d_input).enumerate() {
                     gelu_of(values);
-                    codes.quantize(row, 0, values)?;
+                    codes.quantize(row, values)?;
                 }
                 Ok(())
             }
