@@ -11,6 +11,7 @@
 //! | [`attention`] | attention, head by head in the cache |
 //! | [`norm`], [`gelu`] | layer norm; the exact GELU and the exponential |
 //! | [`patches`] | pictures to patches |
+//! | [`pool`] | the attention probe |
 //! | [`threads`] | tasks over threads |
 
 pub mod attention;
@@ -22,4 +23,5 @@ mod lanes;
 pub mod matrix;
 pub mod norm;
 pub mod patches;
+pub mod pool;
 pub mod threads;

@@ -1,5 +1,7 @@
 //! Work shared out over threads: with the feature `threads` over rayon's pool, else all to the caller.
 
+#[cfg(feature = "threads")]
+use crate::error::Error;
 use crate::error::Result;
 
 /// The threads of the pool.
@@ -8,6 +10,20 @@ pub fn count() -> usize {
     return rayon::current_num_threads();
     #[cfg(not(feature = "threads"))]
     1
+}
+
+/// Makes the pool with so many threads; without this it has as many as `RAYON_NUM_THREADS` says, else as
+/// there are cores.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if there is a pool already, or the system gives
+/// no such number of threads.
+#[cfg(feature = "threads")]
+pub fn start(count: usize) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
+    pool.build_global().map_err(|error| {
+        Error::unsupported(format!("{count} threads could not be started")).with_source(error)
+    })
 }
 
 /// Runs `work` on a thread of the pool, if it has several: from there tasks are shared out at less cost.

@@ -9,6 +9,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::error::Result;
 use crate::model::attention::attention;
 use crate::model::block::Block;
+use crate::model::head::AttentionPoolingClassifier;
 use crate::model::mlp::gelu;
 use crate::model::norm::Norm;
 use crate::model::patch_embed::patches;
@@ -111,6 +112,14 @@ pub trait AimBackend: Backend {
         mask: Option<&Tensor<Self, 2, Bool>>,
     ) -> Tensor<Self, 3> {
         block.layer_by_layer(x, mask)
+    }
+
+    /// Runs the attention probe.
+    ///
+    /// # Shapes
+    /// As [`AttentionPoolingClassifier::forward`].
+    fn probe(head: &AttentionPoolingClassifier<Self>, tokens: Tensor<Self, 3>) -> Tensor<Self, 2> {
+        head.layer_by_layer(tokens)
     }
 
     /// Whether a device computes products with matrices of this form rightly.

@@ -8,6 +8,7 @@ use aim_web::cpu::gelu::{exp_of, gelu_of};
 use aim_web::cpu::matrix::Matrix;
 use aim_web::cpu::norm::Norm;
 use aim_web::cpu::patches::patches;
+use aim_web::cpu::pool::Probe;
 
 const EPSILON: f32 = 1e-6;
 
@@ -375,6 +376,59 @@ pub fn a_block_is_that_of_f64() {
         let mut odd = vec![0.0; dim + 1];
         assert!(block.forward(&mut odd, tokens).is_err(), "half a row");
     }
+}
+
+pub fn the_probe_is_that_of_f64() {
+    let (pictures, tokens, num_heads, head_dim, num_classes) = (2, 70, 2, 12, 19);
+    let dim = num_heads * head_dim;
+    let x = values(pictures * tokens * dim, 1);
+    let [mean, cls_token] = [2, 3].map(|seed| values(dim, seed));
+    let std: Vec<f32> = values(dim, 4).iter().map(|v| v.abs() + 0.5).collect();
+    let shapes = [[dim, dim], [dim, dim], [num_classes, dim]];
+    let weights: [Vec<f32>; 3] =
+        std::array::from_fn(|i| values(shapes[i][0] * dim, 5 + i as u64));
+
+    let normal: Vec<f64> = x
+        .iter()
+        .enumerate()
+        .map(|(at, x)| (f64::from(*x) - f64::from(mean[at % dim])) / f64::from(std[at % dim]))
+        .collect();
+    let keys = product(&normal, &wide(&weights[0]), dim);
+    let of_values = product(&normal, &wide(&weights[1]), dim);
+    let mut want = Vec::new();
+    for picture in 0..pictures {
+        let rows = picture * tokens..(picture + 1) * tokens;
+        let mut pooled = Vec::new();
+        for channel in 0..dim {
+            let head = channel / head_dim * head_dim;
+            let scores = rows.clone().map(|row| {
+                let key = &keys[row * dim + head..row * dim + head + head_dim];
+                let query = &cls_token[head..head + head_dim];
+                let dot: f64 = query.iter().zip(key).map(|(q, k)| f64::from(*q) * k).sum();
+                (dot / (head_dim as f64).sqrt()).exp()
+            });
+            let weights: Vec<f64> = scores.collect();
+            let terms = rows.clone().zip(&weights);
+            let sum: f64 = terms.map(|(row, w)| w * of_values[row * dim + channel]).sum();
+            pooled.push(sum / weights.iter().sum::<f64>());
+        }
+        want.extend(product(&pooled, &wide(&weights[2]), dim));
+    }
+
+    let matrices: [Matrix; 3] =
+        std::array::from_fn(|i| Matrix::Float(matrix(&weights[i], shapes[i])));
+    let [k, v, linear] = &matrices;
+    let probe = Probe {
+        running_mean: &mean,
+        running_std: &std,
+        cls_token: &cls_token,
+        k,
+        v,
+        linear,
+        num_heads,
+    };
+    assert_near(&probe.forward(&x, tokens).unwrap(), &want, 1e-5, "logits");
+    assert!(probe.forward(&x[1..], tokens).is_err(), "half a row");
 }
 
 pub fn patches_are_cut_row_by_row() {

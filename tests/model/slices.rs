@@ -48,6 +48,11 @@ fn a_block_is_that_of_f64() {
 }
 
 #[test]
+fn the_probe_is_that_of_f64() {
+    cpu_cases::the_probe_is_that_of_f64();
+}
+
+#[test]
 fn patches_are_cut_row_by_row() {
     cpu_cases::patches_are_cut_row_by_row();
 }

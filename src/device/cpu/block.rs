@@ -1,4 +1,4 @@
-//! A block of the model on slices.
+//! The model's parts on slices.
 
 use burn::tensor::Tensor;
 
@@ -6,7 +6,9 @@ use super::Cpu;
 use super::tensor::{from_values, or_nan, values};
 use crate::cpu::block;
 use crate::cpu::norm::Norm;
+use crate::cpu::pool::Probe;
 use crate::model::block::Block;
+use crate::model::head::AttentionPoolingClassifier;
 use crate::model::norm::EPSILON;
 
 /// # Shapes
@@ -29,6 +31,32 @@ pub(super) fn forward(of: &Block<Cpu>, x: Tensor<Cpu, 3>) -> Tensor<Cpu, 3> {
     let mut x = values(x);
     or_nan(block.forward(&mut x, tokens), &mut x);
     from_values(x, dims)
+}
+
+/// # Shapes
+/// - `tokens`: `[batch, tokens, dim]`
+/// - output: `[batch, num_classes]`
+pub(super) fn probe(
+    head: &AttentionPoolingClassifier<Cpu>,
+    tokens: Tensor<Cpu, 3>,
+) -> Tensor<Cpu, 2> {
+    let [batch, length, _] = tokens.dims();
+    let [num_classes, _] = head.linear.weight().dims();
+    let [running_mean, running_std, cls_token] =
+        [&head.running_mean, &head.running_std, &head.cls_token]
+            .map(|tensor| values(tensor.clone()));
+    let probe = Probe {
+        running_mean: &running_mean,
+        running_std: &running_std,
+        cls_token: &cls_token,
+        k: head.k.weight(),
+        v: head.v.weight(),
+        linear: head.linear.weight(),
+        num_heads: head.num_heads,
+    };
+    let logits = probe.forward(&values(tokens), length);
+    let logits = logits.unwrap_or_else(|_| vec![f32::NAN; batch * num_classes]);
+    from_values(logits, [batch, num_classes])
 }
 
 /// A layer norm on slices.

@@ -19,6 +19,7 @@ use crate::cpu::{epilogue, patches};
 use crate::error::{Error, Result};
 use crate::model::attention::attention;
 use crate::model::block::Block;
+use crate::model::head::AttentionPoolingClassifier;
 use crate::model::norm::Norm;
 use crate::precision::{Form, Place};
 use crate::quant::int8::IntMatrix;
@@ -122,6 +123,10 @@ impl AimBackend for Cpu {
             Some(_) => block.layer_by_layer(x, mask),
             None => block::forward(block, x),
         }
+    }
+
+    fn probe(head: &AttentionPoolingClassifier<Self>, tokens: Tensor<Self, 3>) -> Tensor<Self, 2> {
+        block::probe(head, tokens)
     }
 
     /// There is no driver between these kernels and the processor: the tests hold for it.
