@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::float::{Column, PANEL, rows, tile};
+use super::float::{Column, PANEL, Sums, rows, tile};
 use super::gelu::exp;
 use super::lanes::dispatch;
 
@@ -88,6 +88,7 @@ impl WithSimd for Attend<'_> {
 
         let scale = 1.0 / (head_dim as f32).sqrt();
         let at_once = rows::<S>();
+        let mut sums = Sums::default();
         for (tile_of_queries, out) in out.chunks_mut(QUERIES * head_dim).enumerate() {
             let first = first + tile_of_queries * QUERIES;
             let count = out.len() / head_dim;
@@ -99,7 +100,7 @@ impl WithSimd for Attend<'_> {
             for (p, panel) in keys.chunks_exact(head_dim).enumerate() {
                 for start in (0..count).step_by(at_once) {
                     let queries = queries.get(start * head_dim..).unwrap_or_default();
-                    let sums = tile(simd, queries, head_dim, panel);
+                    tile(simd, queries, head_dim, panel, &mut sums);
                     for (m, sums) in (start..count).zip(sums.iter().take(at_once)) {
                         if let Some(to) = scores.get_mut(m * panels + p) {
                             *to = *sums;
@@ -117,7 +118,7 @@ impl WithSimd for Attend<'_> {
                 for start in (0..count).step_by(at_once) {
                     let stride = panels * PANEL;
                     let scores = scores.get(start * stride..).unwrap_or_default();
-                    let sums = tile(simd, scores, stride, panel);
+                    tile(simd, scores, stride, panel, &mut sums);
                     for (m, sums) in (start..count).zip(sums.iter().take(at_once)) {
                         let to = out.get_mut(m * head_dim..).unwrap_or_default();
                         let to = to.get_mut(dims.clone()).unwrap_or_default();

@@ -87,6 +87,7 @@ impl WithSimd for Product<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Product { w, x, y, epilogue } = self;
         let rows_at_once = rows::<S>();
+        let mut sums = Sums::default();
         let [d_output, d_input] = w.dims();
         for start in (0..d_input).step_by(DEPTH) {
             let depth = start..(start + DEPTH).min(d_input);
@@ -98,24 +99,24 @@ impl WithSimd for Product<'_> {
                     .chunks(rows_at_once * d_input)
                     .zip(y.chunks_mut(rows_at_once * d_output));
                 for (x, y) in rows {
-                    let sums = tile(simd, x.get(start..).unwrap_or_default(), d_input, panel);
-                    for (sums, y) in sums.iter().zip(y.chunks_exact_mut(d_output)) {
+                    let x = x.get(start..).unwrap_or_default();
+                    tile(simd, x, d_input, panel, &mut sums);
+                    for (sums, y) in sums.iter_mut().zip(y.chunks_exact_mut(d_output)) {
                         let y = y.get_mut(outputs.clone()).unwrap_or_default();
-                        let mut sums = *sums;
                         if start > 0 || epilogue == Epilogue::Add {
                             for (sum, y) in sums.iter_mut().zip(&*y) {
                                 *sum += y;
                             }
                         }
                         if is_last {
-                            epilogue.apply(&mut sums, outputs.start);
+                            epilogue.apply(sums, outputs.start);
                         }
                         // Of known length but in the last panel.
                         match <&mut Column>::try_from(&mut *y) {
-                            Ok(y) => *y = sums,
+                            Ok(y) => *y = *sums,
                             Err(_) => {
                                 for (y, sum) in y.iter_mut().zip(sums) {
-                                    *y = sum;
+                                    *y = *sum;
                                 }
                             }
                         }
@@ -144,21 +145,23 @@ pub const fn rows<S: Simd>() -> usize {
     }
 }
 
+/// The sums of a [`tile`], which the caller keeps: they are many to be handed over.
+pub type Sums = [Column; MOST_ROWS];
+
 /// Up to [`rows`] rows of `x` times a panel: a sum for each and each row of the panel.
 ///
 /// - `x`: rows that start `stride` apart, each at least as long as the panel; where there are fewer
 ///   than [`rows`] the last sums are of no meaning
+/// - `sums`: the first [`rows`] are overwritten
 #[inline(always)]
-pub fn tile<S: Simd>(simd: S, x: &[f32], stride: usize, panel: &[Column]) -> [Column; MOST_ROWS] {
-    let mut sums = [Column::default(); MOST_ROWS];
+pub fn tile<S: Simd>(simd: S, x: &[f32], stride: usize, panel: &[Column], sums: &mut Sums) {
     match S::F32_LANES {
-        16 => sums_of::<S, 1, 12>(simd, x, stride, panel, &mut sums),
-        8 => sums_of::<S, 2, 6>(simd, x, stride, panel, &mut sums),
-        4 if cfg!(target_arch = "aarch64") => sums_of::<S, 4, 6>(simd, x, stride, panel, &mut sums),
-        4 => sums_of::<S, 4, 2>(simd, x, stride, panel, &mut sums),
-        _ => sums_of::<S, PANEL, 2>(simd, x, stride, panel, &mut sums),
+        16 => sums_of::<S, 1, 12>(simd, x, stride, panel, sums),
+        8 => sums_of::<S, 2, 6>(simd, x, stride, panel, sums),
+        4 if cfg!(target_arch = "aarch64") => sums_of::<S, 4, 6>(simd, x, stride, panel, sums),
+        4 => sums_of::<S, 4, 2>(simd, x, stride, panel, sums),
+        _ => sums_of::<S, PANEL, 2>(simd, x, stride, panel, sums),
     }
-    sums
 }
 
 /// `M` rows of `x` times a panel of `V` vectors.
@@ -168,7 +171,7 @@ fn sums_of<S: Simd, const V: usize, const M: usize>(
     x: &[f32],
     stride: usize,
     panel: &[Column],
-    out: &mut [Column; MOST_ROWS],
+    out: &mut Sums,
 ) {
     let first = x.get(..panel.len()).unwrap_or_default();
     // Rows past the last repeat the first.
