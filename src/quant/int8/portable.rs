@@ -1,6 +1,6 @@
 //! Plain Rust: for a processor that has no kernel of its own, and to hold the two forms of 8-bit products on any.
 
-use super::isa::{Isa, Task};
+use super::isa::{Isa, MAGIC, Task};
 
 const LANES: usize = 8;
 
@@ -22,6 +22,7 @@ impl<const SIGNED: bool> Isa<LANES> for Portable<SIGNED> {
     type Weights = [[i16; LANES]; 4];
     type Input = [i16; 4];
     type Dots = [i32; LANES];
+    type Ints = [i32; LANES];
     type Floats = [f32; LANES];
 
     #[inline(always)]
@@ -67,12 +68,42 @@ impl<const SIGNED: bool> Isa<LANES> for Portable<SIGNED> {
     }
 
     #[inline(always)]
-    fn floats(self, sums: Self::Dots) -> Self::Floats {
+    fn ints(self, dots: Self::Dots) -> Self::Ints {
+        dots
+    }
+
+    #[inline(always)]
+    fn add_ints(self, mut a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a += b;
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn floats(self, sums: Self::Ints) -> Self::Floats {
         let mut floats = [0.0; LANES];
         for (float, sum) in floats.iter_mut().zip(sums) {
             *float = sum as f32;
         }
         floats
+    }
+
+    #[inline(always)]
+    fn wholes(self, raised: Self::Floats) -> Self::Ints {
+        let mut wholes = [0; LANES];
+        for (whole, raised) in wholes.iter_mut().zip(raised) {
+            *whole = raised.to_bits().wrapping_sub(MAGIC.to_bits()).cast_signed();
+        }
+        wholes
+    }
+
+    #[inline(always)]
+    fn pack(self, wholes: [Self::Ints; 2], words: &mut [u32]) {
+        for (word, q) in words.iter_mut().zip(wholes.as_flattened().as_chunks().0) {
+            let [a, b, c, d] = *q;
+            *word = u32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]);
+        }
     }
 
     #[inline(always)]
@@ -91,9 +122,33 @@ impl<const SIGNED: bool> Isa<LANES> for Portable<SIGNED> {
     }
 
     #[inline(always)]
+    fn add(self, mut a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a += b;
+        }
+        a
+    }
+
+    #[inline(always)]
     fn mul(self, mut a: Self::Floats, b: Self::Floats) -> Self::Floats {
         for (a, b) in a.iter_mut().zip(b) {
             *a *= b;
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn min(self, mut a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = if b < *a { b } else { *a };
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn max(self, mut a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = if b > *a { b } else { *a };
         }
         a
     }

@@ -6,17 +6,20 @@
 
 use std::ops::Range;
 
-use super::activations::{Group, Rows};
+use super::activations::{Group, Row, RowBlock, Rows};
 use super::isa::{Isa, Task};
 use super::matrix::{IntMatrix, Write};
-use crate::quant::Bits;
 use crate::quant::simd::widen;
+use crate::quant::{Bits, Scheme};
 
 /// The most words of a panel's part, each [`Isa::STEP`] columns.
 const DEPTH: usize = 256;
 
 /// The most groups of a panel's part: those of 32 columns, four a word.
 const GROUPS: usize = DEPTH * 4 / 32;
+
+/// Words that are multiplied in one turn of the innermost loop, a divisor of those of every group.
+const UNROLL: usize = if cfg!(target_family = "wasm") { 4 } else { 1 };
 
 /// Bytes of `x` that stay in the second-level cache while the panels pass.
 const RESIDENT: usize = 256 << 10;
@@ -35,6 +38,7 @@ pub(super) struct Product<'a> {
 }
 
 /// A part of a panel, ready for the kernel.
+#[repr(C, align(64))] // Vectors then lie in one line of the cache.
 struct Panel<const L: usize, const V: usize> {
     /// Of each word of columns; not used where codes are words as they are.
     words: [[[u32; L]; V]; DEPTH],
@@ -63,14 +67,18 @@ impl Task for Product<'_> {
         // Parts of a row, as even as groups let them be.
         let parts = d_input.div_ceil(DEPTH * I::STEP);
         let part = d_input.div_ceil(parts).next_multiple_of(group_size);
-        let rows = (RESIDENT / (d_input / I::STEP * 4))
-            .max(ROWS)
-            .next_multiple_of(R);
+        let words_per_row = d_input / I::STEP;
+        let blocks = (RESIDENT / (words_per_row * 4)).max(ROWS).div_ceil(R);
         let mut panel = Panel::<L, V>::new();
-        for first_row in (0..x.len()).step_by(rows) {
-            let end = (first_row + rows).min(x.len());
+        let (mut x_blocks, mut left) =
+            (x.blocks::<R>(words_per_row, d_input / group_size), x.len());
+        let mut y = y;
+        while left > 0 {
             for first in (outputs.start..outputs.end).step_by(L * V) {
                 let width = (outputs.end - first).min(L * V);
+                let mut sums = [[0.0; L]; V];
+                sums.as_flattened_mut()
+                    .copy_from_slice(w.panel_sums(first / (L * V)));
                 for start in (0..d_input).step_by(part) {
                     let columns = start..(start + part).min(d_input);
                     let (words, groups) = panel.load::<I>(w, first / (L * V), columns);
@@ -80,22 +88,31 @@ impl Task for Product<'_> {
                         words_per_group: group_size / I::STEP,
                         first_word: start / I::STEP,
                         first_group: start / group_size,
-                        sums: w.panel_sums(first / (L * V)),
+                        sums: &sums,
                         add: start > 0 || write == Write::Add,
                     };
-                    let mut row = first_row;
-                    while row < end {
-                        let at = row * stride + (first - outputs.start);
-                        if end - row == 1 {
-                            block.run::<I, 1>(isa, x, row, end, &mut y[at..], stride, width);
-                            row += 1;
+                    let mut y = &mut y[first - outputs.start..];
+                    let mut left = left;
+                    for x in x_blocks.clone().take(blocks) {
+                        if left == 1 {
+                            block.run::<I, R, 1>(isa, x, 1, y, stride, width);
                         } else {
-                            block.run::<I, R>(isa, x, row, end, &mut y[at..], stride, width);
-                            row += R;
+                            block.run::<I, R, R>(isa, x, left.min(R), y, stride, width);
                         }
+                        left = left.saturating_sub(R);
+                        if left == 0 {
+                            break;
+                        }
+                        y = &mut y[R * stride..];
                     }
                 }
             }
+            if left <= blocks * R {
+                break;
+            }
+            left -= blocks * R;
+            y = &mut y[blocks * R * stride..];
+            let _ = x_blocks.nth(blocks - 1);
         }
     }
 }
@@ -178,110 +195,134 @@ struct Block<'a, const L: usize, const V: usize> {
     first_word: usize,
     first_group: usize,
     /// Sums of the weights of each row of the panel.
-    sums: &'a [f32],
+    sums: &'a [[f32; L]; V],
     /// Whether the sums are added to what is in `y`.
     add: bool,
 }
 
 impl<const L: usize, const V: usize> Block<'_, L, V> {
-    /// Computes a tile of `R` rows, of which those from `end` are left out.
+    /// Multiplies the first `M` rows of `x`, of which `rows` are written.
     ///
     /// - `y`: from the first value of the tile; rows have `width` values of it
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // It is inlined into the loop that it is a part of.
-    fn run<I: Isa<L>, const R: usize>(
+    fn run<I: Isa<L>, const R: usize, const M: usize>(
         &self,
         isa: I,
-        x: Rows<'_>,
-        row: usize,
-        end: usize,
+        x: RowBlock<'_, R>,
+        rows: usize,
         y: &mut [f32],
         stride: usize,
         width: usize,
     ) {
-        let mut words: [&[u32]; R] = [&[]; R];
-        let mut groups: [&[Group]; R] = [&[]; R];
-        for r in 0..R {
-            // Rows from `end` on repeat the last.
-            let (w, g, _) = x.row((row + r).min(end - 1));
-            words[r] = &w[self.first_word..][..self.words.len()];
-            groups[r] = &g[self.first_group..][..self.groups.len()];
-        }
-        let sums = self.tile::<I, R>(isa, words, groups);
-
-        for (r, sums) in sums.iter().enumerate().take(end - row) {
-            let (_, _, of_row) = x.row(row + r);
-            let scale = isa.splat(of_row.scale);
-            let mut out = [[0.0; L]; V];
-            for v in 0..V {
-                isa.store(isa.mul(sums[v], scale), &mut out[v]);
-            }
+        let sums = self.tile::<I, R, M>(
+            isa,
+            &x.words[self.first_word..][..self.words.len()],
+            &x.groups[self.first_group..][..self.groups.len()],
+        );
+        for (r, (sums, row)) in sums.iter().zip(x.rows).enumerate().take(rows) {
             let y = &mut y[r * stride..][..width];
-            let out = out.as_flattened();
-            if self.first_group == 0 && I::STEP == 4 {
-                // Only numbers of 8 bits have a centre.
-                for ((y, out), sum) in y.iter_mut().zip(out).zip(self.sums) {
-                    let out = out + of_row.centre * sum;
-                    *y = if self.add { *y + out } else { out };
-                }
+            if let (y, []) = y.as_chunks_mut::<L>()
+                && let Ok(y) = <&mut [[f32; L]; V]>::try_from(y)
+            {
+                self.write(isa, sums, *row, y);
             } else {
-                for (y, out) in y.iter_mut().zip(out) {
-                    *y = if self.add { *y + out } else { *out };
-                }
+                // The last panel may have fewer rows.
+                let mut whole = [[0.0; L]; V];
+                whole.as_flattened_mut()[..width].copy_from_slice(y);
+                self.write(isa, sums, *row, &mut whole);
+                y.copy_from_slice(&whole.as_flattened()[..width]);
             }
         }
     }
 
-    /// Products of `R` rows with the panel, by group.
+    /// Writes the sums of a row to `y`, or adds them.
     #[inline(always)]
-    fn tile<I: Isa<L>, const R: usize>(
+    fn write<I: Isa<L>>(&self, isa: I, sums: &[I::Floats; V], row: Row, y: &mut [[f32; L]; V]) {
+        let scale = isa.splat(row.scale);
+        let centre = isa.splat(row.centre);
+        for v in 0..V {
+            let mut sum = if I::STEP == 4 && self.first_group == 0 {
+                // Only numbers of 8 bits have a centre.
+                isa.mul_add(centre, isa.load(&self.sums[v]), isa.mul(sums[v], scale))
+            } else {
+                isa.mul(sums[v], scale)
+            };
+            if self.add {
+                sum = isa.add(sum, isa.load(&y[v]));
+            }
+            isa.store(sum, &mut y[v]);
+        }
+    }
+
+    /// Products of the first `M` rows with the panel, by group.
+    #[inline(always)]
+    fn tile<I: Isa<L>, const R: usize, const M: usize>(
         &self,
         isa: I,
-        x: [&[u32]; R],
-        x_groups: [&[Group]; R],
-    ) -> [[I::Floats; V]; R] {
-        let mut sums = [[isa.splat(0.0); V]; R];
-        let span = self.words_per_group.min(I::SPAN / I::STEP);
-        for (g, scales) in self.groups.iter().enumerate() {
-            for start in (0..self.words_per_group).step_by(span) {
-                let start = g * self.words_per_group + start;
-                let words = &self.words[start..][..span];
-                let mut inputs: [&[u32]; R] = [&[]; R];
-                for r in 0..R {
-                    inputs[r] = &x[r][start..][..span];
-                }
-                let mut dots = [[isa.zero(); V]; R];
-                for (k, word) in words.iter().enumerate() {
-                    let mut weights = [isa.weights(&word[0]); V];
-                    for v in 1..V {
-                        weights[v] = isa.weights(&word[v]);
+        x: &[[u32; R]],
+        x_groups: &[[Group; R]],
+    ) -> [[I::Floats; V]; M] {
+        let mut sums = [[isa.splat(0.0); V]; M];
+        let words = self.words.chunks_exact(self.words_per_group);
+        let words = words.zip(x.chunks_exact(self.words_per_group));
+        for ((words, x), (scales, groups)) in words.zip(self.groups.iter().zip(x_groups)) {
+            let mut ints = [[isa.ints(isa.zero()); V]; M];
+            if I::SPAN >= Scheme::MAX_GROUP {
+                let dots = dots::<I, L, V, R, M>(isa, words, x);
+                for m in 0..M {
+                    for v in 0..V {
+                        ints[m][v] = isa.ints(dots[m][v]);
                     }
-                    for r in 0..R {
-                        let input = isa.input(inputs[r][k]);
+                }
+            } else {
+                let span = I::SPAN / I::STEP;
+                for (words, x) in words.chunks_exact(span).zip(x.chunks_exact(span)) {
+                    let dots = dots::<I, L, V, R, M>(isa, words, x);
+                    for m in 0..M {
                         for v in 0..V {
-                            dots[r][v] = isa.dot(dots[r][v], weights[v], input);
+                            ints[m][v] = isa.add_ints(ints[m][v], isa.ints(dots[m][v]));
                         }
-                    }
-                }
-                for v in 0..V {
-                    let scale = isa.load(&scales.scales[v]);
-                    for r in 0..R {
-                        let mut dot = isa.floats(dots[r][v]);
-                        if I::STEP == 4 {
-                            dot = isa.mul(dot, isa.splat(x_groups[r][g].scale));
-                        }
-                        sums[r][v] = isa.mul_add(dot, scale, sums[r][v]);
                     }
                 }
             }
-            for v in 0..V {
-                let bias = isa.load(&scales.biases[v]);
-                for r in 0..R {
-                    let sum = isa.splat(x_groups[r][g].sum);
-                    sums[r][v] = isa.mul_add(sum, bias, sums[r][v]);
+            for m in 0..M {
+                let (scale, sum) = (isa.splat(groups[m].scale), isa.splat(groups[m].sum));
+                for v in 0..V {
+                    let mut dot = isa.floats(ints[m][v]);
+                    if I::STEP == 4 {
+                        dot = isa.mul(dot, scale);
+                    }
+                    let dot = isa.mul_add(dot, isa.load(&scales.scales[v]), sums[m][v]);
+                    sums[m][v] = isa.mul_add(sum, isa.load(&scales.biases[v]), dot);
                 }
             }
         }
         sums
     }
+}
+
+/// Dots of some words, as many of both.
+#[inline(always)]
+fn dots<I: Isa<L>, const L: usize, const V: usize, const R: usize, const M: usize>(
+    isa: I,
+    words: &[[[u32; L]; V]],
+    x: &[[u32; R]],
+) -> [[I::Dots; V]; M] {
+    let mut dots = [[isa.zero(); V]; M];
+    let words = words.as_chunks::<UNROLL>().0;
+    for (words, x) in words.iter().zip(x.as_chunks::<UNROLL>().0) {
+        for u in 0..UNROLL {
+            let mut weights = [isa.weights(&words[u][0]); V];
+            for v in 1..V {
+                weights[v] = isa.weights(&words[u][v]);
+            }
+            for m in 0..M {
+                let input = isa.input(x[u][m]);
+                for v in 0..V {
+                    dots[m][v] = isa.dot(dots[m][v], weights[v], input);
+                }
+            }
+        }
+    }
+    dots
 }
