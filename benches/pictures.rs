@@ -53,7 +53,11 @@ fn main() {
         if is_wanted(&name) {
             let path = folder.path().join(&name);
             synth::write(&config(dim), 1, &path, false).unwrap();
-            measure(&name, &path, [Precision::Fp32, Precision::Q8, Precision::Q4]);
+            measure(
+                &name,
+                &path,
+                [Precision::Fp32, Precision::Q8, Precision::Q4],
+            );
         }
     }
     if is_wanted("embedded") {
@@ -80,7 +84,8 @@ fn measure(name: &str, path: &std::path::Path, precisions: [Precision; 3]) {
     });
     let times = in_turns(ROUNDS, [&mut a, &mut b, &mut c]);
     for ((precision, time), own) in precisions.iter().zip(times).zip(&logits) {
-        let error = rms(own.iter().zip(&logits[0]).map(|(a, b)| a - b)) / rms(logits[0].iter().copied());
+        let error =
+            rms(own.iter().zip(&logits[0]).map(|(a, b)| a - b)) / rms(logits[0].iter().copied());
         println!(
             "{name} {precision:5} {:7.2} ms, logits off by {error:.2e} of their norm",
             time * 1e3

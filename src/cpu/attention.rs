@@ -137,7 +137,9 @@ impl Head<'_> {
     #[inline(always)]
     fn row(&self, token: usize, part: usize) -> &[f32] {
         let start = (3 * token + part) * self.dim + self.head * self.head_dim;
-        self.qkv.get(start..start + self.head_dim).unwrap_or_default()
+        self.qkv
+            .get(start..start + self.head_dim)
+            .unwrap_or_default()
     }
 
     /// Puts the keys into panels of [`PANEL`] tokens; those past the last token hold anything.

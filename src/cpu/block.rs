@@ -196,5 +196,7 @@ fn attention(qkv: &[f32], attended: &mut [f32], [tokens, num_heads, head_dim]: [
 
 /// Row `at` of a matrix of `columns`.
 fn row_of(values: &[f32], at: usize, columns: usize) -> &[f32] {
-    values.get(at * columns..(at + 1) * columns).unwrap_or_default()
+    values
+        .get(at * columns..(at + 1) * columns)
+        .unwrap_or_default()
 }

@@ -38,7 +38,10 @@ impl Epilogue<'_> {
             Self::None | Self::Add => {}
             Self::Gelu => gelu_of(y),
             Self::Bias(bias) => {
-                for (value, bias) in y.chunks_mut(columns.max(1)).flat_map(|y| y.iter_mut().zip(bias)) {
+                for (value, bias) in y
+                    .chunks_mut(columns.max(1))
+                    .flat_map(|y| y.iter_mut().zip(bias))
+                {
                     *value += bias;
                 }
             }

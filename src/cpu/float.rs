@@ -69,7 +69,12 @@ impl FloatMatrix {
     /// - `x`: `[n, d_input]`
     /// - `y`: `[n, d_output]`, overwritten but for [`Epilogue::Add`]
     pub fn product(&self, x: &[f32], y: &mut [f32], epilogue: Epilogue<'_>) {
-        dispatch(Product { w: self, x, y, epilogue });
+        dispatch(Product {
+            w: self,
+            x,
+            y,
+            epilogue,
+        });
     }
 }
 
@@ -175,9 +180,8 @@ fn sums_of<S: Simd, const V: usize, const M: usize>(
 ) {
     let first = x.get(..panel.len()).unwrap_or_default();
     // Rows past the last repeat the first.
-    let x: [&[f32]; M] = std::array::from_fn(|m| {
-        x.get(m * stride..m * stride + panel.len()).unwrap_or(first)
-    });
+    let x: [&[f32]; M] =
+        std::array::from_fn(|m| x.get(m * stride..m * stride + panel.len()).unwrap_or(first));
     if x.iter().any(|x| x.len() != panel.len()) {
         return;
     }

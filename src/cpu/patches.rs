@@ -14,7 +14,8 @@ pub fn patches(
     let shape = [batch, rows * columns, channels * patch_height * patch_width];
     let mut patches = Vec::with_capacity(shape.iter().product());
     for picture in images.chunks((channels * height * width).max(1)) {
-        for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+        for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)))
+        {
             for channel in picture.chunks(height * width) {
                 let lines = channel.chunks(width).skip(row * patch_height);
                 for line in lines.take(patch_height) {

@@ -43,9 +43,13 @@ impl Probe<'_> {
     pub fn forward(self, x: &[f32], tokens: usize) -> Result<Vec<f32>> {
         let dim = self.cls_token.len();
         let [num_classes, _] = self.linear.dims();
-        let fits = [self.k, self.v].iter().all(|matrix| matrix.dims() == [dim, dim])
+        let fits = [self.k, self.v]
+            .iter()
+            .all(|matrix| matrix.dims() == [dim, dim])
             && self.linear.dims() == [num_classes, dim]
-            && [self.running_mean, self.running_std].iter().all(|values| values.len() == dim)
+            && [self.running_mean, self.running_std]
+                .iter()
+                .all(|values| values.len() == dim)
             && self.num_heads > 0
             && dim.is_multiple_of(self.num_heads)
             && dim > 0
@@ -138,7 +142,9 @@ impl WithSimd for Pool<'_> {
         } = self;
         let dim = query.len();
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let heads = query.chunks_exact(head_dim).zip(pooled.chunks_exact_mut(head_dim));
+        let heads = query
+            .chunks_exact(head_dim)
+            .zip(pooled.chunks_exact_mut(head_dim));
         for (head, (query, pooled)) in heads.enumerate() {
             let of_head = |row: &[f32]| head * head_dim..((head + 1) * head_dim).min(row.len());
             let mut scores: Vec<f32> = keys

@@ -32,10 +32,15 @@ fn wide(values: &[f32]) -> Vec<f64> {
 /// As near as f32 sums come: `tolerance` of the largest value.
 fn assert_near(got: &[f32], want: &[f64], tolerance: f64, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
-    let size = want.iter().fold(1e-30, |size: f64, want| size.max(want.abs()));
+    let size = want
+        .iter()
+        .fold(1e-30, |size: f64, want| size.max(want.abs()));
     for (at, (got, want)) in got.iter().zip(want).enumerate() {
         let error = (f64::from(*got) - want).abs();
-        assert!(error <= tolerance * size, "{what}: {got} at {at} in place of {want}");
+        assert!(
+            error <= tolerance * size,
+            "{what}: {got} at {at} in place of {want}"
+        );
     }
 }
 
@@ -60,7 +65,9 @@ fn product(x: &[f64], w: &[f64], d_input: usize) -> Vec<f64> {
 fn erf(x: f64) -> f64 {
     let root = std::f64::consts::PI.sqrt();
     if x.abs() > 2.0 {
-        let fraction = (1..100).rev().fold(x.abs(), |rest, n| x.abs() + f64::from(n) / 2.0 / rest);
+        let fraction = (1..100)
+            .rev()
+            .fold(x.abs(), |rest, n| x.abs() + f64::from(n) / 2.0 / rest);
         return x.signum() * (1.0 - (-x * x).exp() / root / fraction);
     }
     let (mut term, mut sum) = (x, x);
@@ -105,16 +112,24 @@ fn attention(
     for query in queries {
         let scores: Vec<f64> = (0..tokens)
             .map(|key| {
-                let dot: f64 = part(query, 0).iter().zip(part(key, 1)).map(|(q, k)| q * k).sum();
+                let dot: f64 = part(query, 0)
+                    .iter()
+                    .zip(part(key, 1))
+                    .map(|(q, k)| q * k)
+                    .sum();
                 dot / (head_dim as f64).sqrt()
             })
             .collect();
-        let most = scores.iter().fold(f64::NEG_INFINITY, |most, score| most.max(*score));
+        let most = scores
+            .iter()
+            .fold(f64::NEG_INFINITY, |most, score| most.max(*score));
         let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
         let sum: f64 = weights.iter().sum();
         out.extend((0..head_dim).map(|channel| {
             let terms = weights.iter().enumerate();
-            terms.map(|(key, weight)| weight / sum * part(key, 2)[channel]).sum::<f64>()
+            terms
+                .map(|(key, weight)| weight / sum * part(key, 2)[channel])
+                .sum::<f64>()
         }));
     }
     out
@@ -186,11 +201,17 @@ pub fn gelu_is_exact_to_a_millionth() {
     for (x, y) in x.iter().zip(&y) {
         let want = gelu(f64::from(*x));
         let error = (f64::from(*y) - want).abs();
-        assert!(error <= 1e-6 * want.abs().max(1.0), "{y} in place of {want}");
+        assert!(
+            error <= 1e-6 * want.abs().max(1.0),
+            "{y} in place of {want}"
+        );
     }
     let mut broken = [f32::NAN, f32::INFINITY];
     gelu_of(&mut broken);
-    assert!(broken[0].is_nan() && broken[1] == f32::INFINITY, "{broken:?}");
+    assert!(
+        broken[0].is_nan() && broken[1] == f32::INFINITY,
+        "{broken:?}"
+    );
 }
 
 pub fn exponentials_are_exact_to_a_millionth() {
@@ -224,7 +245,12 @@ pub fn layer_norms_are_those_of_f64() {
             for (x, y) in x.chunks(dim).zip(y.chunks_mut(dim)) {
                 norm.row(x, y);
             }
-            assert_near(&y, &want, tolerance, &format!("{dim} channels around {offset}"));
+            assert_near(
+                &y,
+                &want,
+                tolerance,
+                &format!("{dim} channels around {offset}"),
+            );
 
             let mut y = vec![f32::NAN; dim];
             norm.row(&vec![0.0; dim], &mut y);
@@ -280,7 +306,10 @@ pub fn attention_over_4096_tokens_is_that_of_f64() {
 pub fn attention_takes_large_scores_and_shows_what_is_not_finite() {
     let (tokens, dim) = (30, 16);
     // Scores of some thousands: only the largest counts, and nothing overflows.
-    let qkv: Vec<f32> = values(tokens * 3 * dim, 1).iter().map(|x| x * 60.0).collect();
+    let qkv: Vec<f32> = values(tokens * 3 * dim, 1)
+        .iter()
+        .map(|x| x * 60.0)
+        .collect();
     let run = |qkv: &[f32]| {
         let head = Head {
             qkv,
@@ -315,7 +344,10 @@ pub fn attention_takes_large_scores_and_shows_what_is_not_finite() {
     }
     broken[7 * 3 * dim + dim] = f32::INFINITY;
     broken[7 * 3 * dim + 2 * dim] = f32::NAN;
-    assert!(run(&broken).chunks(dim).all(|row| row[0].is_nan()), "a broken value");
+    assert!(
+        run(&broken).chunks(dim).all(|row| row[0].is_nan()),
+        "a broken value"
+    );
 }
 
 pub fn a_block_is_that_of_f64() {
@@ -385,8 +417,7 @@ pub fn the_probe_is_that_of_f64() {
     let [mean, cls_token] = [2, 3].map(|seed| values(dim, seed));
     let std: Vec<f32> = values(dim, 4).iter().map(|v| v.abs() + 0.5).collect();
     let shapes = [[dim, dim], [dim, dim], [num_classes, dim]];
-    let weights: [Vec<f32>; 3] =
-        std::array::from_fn(|i| values(shapes[i][0] * dim, 5 + i as u64));
+    let weights: [Vec<f32>; 3] = std::array::from_fn(|i| values(shapes[i][0] * dim, 5 + i as u64));
 
     let normal: Vec<f64> = x
         .iter()
@@ -409,7 +440,9 @@ pub fn the_probe_is_that_of_f64() {
             });
             let weights: Vec<f64> = scores.collect();
             let terms = rows.clone().zip(&weights);
-            let sum: f64 = terms.map(|(row, w)| w * of_values[row * dim + channel]).sum();
+            let sum: f64 = terms
+                .map(|(row, w)| w * of_values[row * dim + channel])
+                .sum();
             pooled.push(sum / weights.iter().sum::<f64>());
         }
         want.extend(product(&pooled, &wide(&weights[2]), dim));
@@ -434,7 +467,9 @@ pub fn the_probe_is_that_of_f64() {
 pub fn patches_are_cut_row_by_row() {
     let dims = [2, 3, 9, 13];
     let [batch, channels, height, width] = dims;
-    let images: Vec<f32> = (0..batch * channels * height * width).map(|i| i as f32).collect();
+    let images: Vec<f32> = (0..batch * channels * height * width)
+        .map(|i| i as f32)
+        .collect();
     let (got, shape) = patches(&images, dims, [4, 3]);
     assert_eq!(shape, [2, 2 * 4, 3 * 4 * 3]);
     let mut want = Vec::new();

@@ -63,7 +63,10 @@ impl AimBackend for Cpu {
         let [n, _] = x.dims();
         let [d_output, _] = w.dims();
         let y = vec![0.0; n * d_output];
-        from_values(product(&values(x), w, y, epilogue::Epilogue::None), [n, d_output])
+        from_values(
+            product(&values(x), w, y, epilogue::Epilogue::None),
+            [n, d_output],
+        )
     }
 
     fn linear_then(

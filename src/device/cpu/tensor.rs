@@ -16,9 +16,7 @@ pub(super) fn values<const D: usize>(tensor: Tensor<Cpu, D>) -> Vec<f32> {
 pub(super) fn from_values<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<Cpu, D> {
     // burn's own way makes a copy.
     match candle_core::Tensor::from_vec(values, shape.as_slice(), &candle_core::Device::Cpu) {
-        Ok(tensor) => {
-            Tensor::from_primitive(TensorPrimitive::Float(CandleTensor::new(tensor)))
-        }
+        Ok(tensor) => Tensor::from_primitive(TensorPrimitive::Float(CandleTensor::new(tensor))),
         Err(_) => {
             let nan = vec![f32::NAN; shape.iter().product()];
             Tensor::from_data(TensorData::new(nan, shape), &super::device())

@@ -175,7 +175,8 @@ impl<B: AimBackend> Assembler<B> {
     fn pack(&mut self, spec: &TensorSpec, matrix: PackedMatrix) -> Result<()> {
         let dims = matrix.dims();
         let matrix = B::pack(matrix, &self.device)?;
-        self.params.insert_linear(&spec.name, Linear::new(matrix, dims));
+        self.params
+            .insert_linear(&spec.name, Linear::new(matrix, dims));
         Ok(())
     }
 

@@ -10,10 +10,10 @@ mod image;
 mod picture_files;
 
 use aim_web::device::Device;
-use common::cpu_cases;
 use common::cases::{
     CASES, CPU_TOLERANCE, causal_features_match_the_reference, matches_the_reference,
 };
+use common::cpu_cases;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_browser);
