@@ -5,6 +5,7 @@
 //! wait for each other three times a block.
 
 use std::cell::Cell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::attention::{Head, QUERIES, Workspace, attend};
 use super::epilogue::Epilogue;
@@ -46,7 +47,13 @@ struct Streams {
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
-    static STREAMS: Cell<Streams> = Cell::default();
+}
+
+/// Those that no block uses now: not a thread's own, since the pool may run a block on any.
+static STREAMS: Mutex<Vec<Streams>> = Mutex::new(Vec::new());
+
+fn idle_streams() -> MutexGuard<'static, Vec<Streams>> {
+    STREAMS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Lends the thread's buffers. One that waits for others may take up another task meanwhile, which then gets
@@ -69,9 +76,9 @@ impl Block<'_> {
     pub fn forward(self, x: &mut [f32], tokens: usize) -> Result<()> {
         self.check(x.len(), tokens)?;
         threads::inside(|| {
-            let mut streams = STREAMS.take();
+            let mut streams = idle_streams().pop().unwrap_or_default();
             let result = self.run(x, tokens, &mut streams);
-            STREAMS.set(streams);
+            idle_streams().push(streams);
             result
         })
     }

@@ -144,7 +144,8 @@ proptest! {
         let d_input = groups * group_size;
         let matrix = quantised(d_output, d_input, scheme);
         let off = error::<Cpu>(n, matrix.clone(), &cpu::device());
-        prop_assert!(off < 1e-6, "CPU {:e}", off);
+        // Activations are rounded to 8 bits on most machines: by at most 1/254 of the largest of a group.
+        prop_assert!(off < 1e-2, "CPU {:e}", off);
         let off = error::<Gpu>(n, matrix, &GPU);
         prop_assert!(off < 1e-6, "GPU {:e}", off);
     }

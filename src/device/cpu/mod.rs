@@ -17,7 +17,6 @@ use super::backend::{AimBackend, Epilogue, PackedMatrix};
 use crate::cpu::matrix::{Matrix, Rows};
 use crate::cpu::{epilogue, patches};
 use crate::error::{Error, Result};
-use crate::model::attention::attention;
 use crate::model::block::Block;
 use crate::model::head::AttentionPoolingClassifier;
 use crate::model::norm::Norm;
@@ -99,15 +98,6 @@ impl AimBackend for Cpu {
             norm.row(x, y);
         }
         from_values(y, dims)
-    }
-
-    fn attend(
-        qkv: Tensor<Self, 3>,
-        num_heads: usize,
-        mask: Option<&Tensor<Self, 2, Bool>>,
-    ) -> Tensor<Self, 3> {
-        // A mask is for pre-training alone.
-        attention(qkv, num_heads, mask)
     }
 
     fn patches(images: Tensor<Self, 4>, patch_size: [usize; 2]) -> Tensor<Self, 3> {
