@@ -15,8 +15,8 @@ pub(super) fn dispatch<T: WithSimd>(op: T) -> T::Output {
     // 16 lanes, which the loops of this room are not written for.
     #[cfg(target_arch = "x86_64")]
     match pulp::x86::V3::try_new() {
-        Some(simd) => simd.vectorize(op),
-        None => pulp::Scalar.vectorize(op),
+        Some(simd) => Simd::vectorize(simd, op),
+        None => Simd::vectorize(pulp::Scalar, op),
     }
     #[cfg(not(target_arch = "x86_64"))]
     pulp::Arch::new().dispatch(op)

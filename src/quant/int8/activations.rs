@@ -87,7 +87,7 @@ impl Activations {
     }
 
     /// All rows, to be written.
-    pub fn rows_mut(&mut self) -> RowsMut<'_> {
+    pub const fn rows_mut(&mut self) -> RowsMut<'_> {
         RowsMut { of: self }
     }
 
