@@ -21,7 +21,7 @@ pub enum GpuMatrix {
     /// `[d_input, d_output]` in f32: transposed once, which a product would do each time.
     Float(Tensor<Gpu, 2>),
     /// Codes of 4 or 8 bits, or f16.
-    Packed(GpuPacked),
+    Packed(Box<GpuPacked>),
 }
 
 /// A packed matrix on a GPU.
@@ -91,13 +91,13 @@ impl AimBackend for Gpu {
         for buffer in [&words, &groups] {
             Self::check_size((buffer.len() as u64).saturating_mul(4), device)?;
         }
-        Ok(GpuMatrix::Packed(GpuPacked {
+        Ok(GpuMatrix::Packed(Box::new(GpuPacked {
             words: upload(&words, device)?,
             groups: upload(&groups, device)?,
             bits,
             group_size,
             d_output,
-        }))
+        })))
     }
 
     fn product(x: Tensor<Self, 2>, w: &Self::Matrix) -> Tensor<Self, 2> {
