@@ -17,11 +17,15 @@ use crate::quant::{Bits, pair};
 
 /// A matrix on a GPU.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model has some hundred of them"
+)]
 pub enum GpuMatrix {
     /// `[d_input, d_output]` in f32: transposed once, which a product would do each time.
     Float(Tensor<Gpu, 2>),
     /// Codes of 4 or 8 bits, or f16.
-    Packed(Box<GpuPacked>),
+    Packed(GpuPacked),
 }
 
 /// A packed matrix on a GPU.
@@ -91,13 +95,13 @@ impl AimBackend for Gpu {
         for buffer in [&words, &groups] {
             Self::check_size((buffer.len() as u64).saturating_mul(4), device)?;
         }
-        Ok(GpuMatrix::Packed(Box::new(GpuPacked {
+        Ok(GpuMatrix::Packed(GpuPacked {
             words: upload(&words, device)?,
             groups: upload(&groups, device)?,
             bits,
             group_size,
             d_output,
-        })))
+        }))
     }
 
     fn product(x: Tensor<Self, 2>, w: &Self::Matrix) -> Tensor<Self, 2> {
