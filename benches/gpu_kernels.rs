@@ -56,7 +56,7 @@ fn main() {
             let x = Tensor::<Gpu, 2>::from_data(x, &gpu.device);
             let [half, q8, q4] = [0, 1, 2].map(|i| {
                 let (x, packed) = (&x, &packed);
-                move || run(|| Gpu::packed_matmul(x.clone(), &packed[i]))
+                move || run(|| Gpu::product(x.clone(), &packed[i]))
             });
             let float = || run(|| x.clone().matmul(float.clone()));
             // The first of each compiles its kernel.

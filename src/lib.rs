@@ -28,6 +28,8 @@
 
 pub mod classifier;
 pub mod config;
+#[cfg(feature = "cpu")]
+pub mod cpu;
 pub mod device;
 #[cfg(all(feature = "embedded", not(target_family = "wasm")))]
 pub mod embedded;

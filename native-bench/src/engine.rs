@@ -2,6 +2,7 @@
 
 use aim_web::Result;
 use aim_web::config::Config;
+use aim_web::cpu::threads;
 use aim_web::device::{Device, gpu};
 use aim_web::engine::{Engine, HostOutput, HostTensor, fetch, self_check};
 use aim_web::precision::Precision;
@@ -27,6 +28,9 @@ pub fn load(model: Model, blocks: usize, args: &args::Model) -> Result<(Box<dyn 
             Source::Remote(remote)
         }
     };
+    if let Some(threads) = args.threads {
+        threads::start(threads.into())?;
+    }
     let precision = args.dtype.into();
     let device = match args.device {
         DeviceChoice::Cpu => Device::Cpu,

@@ -2,22 +2,31 @@
 
 use std::fmt::Debug;
 
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Tensor};
 use futures_util::future::LocalBoxFuture;
 
 use crate::error::Result;
+use crate::model::attention::attention;
+use crate::model::block::Block;
+use crate::model::head::AttentionPoolingClassifier;
+use crate::model::mlp::gelu;
+use crate::model::norm::Norm;
+use crate::model::patch_embed::patches;
 use crate::precision::{Form, Place};
 use crate::quant::{HalfMatrix, QuantMatrix};
 
-/// A backend of burn that takes matrices as they arrive, and multiplies with such as stay packed on its
-/// device.
+/// A backend of burn that takes matrices as they arrive, keeps them as its products read them, and runs the
+/// parts of a block.
+///
+/// Each part has a body in burn's own operations, as in the paper. A backend replaces those that it does
+/// better: one by one, or with [`block`](Self::block) all of them and what is between.
 pub trait AimBackend: Backend {
+    /// A matrix on its device, in floats or packed.
+    type Matrix: Clone + Debug;
+
     /// A matrix of floats that is arriving.
     type Rows: Rows<Self>;
-
-    /// A packed matrix on its device.
-    type Packed: Clone + Debug;
 
     /// What the backend means for the choice of a precision.
     const PLACE: Place;
@@ -33,7 +42,7 @@ pub trait AimBackend: Backend {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the device can't hold a matrix
     /// of its size or kind.
-    fn pack(matrix: PackedMatrix, device: &Self::Device) -> Result<Self::Packed>;
+    fn pack(matrix: PackedMatrix, device: &Self::Device) -> Result<Self::Matrix>;
 
     /// `y = x Wᵀ`
     ///
@@ -41,13 +50,108 @@ pub trait AimBackend: Backend {
     /// - `x`: `[n, d_input]`
     /// - `w`: `[d_output, d_input]`
     /// - output: `[n, d_output]`
-    fn packed_matmul(x: Tensor<Self, 2>, w: &Self::Packed) -> Tensor<Self, 2>;
+    fn product(x: Tensor<Self, 2>, w: &Self::Matrix) -> Tensor<Self, 2>;
+
+    /// `y = epilogue(x Wᵀ)`
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, tokens, d_input]`
+    /// - `w`: `[d_output, d_input]`
+    /// - output: `[batch, tokens, d_output]`
+    fn linear_then(
+        x: Tensor<Self, 3>,
+        w: &Self::Matrix,
+        epilogue: Epilogue<Self>,
+    ) -> Tensor<Self, 3> {
+        let [batch, tokens, d_input] = x.dims();
+        // One product of two matrices: a batched one would copy the weight for each picture.
+        let y = Self::product(x.reshape([batch * tokens, d_input]), w);
+        let [_, d_output] = y.dims();
+        epilogue.apply(y.reshape([batch, tokens, d_output]))
+    }
+
+    /// Normalises every token over its channels, then scales and shifts it.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[batch, tokens, dim]`
+    fn normalize(x: Tensor<Self, 3>, norm: &Norm<Self>) -> Tensor<Self, 3> {
+        norm.normalize(x)
+    }
+
+    /// Attention of every token to every token that it may see.
+    ///
+    /// # Shapes
+    /// - `qkv`: `[batch, tokens, 3 * dim]`, queries, keys and values of all heads
+    /// - `mask`: `[tokens, tokens]`, true where a row's token may not see a column's
+    /// - output: `[batch, tokens, dim]`
+    fn attend(
+        qkv: Tensor<Self, 3>,
+        num_heads: usize,
+        mask: Option<&Tensor<Self, 2, Bool>>,
+    ) -> Tensor<Self, 3> {
+        attention(qkv, num_heads, mask)
+    }
+
+    /// Cuts pictures into patches.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, channels, height, width]`
+    /// - output: `[batch, rows * columns, channels * patch height * patch width]`; what is left over at the
+    ///   right and at the bottom is dropped
+    fn patches(images: Tensor<Self, 4>, patch_size: [usize; 2]) -> Tensor<Self, 3> {
+        patches(images, patch_size)
+    }
+
+    /// Runs a block.
+    ///
+    /// # Shapes
+    /// As [`Block::forward`].
+    fn block(
+        block: &Block<Self>,
+        x: Tensor<Self, 3>,
+        mask: Option<&Tensor<Self, 2, Bool>>,
+    ) -> Tensor<Self, 3> {
+        block.layer_by_layer(x, mask)
+    }
+
+    /// Runs the attention probe.
+    ///
+    /// # Shapes
+    /// As [`AttentionPoolingClassifier::forward`].
+    fn probe(head: &AttentionPoolingClassifier<Self>, tokens: Tensor<Self, 3>) -> Tensor<Self, 2> {
+        head.layer_by_layer(tokens)
+    }
 
     /// Whether a device computes products with matrices of this form rightly.
     ///
     /// # Errors
     /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if it does not.
     fn self_check(form: Form, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>>;
+}
+
+/// What is done to a product before it is written.
+#[derive(Clone, Debug)]
+pub enum Epilogue<B: Backend> {
+    /// Nothing.
+    None,
+    /// The exact GELU.
+    Gelu,
+    /// The residual stream is added: `[batch, tokens, d_output]`.
+    Add(Tensor<B, 3>),
+    /// A bias is added: `[d_output]`.
+    Bias(Tensor<B, 1>),
+}
+
+impl<B: Backend> Epilogue<B> {
+    /// Applies it to a product.
+    pub fn apply(self, y: Tensor<B, 3>) -> Tensor<B, 3> {
+        match self {
+            Self::None => y,
+            Self::Gelu => gelu(y),
+            Self::Add(residual) => residual + y,
+            Self::Bias(bias) => y + bias.unsqueeze(),
+        }
+    }
 }
 
 /// A matrix of floats that arrives in row-major order and never stands on the host whole if it is for
@@ -65,11 +169,11 @@ pub trait Rows<B: AimBackend>: Sized {
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) if there are more than the matrix has.
     fn push(&mut self, values: &[f32]) -> Result<()>;
 
-    /// The matrix transposed, `[d_input, d_output]`, on its device.
+    /// The matrix on its device.
     ///
     /// # Errors
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) if values are missing.
-    fn finish(self) -> Result<Tensor<B, 2>>;
+    fn finish(self) -> Result<B::Matrix>;
 }
 
 /// A matrix on the host that a backend keeps packed.

@@ -15,9 +15,22 @@ use crate::precision::{Form, Place};
 use crate::quant::gpu::{TILE, UNITS, packed_matmul};
 use crate::quant::{Bits, pair};
 
+/// A matrix on a GPU.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model has some hundred of them"
+)]
+pub enum GpuMatrix {
+    /// `[d_input, d_output]` in f32: transposed once, which a product would do each time.
+    Float(Tensor<Gpu, 2>),
+    /// Codes of 4 or 8 bits, or f16.
+    Packed(GpuPacked),
+}
+
 /// A packed matrix on a GPU.
 #[derive(Clone, Debug)]
-pub struct GpuMatrix {
+pub struct GpuPacked {
     /// `[d_output * ceil(d_input * bits / 32)]`
     words: CubeTensor<WgpuRuntime>,
     /// `[d_output * d_input / group_size]`, or one word if there are no groups.
@@ -29,7 +42,7 @@ pub struct GpuMatrix {
 
 impl AimBackend for Gpu {
     type Rows = GpuRows;
-    type Packed = GpuMatrix;
+    type Matrix = GpuMatrix;
 
     const PLACE: Place = Place {
         halves: true,
@@ -51,7 +64,7 @@ impl AimBackend for Gpu {
         )))
     }
 
-    fn pack(matrix: PackedMatrix, device: &Self::Device) -> Result<Self::Packed> {
+    fn pack(matrix: PackedMatrix, device: &Self::Device) -> Result<Self::Matrix> {
         let [d_output, d_input] = matrix.dims();
         let client = WgpuRuntime::client(device);
         let (most_columns, ..) = client.properties().hardware.max_cube_count;
@@ -82,16 +95,20 @@ impl AimBackend for Gpu {
         for buffer in [&words, &groups] {
             Self::check_size((buffer.len() as u64).saturating_mul(4), device)?;
         }
-        Ok(GpuMatrix {
+        Ok(GpuMatrix::Packed(GpuPacked {
             words: upload(&words, device)?,
             groups: upload(&groups, device)?,
             bits,
             group_size,
             d_output,
-        })
+        }))
     }
 
-    fn packed_matmul(x: Tensor<Self, 2>, w: &Self::Packed) -> Tensor<Self, 2> {
+    fn product(x: Tensor<Self, 2>, w: &Self::Matrix) -> Tensor<Self, 2> {
+        let w = match w {
+            GpuMatrix::Float(transposed) => return x.matmul(transposed.clone()),
+            GpuMatrix::Packed(packed) => packed,
+        };
         let [n, d_input] = x.dims();
         let x = burn_wgpu::into_contiguous(x.into_primitive().tensor());
         let client = x.client.clone();

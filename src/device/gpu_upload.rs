@@ -9,6 +9,7 @@ use cubecl::prelude::*;
 
 use super::backend::Rows;
 use super::gpu::{self, Gpu};
+use super::gpu_packed::GpuMatrix;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many elements of 4 bytes are written to a buffer at once.
@@ -122,7 +123,7 @@ impl Rows<Gpu> for GpuRows {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Tensor<Gpu, 2>> {
+    fn finish(mut self) -> Result<GpuMatrix> {
         if self.lacking > 0 {
             return Err(Error::format(format!(
                 "lacks {} values: download the file again",
@@ -134,6 +135,7 @@ impl Rows<Gpu> for GpuRows {
         let transposed = matrix.transpose().into_primitive().tensor();
         // For good: a product would do it each time.
         let transposed = burn_wgpu::into_contiguous(transposed);
-        Ok(Tensor::from_primitive(TensorPrimitive::Float(transposed)))
+        let transposed = Tensor::from_primitive(TensorPrimitive::Float(transposed));
+        Ok(GpuMatrix::Float(transposed))
     }
 }

@@ -6,8 +6,6 @@
 pub mod backend;
 #[cfg(feature = "cpu")]
 pub mod cpu;
-#[cfg(feature = "cpu")]
-pub mod cpu_rows;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 #[cfg(feature = "gpu")]

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 
-use super::backend::{AimBackend, PackedMatrix};
+use super::backend::{AimBackend, PackedMatrix, Rows as _};
 use super::host;
 use crate::error::{Error, Result};
 use crate::precision::Form;
@@ -40,15 +40,16 @@ pub(super) async fn product<B: AimBackend>(
 
     let (y, w) = match form {
         Form::Fp32 => {
-            let transposed = on_device(w.clone(), d_output).transpose();
-            (x_there.matmul(transposed), w)
+            let mut rows = B::Rows::new(d_output, D_INPUT, device)?;
+            rows.push(&w)?;
+            (B::product(x_there, &rows.finish()?), w)
         }
         Form::Fp16 => {
             let mut halver = Halver::new(d_output, D_INPUT)?;
             halver.push(&w)?;
             let packed = B::pack(PackedMatrix::Half(halver.finish()?), device)?;
             let rounded = w.iter().map(|&w| f16::from_f32(w).to_f32()).collect();
-            (B::packed_matmul(x_there, &packed), rounded)
+            (B::product(x_there, &packed), rounded)
         }
         Form::Quantised(scheme) => {
             let mut quantizer = Quantizer::new(d_output, D_INPUT, scheme, Method::Nearest)?;
@@ -56,7 +57,7 @@ pub(super) async fn product<B: AimBackend>(
             let matrix = quantizer.finish()?;
             let w = dequantize::matrix(&matrix)?;
             let packed = B::pack(PackedMatrix::Quantised(matrix), device)?;
-            (B::packed_matmul(x_there, &packed), w)
+            (B::product(x_there, &packed), w)
         }
     };
     let y = host::read(y).await?.values;

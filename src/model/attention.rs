@@ -1,12 +1,13 @@
 //! Multi-head self-attention: `attn`.
 
 use burn::tensor::activation::softmax;
+use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Tensor};
 
 use super::linear::Linear;
 use super::params::Scope;
 use crate::config::Config;
-use crate::device::backend::AimBackend;
+use crate::device::backend::{AimBackend, Epilogue};
 use crate::error::Result;
 
 /// Attention of every token to every token, with one matrix for queries, keys and values.
@@ -33,19 +34,55 @@ impl<B: AimBackend> Attention<B> {
         })
     }
 
+    /// Adds to the residual stream.
+    ///
     /// # Shapes
-    /// - `x`: `[batch, tokens, embed_dim]`
+    /// - `x`, `residual`, output: `[batch, tokens, embed_dim]`
     /// - `mask`: `[tokens, tokens]`, true where a row's token may not see a column's
-    /// - output: `[batch, tokens, embed_dim]`
-    pub fn forward(&self, x: Tensor<B, 3>, mask: Option<&Tensor<B, 2, Bool>>) -> Tensor<B, 3> {
-        let [_, _, dim] = x.dims();
-        let qkv = self.qkv.forward(x);
-        let [q, k, v] = [0, 1, 2].map(|part| {
-            let part = qkv.clone().narrow(2, part * dim, dim);
-            split_heads(part, self.num_heads)
-        });
-        self.proj.forward(join_heads(attend(q, k, v, mask)))
+    pub fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        residual: Tensor<B, 3>,
+        mask: Option<&Tensor<B, 2, Bool>>,
+    ) -> Tensor<B, 3> {
+        let attended = B::attend(self.qkv.forward(x), self.num_heads, mask);
+        self.proj.forward_then(attended, Epilogue::Add(residual))
     }
+
+    /// The layer to queries, keys and values.
+    pub const fn qkv(&self) -> &Linear<B> {
+        &self.qkv
+    }
+
+    /// The layer that joins the heads.
+    pub const fn proj(&self) -> &Linear<B> {
+        &self.proj
+    }
+
+    /// How many heads there are.
+    pub const fn num_heads(&self) -> usize {
+        self.num_heads
+    }
+}
+
+/// Attention of all heads.
+///
+/// # Shapes
+/// - `qkv`: `[batch, tokens, 3 * dim]`
+/// - `mask`: `[tokens, tokens]`, true where a row's token may not see a column's
+/// - output: `[batch, tokens, dim]`
+pub fn attention<B: Backend>(
+    qkv: Tensor<B, 3>,
+    num_heads: usize,
+    mask: Option<&Tensor<B, 2, Bool>>,
+) -> Tensor<B, 3> {
+    let [_, _, channels] = qkv.dims();
+    let dim = channels / 3;
+    let [q, k, v] = [0, 1, 2].map(|part| {
+        let part = qkv.clone().narrow(2, part * dim, dim);
+        split_heads(part, num_heads)
+    });
+    join_heads(attend(q, k, v, mask))
 }
 
 /// Scaled dot-product attention: `softmax(q kᵀ / sqrt(head_dim)) v`.
@@ -55,7 +92,7 @@ impl<B: AimBackend> Attention<B> {
 /// - `k`, `v`: `[batch, heads, keys, head_dim]`
 /// - `mask`: `[queries, keys]`, true where a query may not see a key
 /// - output: `[batch, heads, queries, head_dim]`
-pub fn attend<B: AimBackend>(
+pub fn attend<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,
@@ -71,14 +108,14 @@ pub fn attend<B: AimBackend>(
 }
 
 /// `[batch, tokens, heads * head_dim]` to `[batch, heads, tokens, head_dim]`.
-pub fn split_heads<B: AimBackend>(x: Tensor<B, 3>, num_heads: usize) -> Tensor<B, 4> {
+pub fn split_heads<B: Backend>(x: Tensor<B, 3>, num_heads: usize) -> Tensor<B, 4> {
     let [batch, tokens, dim] = x.dims();
     x.reshape([batch, tokens, num_heads, dim / num_heads])
         .swap_dims(1, 2)
 }
 
 /// `[batch, heads, tokens, head_dim]` to `[batch, tokens, heads * head_dim]`.
-pub fn join_heads<B: AimBackend>(x: Tensor<B, 4>) -> Tensor<B, 3> {
+pub fn join_heads<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 3> {
     let [batch, heads, tokens, head_dim] = x.dims();
     x.swap_dims(1, 2).reshape([batch, tokens, heads * head_dim])
 }

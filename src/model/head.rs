@@ -18,15 +18,18 @@ use crate::error::Result;
 #[derive(Clone, Debug)]
 pub struct AttentionPoolingClassifier<B: AimBackend> {
     /// `[1, 1, embed_dim]`
-    running_mean: Tensor<B, 3>,
+    pub(crate) running_mean: Tensor<B, 3>,
     /// `[1, 1, embed_dim]`
-    running_std: Tensor<B, 3>,
+    pub(crate) running_std: Tensor<B, 3>,
     /// `[1, 1, embed_dim]`
-    cls_token: Tensor<B, 3>,
-    k: Linear<B>,
-    v: Linear<B>,
-    linear: Linear<B>,
-    num_heads: usize,
+    pub(crate) cls_token: Tensor<B, 3>,
+    /// The keys.
+    pub(crate) k: Linear<B>,
+    /// The values.
+    pub(crate) v: Linear<B>,
+    /// The classes.
+    pub(crate) linear: Linear<B>,
+    pub(crate) num_heads: usize,
 }
 
 impl<B: AimBackend> AttentionPoolingClassifier<B> {
@@ -54,6 +57,11 @@ impl<B: AimBackend> AttentionPoolingClassifier<B> {
     /// - `tokens`: `[batch, tokens, embed_dim]`, the mean of the probed layers
     /// - output: `[batch, num_classes]`, logits
     pub fn forward(&self, tokens: Tensor<B, 3>) -> Tensor<B, 2> {
+        B::probe(self, tokens)
+    }
+
+    /// The same layer by layer.
+    pub fn layer_by_layer(&self, tokens: Tensor<B, 3>) -> Tensor<B, 2> {
         let [batch, _, dim] = tokens.dims();
         let tokens = (tokens - self.running_mean.clone()) / self.running_std.clone();
 

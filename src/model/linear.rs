@@ -1,53 +1,35 @@
-//! A linear layer without bias: every matrix of AIM but the patch embedding is one.
+//! A linear layer: every matrix of AIM is the weight of one.
 
 use burn::tensor::Tensor;
 
-use crate::device::backend::{AimBackend, PackedMatrix};
-use crate::error::Result;
+use crate::device::backend::{AimBackend, Epilogue};
 
 /// `y = x Wᵀ`, with `W` the checkpoint's `weight`, in floats or packed.
 #[derive(Clone, Debug)]
 pub struct Linear<B: AimBackend> {
-    weight: Weight<B>,
+    weight: B::Matrix,
     d_input: usize,
     d_output: usize,
 }
 
-#[derive(Clone, Debug)]
-enum Weight<B: AimBackend> {
-    /// `[d_input, d_output]`: transposed once, which a product would do each time.
-    Float(Tensor<B, 2>),
-    /// `[d_output, d_input]`
-    Packed(B::Packed),
-}
-
 impl<B: AimBackend> Linear<B> {
-    /// A layer from its transposed matrix of shape `[d_input, d_output]`.
-    pub fn new(weight: Tensor<B, 2>) -> Self {
-        let [d_input, d_output] = weight.dims();
+    /// A layer from its matrix of shape `[d_output, d_input]`.
+    pub const fn new(weight: B::Matrix, [d_output, d_input]: [usize; 2]) -> Self {
         Self {
-            weight: Weight::Float(weight),
+            weight,
             d_input,
             d_output,
         }
     }
 
-    /// A layer from its packed matrix of shape `[d_output, d_input]`.
-    ///
-    /// # Errors
-    /// As [`AimBackend::pack`].
-    pub fn packed(matrix: PackedMatrix, device: &B::Device) -> Result<Self> {
-        let [d_output, d_input] = matrix.dims();
-        Ok(Self {
-            weight: Weight::Packed(B::pack(matrix, device)?),
-            d_input,
-            d_output,
-        })
-    }
-
     /// `[d_input, d_output]`
     pub const fn dims(&self) -> [usize; 2] {
         [self.d_input, self.d_output]
+    }
+
+    /// The matrix, `[d_output, d_input]`.
+    pub const fn weight(&self) -> &B::Matrix {
+        &self.weight
     }
 
     /// Applies the layer to every token.
@@ -56,13 +38,14 @@ impl<B: AimBackend> Linear<B> {
     /// - `x`: `[batch, tokens, d_input]`
     /// - output: `[batch, tokens, d_output]`
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let [batch, tokens, _] = x.dims();
-        // One product of two matrices: a batched one would copy the weight for each picture.
-        let x = x.reshape([batch * tokens, self.d_input]);
-        let y = match &self.weight {
-            Weight::Float(weight) => x.matmul(weight.clone()),
-            Weight::Packed(weight) => B::packed_matmul(x, weight),
-        };
-        y.reshape([batch, tokens, self.d_output])
+        self.forward_then(x, Epilogue::None)
+    }
+
+    /// Applies the layer to every token, and something to what comes out.
+    ///
+    /// # Shapes
+    /// As [`forward`](Self::forward).
+    pub fn forward_then(&self, x: Tensor<B, 3>, epilogue: Epilogue<B>) -> Tensor<B, 3> {
+        B::linear_then(x, &self.weight, epilogue)
     }
 }

@@ -3,11 +3,12 @@
 use std::f64::consts::SQRT_2;
 
 use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 
 use super::linear::Linear;
 use super::params::Scope;
 use crate::config::Config;
-use crate::device::backend::AimBackend;
+use crate::device::backend::{AimBackend, Epilogue};
 use crate::error::Result;
 
 /// Two linear layers around a GELU; the hidden layer is four times as wide.
@@ -32,17 +33,30 @@ impl<B: AimBackend> Mlp<B> {
         })
     }
 
+    /// Adds to the residual stream.
+    ///
     /// # Shapes
-    /// - `x`, output: `[batch, tokens, embed_dim]`
-    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.fc2.forward(gelu(self.fc1.forward(x)))
+    /// - `x`, `residual`, output: `[batch, tokens, embed_dim]`
+    pub fn forward(&self, x: Tensor<B, 3>, residual: Tensor<B, 3>) -> Tensor<B, 3> {
+        let hidden = self.fc1.forward_then(x, Epilogue::Gelu);
+        self.fc2.forward_then(hidden, Epilogue::Add(residual))
+    }
+
+    /// The layer into the hidden channels.
+    pub const fn fc1(&self) -> &Linear<B> {
+        &self.fc1
+    }
+
+    /// The layer out of them.
+    pub const fn fc2(&self) -> &Linear<B> {
+        &self.fc2
     }
 }
 
 /// The exact GELU, `x Φ(x)`.
 ///
 /// Not burn's: on some backends that is the tanh approximation, which moves the logits.
-fn gelu<B: AimBackend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+pub fn gelu<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     let cdf = ((x.clone() / SQRT_2).erf() + 1.0) * 0.5;
     x * cdf
 }

@@ -7,6 +7,9 @@ use crate::config::Config;
 pub enum Role {
     /// The weight of a linear layer, `[d_output, d_input]`: what quantisation applies to.
     Linear,
+    /// The weight of the patch embedding, `[d_output, channels, height, width]`: a matrix over the values of a
+    /// patch, which stays in floats.
+    Patches,
     /// Anything else the model computes with.
     Float,
     /// A float that belongs to the checkpoint but that the probe never reads.
@@ -31,7 +34,7 @@ pub struct TensorSpec {
 impl TensorSpec {
     /// True if a run of the first `blocks` blocks and the probe needs it.
     pub fn is_needed(&self, blocks: usize) -> bool {
-        matches!(self.role, Role::Linear | Role::Float)
+        matches!(self.role, Role::Linear | Role::Patches | Role::Float)
             && self.block.is_none_or(|block| block < blocks)
     }
 }
@@ -47,7 +50,7 @@ pub fn tensors(config: &Config) -> Vec<TensorSpec> {
     let mut layout = Layout::default();
 
     let patch = [dim, config.num_channels, patch_height, patch_width];
-    layout.add("preprocessor.patchifier.proj.weight", &patch, Role::Float);
+    layout.add("preprocessor.patchifier.proj.weight", &patch, Role::Patches);
     layout.add("preprocessor.patchifier.proj.bias", &[dim], Role::Float);
     layout.add_norm("preprocessor.patchifier.norm", dim);
 

@@ -2,6 +2,8 @@
 #![allow(dead_code)] // Each test file uses its own part.
 
 pub mod cases;
+pub mod cpu_cases;
 pub mod generator;
 pub mod goldens;
+pub mod int8_cases;
 pub mod torch_file;

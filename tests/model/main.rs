@@ -7,3 +7,4 @@ mod common;
 mod config;
 mod generator;
 mod parity;
+mod slices;

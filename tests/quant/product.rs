@@ -63,7 +63,7 @@ fn error<B: AimBackend>(
     let there = Tensor::<B, 2>::from_data(TensorData::new(x.clone(), [n, d_input]), device);
     // A view that is not contiguous, as a model may pass one.
     let there = there.transpose().transpose();
-    let y = block_on(read(B::packed_matmul(there, &packed))).unwrap();
+    let y = block_on(read(B::product(there, &packed))).unwrap();
     assert_eq!(y.shape, [n, d_output]);
     let mut worst = 0.0_f64;
     for (x, y) in x.chunks(d_input).zip(y.values.chunks(d_output)) {
@@ -144,7 +144,8 @@ proptest! {
         let d_input = groups * group_size;
         let matrix = quantised(d_output, d_input, scheme);
         let off = error::<Cpu>(n, matrix.clone(), &cpu::device());
-        prop_assert!(off < 1e-6, "CPU {:e}", off);
+        // Activations are rounded to 8 bits on most machines: by at most 1/254 of the largest of a group.
+        prop_assert!(off < 1e-2, "CPU {:e}", off);
         let off = error::<Gpu>(n, matrix, &GPU);
         prop_assert!(off < 1e-6, "GPU {:e}", off);
     }

@@ -159,7 +159,7 @@ fn inspect_model(model: &LocalModel) -> Result<Report> {
 
 /// How many parameters of the model a tensor holds: those of a quantised matrix are in its codes.
 fn parameters(tensor: &Located) -> u64 {
-    let is_float = matches!(tensor.spec.role, Role::Linear | Role::Float);
+    let is_float = matches!(tensor.spec.role, Role::Linear | Role::Patches | Role::Float);
     match tensor.part {
         Part::Whole | Part::Codes(_) if is_float => {
             tensor.spec.shape.iter().map(|&side| side as u64).product()

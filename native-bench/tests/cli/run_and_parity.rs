@@ -59,10 +59,13 @@ fn run_writes_logits_and_the_features_of_every_block() {
 #[test]
 fn parity_accepts_the_models_own_outputs_and_refuses_others() {
     let (work, input, output) = run();
-    let comparisons = json(&mut parity(&work, &output, &input));
-    let comparisons = comparisons.as_array().expect("a list");
-    assert_eq!(comparisons.len(), 7);
-    assert!(comparisons.iter().all(|c| c["error"].as_f64() == Some(0.0)));
+    // On as many threads as there are cores, and on others: nothing is summed in another order.
+    for threads in [&[][..], &["--threads", "1"], &["--threads", "3"]] {
+        let comparisons = json(parity(&work, &output, &input).args(threads));
+        let comparisons = comparisons.as_array().expect("a list");
+        assert_eq!(comparisons.len(), 7);
+        assert!(comparisons.iter().all(|c| c["error"].as_f64() == Some(0.0)));
+    }
 
     let (shape, mut logits) = read_tensor(&output, "logits");
     logits[0] += 0.01 * logits.iter().fold(0.0_f32, |l, v| l.max(v.abs()));

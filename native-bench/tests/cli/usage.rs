@@ -12,6 +12,7 @@ fn wrong_options_exit_with_2() {
         (&["classify", "a.png", "--device", "tpu"], "auto, gpu, cpu"),
         (&["classify", "a.png", "--dtype", "int3"], "fp32"),
         (&["classify", "a.png", "--top-k", "0"], "--top-k"),
+        (&["classify", "a.png", "--threads", "0"], "--threads"),
         (&["classify", "a.png", "--probe-layers", "first"], "best"),
         (&["classify", "a.png", "--arch", "aim-2B"], "aim-600M"),
         (&["classify", "a.png", "--backbone", "b.pth"], "--head"),

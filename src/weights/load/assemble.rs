@@ -173,13 +173,17 @@ impl<B: AimBackend> Assembler<B> {
     }
 
     fn pack(&mut self, spec: &TensorSpec, matrix: PackedMatrix) -> Result<()> {
-        let linear = Linear::packed(matrix, &self.device)?;
-        self.params.insert_linear(&spec.name, linear);
+        let dims = matrix.dims();
+        let matrix = B::pack(matrix, &self.device)?;
+        self.params
+            .insert_linear(&spec.name, Linear::new(matrix, dims));
         Ok(())
     }
 
     fn float(&mut self, spec: &TensorSpec, rows: B::Rows) -> Result<()> {
-        let linear = Linear::new(rows.finish()?);
+        let d_output = spec.shape.first().copied().unwrap_or_default();
+        let d_input = spec.shape.iter().skip(1).product();
+        let linear = Linear::new(rows.finish()?, [d_output, d_input]);
         self.params.insert_linear(&spec.name, linear);
         Ok(())
     }
@@ -227,6 +231,10 @@ impl<B: AimBackend> Sink for Assembler<B> {
                     Content::Rows(Decoder::new(info.dtype)?, self.rows(d_output, d_input)?)
                 }
             },
+            (Part::Whole, Role::Patches, &[d_output, ..]) => {
+                let d_input = spec.shape.iter().skip(1).product();
+                Content::Rows(Decoder::new(info.dtype)?, self.rows(d_output, d_input)?)
+            }
             _ => Content::Floats(self.floats(info)?),
         };
         self.arriving = Some(Arriving {

@@ -13,6 +13,7 @@ use aim_web::device::Device;
 use common::cases::{
     CASES, CPU_TOLERANCE, causal_features_match_the_reference, matches_the_reference,
 };
+use common::cpu_cases;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_browser);
@@ -25,4 +26,54 @@ async fn matches() {
 #[wasm_bindgen_test]
 async fn causal_features_match() {
     causal_features_match_the_reference(&Device::Cpu, CPU_TOLERANCE).await;
+}
+
+#[wasm_bindgen_test]
+fn products_are_those_of_f64() {
+    cpu_cases::products_are_those_of_f64();
+}
+
+#[wasm_bindgen_test]
+fn a_row_that_is_not_finite_spoils_no_other() {
+    cpu_cases::a_row_that_is_not_finite_spoils_no_other();
+}
+
+#[wasm_bindgen_test]
+fn gelu_is_exact_to_a_millionth() {
+    cpu_cases::gelu_is_exact_to_a_millionth();
+}
+
+#[wasm_bindgen_test]
+fn exponentials_are_exact_to_a_millionth() {
+    cpu_cases::exponentials_are_exact_to_a_millionth();
+}
+
+#[wasm_bindgen_test]
+fn layer_norms_are_those_of_f64() {
+    cpu_cases::layer_norms_are_those_of_f64();
+}
+
+#[wasm_bindgen_test]
+fn attention_is_that_of_f64() {
+    cpu_cases::attention_is_that_of_f64();
+}
+
+#[wasm_bindgen_test]
+fn attention_over_4096_tokens_is_that_of_f64() {
+    cpu_cases::attention_over_4096_tokens_is_that_of_f64();
+}
+
+#[wasm_bindgen_test]
+fn attention_takes_large_scores_and_shows_what_is_not_finite() {
+    cpu_cases::attention_takes_large_scores_and_shows_what_is_not_finite();
+}
+
+#[wasm_bindgen_test]
+fn a_block_is_that_of_f64() {
+    cpu_cases::a_block_is_that_of_f64();
+}
+
+#[wasm_bindgen_test]
+fn the_probe_is_that_of_f64() {
+    cpu_cases::the_probe_is_that_of_f64();
 }
