@@ -12,7 +12,7 @@ use aim_web::device::Device;
 use aim_web::engine::{Engine, HostTensor};
 use aim_web::precision::Precision;
 use aim_web::weights::LocalModel;
-use aim_web::weights::shards::synth;
+use aim_web::weights::shards::synth::{self, Format};
 use pollster::block_on;
 use timing::in_turns;
 
@@ -52,7 +52,7 @@ fn main() {
         let name = format!("D{dim}");
         if is_wanted(&name) {
             let path = folder.path().join(&name);
-            synth::write(&config(dim), 1, &path, false).unwrap();
+            synth::write(&config(dim), 1, Format::Safetensors, &path, false).unwrap();
             measure(
                 &name,
                 &path,

@@ -34,7 +34,7 @@ const WORDS: usize = 256;
 /// How often a run repeats it.
 const TIMES: usize = 64;
 
-fn operations(lanes: usize, step: usize) -> f64 {
+const fn operations(lanes: usize, step: usize) -> f64 {
     (2 * ROWS * VECTORS * WORDS * TIMES * lanes * step) as f64
 }
 

@@ -72,7 +72,7 @@ pub struct Model {
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
 
-    /// How many threads of the CPU to use [default: RAYON_NUM_THREADS, else all cores].
+    /// How many threads of the CPU to use [default: `RAYON_NUM_THREADS`, else all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 

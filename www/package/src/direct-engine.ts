@@ -111,7 +111,7 @@ export class DirectEngine implements Engine {
         report?.(event);
       },
     };
-    for (const key of ['probeLayers', 'revision', 'endpoint', 'token'] as const) {
+    for (const key of ['probeLayers', 'arch', 'revision', 'endpoint', 'token'] as const) {
       const value = key === 'token' && !this.#source.trusted ? undefined : rest[key];
       if (value !== undefined) Object.assign(options, { [key]: value });
     }

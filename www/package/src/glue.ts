@@ -24,6 +24,7 @@ export interface GlueLoadOptions {
   model: string;
   dtype: string;
   probeLayers?: 'best' | 'last' | number[];
+  arch?: string;
   revision?: string;
   endpoint?: string;
   token?: string;

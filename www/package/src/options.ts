@@ -7,6 +7,8 @@ import type { ProgressEvent } from './progress.js';
 export type Device = (typeof DEVICES)[number];
 /** How to hold the weights. `auto` keeps a quantised model as it is and quantises the others as fits the device. */
 export type Dtype = (typeof DTYPES)[number];
+/** A model of the paper. */
+export type Arch = (typeof ARCHS)[number];
 /** The blocks whose outputs the classifier averages; `last` is the last six. */
 export type ProbeLayers = 'best' | 'last' | number[];
 /** A model in memory: file names (`config.json`, `labels.json`, `model.safetensors`) and what is in them. */
@@ -16,10 +18,11 @@ export type Model = string | URL | ModelFiles;
 
 const DEVICES = ['auto', 'webgpu', 'wasm'] as const;
 const DTYPES = ['auto', 'fp32', 'fp16', 'q8', 'q4'] as const;
+const ARCHS = ['aim-600M', 'aim-1B', 'aim-3B', 'aim-7B'] as const;
 /** What transformers.js calls them. */
 const ALIASES = { int8: 'q8', uint8: 'q8', q4f16: 'q4', bnb4: 'q4' } as const;
 
-const LOAD = ['device', 'dtype', 'probeLayers', 'revision', 'endpoint', 'token', 'signal', 'progress_callback', 'cache', 'worker', 'threads', 'wasmUrl', 'wasmModule', 'warmup', 'timeouts'];
+const LOAD = ['device', 'dtype', 'probeLayers', 'arch', 'revision', 'endpoint', 'token', 'signal', 'progress_callback', 'cache', 'worker', 'threads', 'wasmUrl', 'wasmModule', 'warmup', 'timeouts'];
 const VIEW = ['signal', 'regionOfInterest', 'rotationDegrees'];
 const CLASSIFY = [...VIEW, 'top_k', 'topk', 'scoreThreshold', 'allowlist', 'denylist'];
 /** Options of transformers.js that mean nothing here. */
@@ -33,6 +36,8 @@ export interface LoadOptions {
   dtype?: Dtype | keyof typeof ALIASES | undefined;
   /** The probed blocks. By default what the model's configuration says. */
   probeLayers?: ProbeLayers | undefined;
+  /** Which released model the files at `model` are of, where its name does not say it: `apple/AIM` holds all four. */
+  arch?: Arch | undefined;
   /** A branch, a tag or a commit of the hub repository; `main` by default. */
   revision?: string | undefined;
   /** The hub; `https://huggingface.co` by default. */
@@ -110,6 +115,7 @@ export interface EngineOptions {
   device: Device;
   dtype: Dtype;
   probeLayers: ProbeLayers | undefined;
+  arch: Arch | undefined;
   revision: string | undefined;
   endpoint: string | undefined;
   token: string | undefined;
@@ -299,6 +305,7 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
             : Array.isArray(probe)
               ? [...layers('probeLayers', probe)]
               : bad('probeLayers', probe, "'best', 'last' or a list of block numbers"),
+      arch: given.arch === undefined || given.arch === null ? undefined : oneOf('arch', given.arch, ARCHS, 'aim-600M'),
       revision: text('revision', given.revision),
       endpoint: text('endpoint', given.endpoint),
       token: text('token', given.token),
