@@ -101,6 +101,7 @@ pub(super) enum Proven {
 
 impl Proven {
     /// `None` where this machine or this build does not have it.
+    #[allow(unused_variables)] // Some builds have one kernel for both.
     pub(super) fn new(kernel: Kernel, bits: Bits) -> Option<Self> {
         match kernel {
             #[cfg(target_arch = "x86_64")]
