@@ -425,12 +425,13 @@ impl Family {
 impl FromStr for Family {
     type Err = Error;
 
-    /// Takes the name with or without `apple/`.
+    /// Takes the name with or without `apple/`, in any case, as the hub does.
     fn from_str(text: &str) -> Result<Self> {
-        let name = text.strip_prefix("apple/").unwrap_or(text);
+        let lower = text.to_ascii_lowercase();
+        let name = lower.strip_prefix("apple/").unwrap_or(&lower);
         Self::ALL
             .into_iter()
-            .find(|family| family.name() == name)
+            .find(|family| family.name().eq_ignore_ascii_case(name))
             .ok_or_else(|| {
                 let names = Self::ALL.map(Self::name).join(", ");
                 Error::option(format!(

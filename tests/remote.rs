@@ -14,7 +14,7 @@ use aim_web::precision::Precision;
 use aim_web::weights::checkpoint::Checkpoint;
 use aim_web::weights::remote::client::Client;
 use aim_web::weights::remote::{
-    Event, Failure, Location, RemoteModel, Repository, Request, Response, Status, Transport,
+    Event, Failure, Location, RemoteModel, Repository, Request, Response, Status, Transport, Wanted,
 };
 use aim_web::weights::shards::manifest::CHUNK;
 use aim_web::{Error, ErrorKind};
@@ -226,7 +226,8 @@ fn fetch(server: &Server, report: &dyn Fn(Event)) -> Result<Box<dyn Engine>, Err
     let location = Location::new("me/model", None, None)?;
     let client = Client::new(server, location, None);
     block_on(async {
-        let model = RemoteModel::open(Repository::open(client, None).await?).await?;
+        let model =
+            RemoteModel::open(Repository::open(client, None).await?, &Wanted::default()).await?;
         let blocks = model.config.blocks_to_run();
         engine::fetch(model, blocks, Precision::Fp32, &Device::Cpu, report).await
     })

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use aim_web::config::{Family, ProbeLayers};
 use aim_web::precision::Precision;
+use aim_web::weights::shards::synth::Format;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Run Apple's AIM vision transformers on this machine.
@@ -39,9 +40,9 @@ pub enum Command {
 /// Which model, and where it runs.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Model {
-    /// A directory with config.json and model.safetensors, shards or model.pth; a checkpoint file;
-    /// a repository of the hub such as user/name or user/name@revision; a URL of a folder or a
-    /// safetensors file; without it, the model inside this program.
+    /// A directory with config.json and model.safetensors, `pytorch_model.bin`, model.pth or shards; a
+    /// checkpoint file; a repository of the hub such as user/name or user/name@revision; a URL of a
+    /// folder or of a checkpoint file; without it, the model inside this program.
     #[arg(long, value_name = "PATH|NAME|URL", conflicts_with_all = ["backbone", "head"])]
     pub model: Option<String>,
 
@@ -57,7 +58,8 @@ pub struct Model {
     #[arg(long, value_name = "FILE", conflicts_with = "arch")]
     pub config: Option<PathBuf>,
 
-    /// The released model that checkpoint files hold: aim-600M, aim-1B, aim-3B or aim-7B.
+    /// The released model that checkpoint files hold: aim-600M, aim-1B, aim-3B or aim-7B. Of Apple's files
+    /// in a directory or a repository (apple/AIM) it chooses.
     #[arg(long, value_name = "NAME")]
     pub arch: Option<Family>,
 
@@ -263,6 +265,9 @@ pub struct Synth {
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
 
+    /// As what files: safetensors, torch (`pytorch_model.bin`) or apple (a backbone and a probe).
+    #[arg(long, value_name = "FORMAT", default_value = "safetensors")]
+    pub format: Format,
     /// Another seed gives other weights.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use aim_web::config::{Config, ProbeLayers};
 use aim_web::labels::Labels;
 use aim_web::weights::LocalModel;
+use aim_web::weights::files::Candidate;
 use aim_web::weights::remote::RemoteModel;
 use aim_web::weights::remote::http::Http;
 use aim_web::{Error, ErrorKind, Result, embedded};
@@ -62,7 +63,7 @@ fn open_named(model: &str, args: &args::Model) -> Result<Model> {
             format!("{model}: no such file or directory"),
         )),
         Some(Ok(Found::Snapshot { dir, repository })) => {
-            LocalModel::from_snapshot(&dir, &repository).map(Model::from)
+            open_dir(&dir, &repository, args).map(Model::from)
         }
         Some(Ok(Found::Model(remote))) => Ok(Model {
             config: remote.config.clone(),
@@ -76,9 +77,41 @@ fn open_named(model: &str, args: &args::Model) -> Result<Model> {
 /// Opens a directory or a checkpoint file.
 pub fn open_path(path: &Path, args: &args::Model) -> Result<LocalModel> {
     if path.is_dir() {
-        return LocalModel::from_dir(path);
+        return open_dir(path, "", args);
     }
     open_files(&[path.to_owned()], args)
+}
+
+/// A directory of a model, or of the files that Apple published.
+fn open_dir(dir: &Path, repository: &str, args: &args::Model) -> Result<LocalModel> {
+    let is_model = dir.join("config.json").is_file();
+    if !is_model
+        && let Some((model, warning)) =
+            LocalModel::from_apple(dir, args.arch, args.probe_layers.as_ref())?
+    {
+        if let Some(warning) = warning {
+            remote::warn(&warning);
+        }
+        return Ok(model);
+    }
+    match (is_model, args.arch) {
+        // Checkpoints alone, whose configuration is that of the name.
+        (false, Some(_)) => {
+            let there = Candidate::ALL
+                .into_iter()
+                .find_map(|candidate| match candidate {
+                    Candidate::Checkpoint(name) => {
+                        Some(dir.join(name)).filter(|path| path.is_file())
+                    }
+                    Candidate::Index(_) => None,
+                });
+            match there {
+                Some(path) => open_files(&[path], args),
+                None => LocalModel::from_snapshot(dir, repository),
+            }
+        }
+        _ => LocalModel::from_snapshot(dir, repository),
+    }
 }
 
 fn open_files(checkpoints: &[PathBuf], args: &args::Model) -> Result<LocalModel> {

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use aim_web::config::{Config, Family};
-use aim_web::labels::{LABELS_FILE, Labels};
+use aim_web::labels::LABELS_FILE;
+use aim_web::weights::files::{Candidate, is_checkpoint};
 use aim_web::weights::remote::client::Client;
 use aim_web::weights::remote::disk_cache::DiskCache;
 use aim_web::weights::remote::http::{Http, Timeouts};
 use aim_web::weights::remote::hub::ENDPOINT;
-use aim_web::weights::remote::model::{RemoteHeader, SINGLE_FILE};
-use aim_web::weights::remote::{Event, Location, RemoteModel, Repository, Status, Store};
-use aim_web::weights::shards::index::{INDEX_FILE, Index};
+use aim_web::weights::remote::model::RemoteFront;
+use aim_web::weights::remote::{Event, Location, RemoteModel, Repository, Status, Store, Wanted};
+use aim_web::weights::shards::index::Index;
 use aim_web::{Error, ErrorKind, Result};
 use pollster::block_on;
 
@@ -44,8 +45,8 @@ pub fn open(model: &str, args: &args::Model) -> Option<Result<Found>> {
     }
 }
 
-/// The header of the file that a URL names, whatever lies beside it; `None` if it names none.
-pub fn header(url: &str) -> Option<Result<RemoteHeader>> {
+/// What the file holds that a URL names, whatever lies beside it; `None` if it names none.
+pub fn front(url: &str) -> Option<Result<RemoteFront>> {
     let Ok(Place {
         location,
         file: Some(file),
@@ -57,7 +58,7 @@ pub fn header(url: &str) -> Option<Result<RemoteHeader>> {
     };
     let read = async {
         let repository = Repository::open(client(location, &endpoint)?, None).await?;
-        RemoteHeader::read(&repository, &file).await
+        RemoteFront::read(&repository, &file).await
     };
     Some(block_on(read))
 }
@@ -79,9 +80,7 @@ fn place(model: &str) -> Option<Result<Place>> {
     let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
     if model.contains("://") {
         let (folder, file) = match model.rsplit_once('/') {
-            Some((folder, file)) if file.ends_with(".safetensors") => {
-                (folder, Some(file.to_owned()))
-            }
+            Some((folder, file)) if is_checkpoint(file) => (folder, Some(file.to_owned())),
             _ => (model, None),
         };
         return Some(Location::new(folder, None, None).map(|location| Place {
@@ -121,10 +120,9 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
     let name = location.name.clone();
     let is_repository = !name.contains("://");
     let cache = DiskCache::from_env();
-    let store = cache.clone().map(|cache| {
-        let warn = |message: &str| eprintln!("warning: {message}");
-        Store::new(Rc::new(cache), Rc::new(warn))
-    });
+    let store = cache
+        .clone()
+        .map(|cache| Store::new(Rc::new(cache), Rc::new(warn)));
     let client = client(location, &endpoint)?;
     let snapshot = |commit: &str| {
         let cache = cache.as_ref().filter(|_| is_repository)?;
@@ -136,7 +134,7 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
         repository: name.clone(),
     };
     let repository = match block_on(Repository::open(client, store)) {
-        Ok(repository) => repository,
+        Ok(repository) => repository.warning(Rc::new(warn)),
         Err(error) if error.kind() == ErrorKind::Network => {
             let noted = cache
                 .as_ref()
@@ -151,37 +149,41 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
     {
         return Ok(found(dir));
     }
-    let config = match (args.arch, &args.config) {
-        (Some(family), _) => Some(family.config()),
-        (None, Some(path)) => {
+    let config = match &args.config {
+        Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 Error::new(ErrorKind::NotFound, format!("{}: {error}", path.display()))
             })?;
             Some(Config::from_json(&text).map_err(|error| error.at(path.display()))?)
         }
-        (None, None) => None,
+        None => None,
     };
-    let model = match (config, file) {
-        (None, None) => block_on(RemoteModel::open(repository))?,
-        (None, Some(file)) => block_on(RemoteModel::open(repository))?.with_files(vec![file]),
-        (Some(config), file) => {
-            let labels = Labels::unnamed(config.num_classes);
-            let file = file.unwrap_or_else(|| "model.safetensors".to_owned());
-            RemoteModel::with_config(repository, config, labels, vec![file])
-        }
+    let wanted = Wanted {
+        arch: args.arch,
+        config,
+        probe_layers: args.probe_layers.clone(),
+        file,
     };
+    let model = block_on(RemoteModel::open(repository, &wanted))?;
     Ok(Found::Model(Box::new(model)))
+}
+
+/// A warning for a person.
+pub fn warn(message: &str) {
+    eprintln!("warning: {message}");
 }
 
 /// Whether a download into a directory brought all that a model needs: it may have been interrupted.
 fn holds_model(dir: &Path) -> bool {
     let has = |file: &str| dir.join(file).is_file();
-    let has_shards = || {
-        let text = std::fs::read_to_string(dir.join(INDEX_FILE)).ok()?;
-        let index = Index::from_json(&text).ok()?;
-        Some(index.files().iter().all(|file| has(file)))
+    let is_whole = |candidate: Candidate| match candidate {
+        Candidate::Checkpoint(name) => has(name),
+        Candidate::Index(name) => std::fs::read_to_string(dir.join(name))
+            .ok()
+            .and_then(|text| Index::from_json(&text).ok())
+            .is_some_and(|index| index.files().iter().all(|file| has(file))),
     };
-    has("config.json") && (has(SINGLE_FILE) || has("model.pth") || has_shards().unwrap_or_default())
+    has("config.json") && Candidate::ALL.into_iter().any(is_whole)
 }
 
 fn var(name: &str) -> Option<String> {

@@ -19,7 +19,7 @@ use crate::device::Device;
 use crate::engine::{self, HostTensor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::weights::remote::client::Client;
-use crate::weights::remote::{Event, Location, RemoteModel, Repository, Status, Store};
+use crate::weights::remote::{Event, Location, RemoteModel, Repository, Status, Store, Wanted};
 
 /// A loaded model on its device.
 #[wasm_bindgen]
@@ -203,8 +203,8 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
     )?;
     let client = Client::new(fetch, location, options.token.clone());
 
-    let warn = |message: &str| warn(message);
-    let store = store.map(|cache| Store::new(Rc::new(cache), Rc::new(warn)));
+    let warn: Rc<dyn Fn(&str)> = Rc::new(warn);
+    let store = store.map(|cache| Store::new(Rc::new(cache), Rc::clone(&warn)));
 
     let report = |event: Event| {
         if let Some(callback) = &options.on_progress {
@@ -213,12 +213,14 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
         }
     };
     let loading = async {
-        let repository = Repository::open(client, store).await?;
-        let mut model = RemoteModel::open(repository).await?;
+        let repository = Repository::open(client, store).await?.warning(warn);
+        let wanted = Wanted {
+            arch: options.arch,
+            probe_layers: options.probe_layers.clone(),
+            ..Wanted::default()
+        };
+        let model = RemoteModel::open(repository, &wanted).await?;
         let repository = Rc::clone(model.repository());
-        if let Some(layers) = &options.probe_layers {
-            model.config = model.config.with_probe_layers(layers)?;
-        }
         let labels = model.labels.clone();
         let blocks = model.config.blocks_to_run();
         let inner = Inner::new(

@@ -245,6 +245,7 @@ impl Transport for Fetch {
             content_range: header("content-range"),
             content_type: header("content-type"),
             retry_after: header("retry-after"),
+            error_code: header("x-error-code"),
             redirected: answer.redirected(),
             // `fetch` decodes what is compressed: a whole file comes out right, but what it makes of a
             // part need not be that part of the file. Parts whose encoding CORS hides are told by

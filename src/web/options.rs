@@ -7,7 +7,7 @@ use wasm_bindgen::{JsCast as _, JsValue};
 use web_sys::AbortSignal;
 
 use super::fetch::Timeouts;
-use crate::config::ProbeLayers;
+use crate::config::{Family, ProbeLayers};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 
@@ -19,6 +19,8 @@ pub(super) struct Options {
     pub(super) token: Option<String>,
     pub(super) dtype: Precision,
     pub(super) probe_layers: Option<ProbeLayers>,
+    /// The released model whose files lie at `model`.
+    pub(super) arch: Option<Family>,
     pub(super) warmup: bool,
     /// Whether chunks are kept in the browser's cache.
     pub(super) cache: bool,
@@ -75,6 +77,7 @@ impl Options {
             probe_layers: get("probeLayers")
                 .map(|value| probe_layers(&value))
                 .transpose()?,
+            arch: text("arch")?.map(|arch| arch.parse()).transpose()?,
             cache: get("cache").is_none_or(|value| value.is_truthy()),
             warmup: get("warmup").is_none_or(|value| value.is_truthy()),
             allow_software: get("allowSoftware").is_some_and(|value| value.is_truthy()),

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
 use super::checkpoint::open;
+use super::files::{ApplePair, Candidate};
 use super::inventory::Located;
 use super::load;
-use super::shards::index::{INDEX_FILE, Index};
+use super::shards::index::Index;
 use super::shards::manifest::{MANIFEST_FILE, Manifest};
 use super::shards::verified;
-use crate::config::Config;
+use crate::config::{Config, Family, ProbeLayers};
 use crate::device::Device;
 use crate::engine::{self, Engine};
 use crate::error::{At as _, Error, Result};
@@ -29,8 +30,8 @@ pub struct LocalModel {
 }
 
 impl LocalModel {
-    /// Opens a directory with `config.json`, perhaps `labels.json`, and a checkpoint:
-    /// `model.safetensors`, or shards with their `model.safetensors.index.json`, or `model.pth`.
+    /// Opens a directory with `config.json`, perhaps `labels.json`, and a checkpoint: the first of
+    /// [`Candidate::ALL`] that is there.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if one of them is not there; the errors
@@ -46,21 +47,54 @@ impl LocalModel {
     /// As [`from_dir`](Self::from_dir).
     pub fn from_snapshot(dir: &Path, repository: &str) -> Result<Self> {
         let config = dir.join("config.json");
-        let [single, index, pth] =
-            ["model.safetensors", INDEX_FILE, "model.pth"].map(|name| dir.join(name));
-        if single.is_file() {
-            return Self::read(&[single], &config, repository);
-        }
-        if index.is_file() {
-            return Self::from_index(&index, &config, repository);
-        }
-        if pth.is_file() {
-            return Self::read(&[pth], &config, repository);
+        for candidate in Candidate::ALL {
+            let path = dir.join(candidate.name());
+            match candidate {
+                _ if !path.is_file() => {}
+                Candidate::Index(_) => return Self::from_index(&path, &config, repository),
+                Candidate::Checkpoint(_) => return Self::read(&[path], &config, repository),
+            }
         }
         Err(Error::not_found(format!(
-            "{}: holds no model.safetensors, {INDEX_FILE} or model.pth",
-            dir.display()
+            "{}: holds none of {}",
+            dir.display(),
+            Candidate::names()
         )))
+    }
+
+    /// Opens a directory with the files that Apple published: those of `arch`, or of the one model
+    /// whose backbone is there; `None` if there is none. The second part is what a user should know who
+    /// asked for other layers than those that the probe was trained on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if there are several models and `arch` does not
+    /// choose one; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if its probe is missing; those of
+    /// [`open`].
+    pub fn from_apple(
+        dir: &Path,
+        arch: Option<Family>,
+        layers: Option<&ProbeLayers>,
+    ) -> Result<Option<(Self, Option<String>)>> {
+        let mut there = ApplePair::families(|name| dir.join(name).is_file());
+        if let Some(arch) = arch {
+            there.retain(|family| *family == arch);
+        }
+        let family = match there.as_slice() {
+            [] => return Ok(None),
+            [family] => *family,
+            _ => {
+                let names: Vec<&str> = there.iter().map(|family| family.name()).collect();
+                return Err(Error::option(format!(
+                    "{}: holds several models: choose one by --arch, of {}",
+                    dir.display(),
+                    names.join(", ")
+                )));
+            }
+        };
+        let pair = ApplePair::new(family, layers);
+        let paths = [&pair.backbone, &pair.head].map(|name| dir.join(name));
+        let model = Self::with_config(&paths, family.config(), None)?;
+        Ok(Some((model, pair.warning())))
     }
 
     /// Opens the shards of an index, which lie beside it.

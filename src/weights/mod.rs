@@ -3,6 +3,7 @@
 //! | where | idea |
 //! |---|---|
 //! | [`checkpoint`] | the files that models are published in, and what they say of their tensors |
+//! | [`files`] | what the files of a model are called |
 //! | [`layout`] | which tensors an AIM checkpoint holds, and of what shape |
 //! | [`inventory`] | files against that layout, strictly |
 //! | [`mod@load`] | tensors to what takes them: a model on its device, quantised on the way |
@@ -11,6 +12,7 @@
 //! | [`remote`] | a model on a server, in chunks that stay on this machine |
 
 pub mod checkpoint;
+pub mod files;
 pub mod inventory;
 pub mod layout;
 pub mod load;

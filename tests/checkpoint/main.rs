@@ -4,6 +4,7 @@
 mod files;
 mod pth;
 mod safetensors;
+mod torch;
 
 use std::path::PathBuf;
 

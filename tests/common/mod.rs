@@ -6,3 +6,4 @@ pub mod cpu_cases;
 pub mod generator;
 pub mod goldens;
 pub mod int8_cases;
+pub mod torch_file;

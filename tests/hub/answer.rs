@@ -12,15 +12,12 @@ use flate2::write::GzEncoder;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::fault::{Fault, Plan};
+use super::fault::{Fault, LARGE, Plan};
 use super::http::{Connection, Request};
 use super::{Logged, State};
 
 const PAGE: &[u8] = b"<!DOCTYPE html><html><title>Please log in</title><p>Sorry.</html>";
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:4665a5ea423c2713d436b5ee50593a9640e0018c1550b5a0002f74190d6caea8\nsize 12\n";
-
-/// Files that the hub keeps in its storage for large ones.
-const LARGE: [&str; 2] = [".safetensors", ".pth"];
 
 /// Answers one request; an error ends the connection.
 pub(super) fn answer(
@@ -42,7 +39,19 @@ pub(super) fn answer(
             }
             file_of(state, connection, request, &[user, name, file], true)
         }
+        ["bridge", user, name, file] if is_storage => {
+            let target = signed(state, "localhost", &[user, name, file]);
+            to(state, connection, request, 302, target)
+        }
         _ if is_storage => plain(state, connection, request, 404, b""),
+        ["api", "models", user, name, ..] | [user, name, "resolve", ..]
+            if let Some(own) = renamed(&state.root, user, name) =>
+        {
+            // An address without a host, as the hub gives it.
+            let old = format!("/{user}/{name}");
+            let target = request.path.replacen(&old, &own, 1);
+            to(state, connection, request, 307, target)
+        }
         ["api", "models", user, name, "revision", revision] => {
             listing_of(state, connection, request, &[user, name], revision)
         }
@@ -51,7 +60,7 @@ pub(super) fn answer(
         }
         [user, name, "resolve", revision, file] => {
             if !may_read(state, request) {
-                return plain(state, connection, request, 401, b"");
+                return refuse(state, connection, request);
             }
             if *revision != "main" && *revision != commit(&state.root.join(user).join(name)) {
                 return plain(state, connection, request, 404, b"");
@@ -73,26 +82,76 @@ fn may_read(state: &State, request: &Request) -> bool {
     }
 }
 
+/// The path of a repository that is asked for by an older name or in another case.
+fn renamed(root: &Path, user: &str, name: &str) -> Option<String> {
+    if root.join(user).join(name).is_dir() {
+        return None;
+    }
+    let own = |dir: &Path, name: &str| {
+        let names = std::fs::read_dir(dir).ok()?.flatten();
+        let mut names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        names.find(|own| own.eq_ignore_ascii_case(name))
+    };
+    let user = own(root, user)?;
+    let name = own(&root.join(&user), name)?;
+    Some(format!("/{user}/{name}"))
+}
+
+/// Refuses whoever has no token that may read.
+fn refuse(state: &State, connection: &mut Connection, request: &Request) -> io::Result<()> {
+    if !state.plan.lock().unwrap().gated {
+        return plain(state, connection, request, 401, b"");
+    }
+    let status = if request.headers.contains_key("authorization") {
+        403
+    } else {
+        401
+    };
+    log(state, request, status, 0, false);
+    let headers = [
+        ("X-Error-Code", "GatedRepo".to_owned()),
+        ("Content-Length", "0".to_owned()),
+    ];
+    connection.head(status, &headers)
+}
+
 fn redirect(
     state: &State,
     connection: &mut Connection,
     request: &Request,
     place: &[&str],
 ) -> io::Result<()> {
-    let is_loop = state.plan.lock().unwrap().fault == Fault::Loop;
+    let (is_loop, bridge) = {
+        let plan = state.plan.lock().unwrap();
+        (plan.fault == Fault::Loop, plan.bridge)
+    };
     let target = if is_loop {
         request.path.clone()
+    } else if bridge {
+        format!("http://{}/bridge/{}", state.storage, place.join("/"))
     } else {
-        let number = state.signed.fetch_add(1, Ordering::SeqCst);
-        format!(
-            "http://{}/signed/{number}/{}",
-            state.storage,
-            place.join("/")
-        )
+        signed(state, &state.storage.ip().to_string(), place)
     };
-    log(state, request, 302, 0, false);
+    to(state, connection, request, 302, target)
+}
+
+/// A signed address on a host that is this machine.
+fn signed(state: &State, host: &str, place: &[&str]) -> String {
+    let number = state.signed.fetch_add(1, Ordering::SeqCst);
+    let port = state.storage.port();
+    format!("http://{host}:{port}/signed/{number}/{}", place.join("/"))
+}
+
+fn to(
+    state: &State,
+    connection: &mut Connection,
+    request: &Request,
+    status: u16,
+    target: String,
+) -> io::Result<()> {
+    log(state, request, status, 0, false);
     let headers = [("Location", target), ("Content-Length", "0".to_owned())];
-    connection.head(302, &headers)
+    connection.head(status, &headers)
 }
 
 /// `/-/fault?fault=cut&n=1000`, `/-/reset`, `/-/log`
@@ -156,8 +215,10 @@ fn listing_of(
         .fold(state.root.clone(), |dir, part| dir.join(part));
     let no_api = state.plan.lock().unwrap().no_api;
     if no_api || !dir.is_dir() || !may_read(state, request) {
-        let status = if may_read(state, request) { 404 } else { 401 };
-        return plain(state, connection, request, status, b"");
+        if !may_read(state, request) {
+            return refuse(state, connection, request);
+        }
+        return plain(state, connection, request, 404, b"");
     }
     let commit = commit(&dir);
     if revision != "main" && revision != commit {

@@ -2,6 +2,12 @@
 
 use std::collections::HashMap;
 
+/// The ends of files that the hub keeps in its storage for large ones.
+pub(super) const LARGE: [&str; 3] = [".safetensors", ".pth", ".bin"];
+
+/// In place of an end of paths: whatever weights are in.
+pub const WEIGHTS: &str = "weights";
+
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
@@ -53,7 +59,7 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub fault: Fault,
-    /// The end of the paths it happens on.
+    /// The end of the paths it happens on, or [`WEIGHTS`].
     pub on: String,
     /// How often it still happens.
     pub times: u32,
@@ -65,18 +71,24 @@ pub struct Plan {
     pub other_names: bool,
     /// The only token that may read; none is needed without.
     pub token: Option<String>,
+    /// Who may not read is told that the model is gated.
+    pub gated: bool,
+    /// Large files are redirected twice, the second time to another host.
+    pub bridge: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         Self {
             fault: Fault::None,
-            on: ".safetensors".to_owned(),
+            on: WEIGHTS.to_owned(),
             times: u32::MAX,
             after: 0,
             no_api: false,
             other_names: false,
             token: None,
+            gated: false,
+            bridge: false,
         }
     }
 }
@@ -136,12 +148,19 @@ impl Plan {
             no_api: query.contains_key("no-api"),
             other_names: query.contains_key("other-names"),
             token: query.get("token").cloned(),
+            gated: query.contains_key("gated"),
+            bridge: query.contains_key("bridge"),
         })
     }
 
     /// The fault of the next request for `path`.
     pub(super) fn next(&mut self, path: &str) -> Fault {
-        if self.fault == Fault::None || !path.ends_with(&self.on) {
+        let is_meant = if self.on == WEIGHTS {
+            LARGE.iter().any(|end| path.ends_with(end))
+        } else {
+            path.ends_with(&self.on)
+        };
+        if self.fault == Fault::None || !is_meant {
             return Fault::None;
         }
         if self.after > 0 {

@@ -84,7 +84,7 @@ impl Connection {
         head.push_str("Access-Control-Allow-Origin: *\r\n");
         head.push_str("Access-Control-Allow-Headers: *, Authorization, Range\r\n");
         head.push_str(
-            "Access-Control-Expose-Headers: ETag, Content-Range, Content-Encoding, Retry-After\r\n",
+            "Access-Control-Expose-Headers: ETag, Content-Range, Content-Encoding, Retry-After, X-Error-Code\r\n",
         );
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));

@@ -476,7 +476,7 @@ fn broken_indices_are_told() {
         "",
     ] {
         let dir = with(&|index| index["weight_map"][WEIGHT] = json!(outside));
-        refused(dir.path(), Format, &["no safetensors file beside it"]);
+        refused(dir.path(), Format, &["no checkpoint beside it"]);
     }
     let dir = with(&|index| index["weight_map"][WEIGHT] = json!("gone.safetensors"));
     refused(dir.path(), NotFound, &["gone.safetensors"]);

@@ -7,7 +7,7 @@ use aim_web::weights::checkpoint::Checkpoint;
 use aim_web::weights::checkpoint::tensor_info::TensorInfo;
 use aim_web::weights::inventory::{Located, Part};
 use aim_web::weights::layout::Role;
-use aim_web::weights::remote::model::RemoteHeader;
+use aim_web::weights::remote::model::RemoteFront;
 use aim_web::weights::remote::{RemoteModel, Transport, plan};
 use aim_web::weights::{self, LocalModel, layout};
 use aim_web::{Error, ErrorKind, Result};
@@ -59,7 +59,7 @@ pub fn run(args: &Inspect) -> Result<()> {
         Some(path) if is_alone => match inspect_named(args) {
             // It may be a file of another model than the config beside it, or one without.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Format) => {
-                alone(&HeaderOnly(remote::header(path).ok_or(error)??))
+                alone(&FrontOnly(remote::front(path).ok_or(error)??))
             }
             report => report?,
         },
@@ -88,35 +88,35 @@ fn inspect_named(args: &Inspect) -> Result<Report> {
 
 /// A model on a server, of which only the headers are read.
 fn inspect_remote<T: Transport>(remote: &RemoteModel<T>, config: Config) -> Result<Report> {
-    let headers = block_on(remote.headers())?;
-    let files = headers
+    let fronts = block_on(remote.fronts())?;
+    let files = fronts
         .iter()
-        .map(|file| Box::new(HeaderOnly(file.clone())) as Box<dyn Checkpoint>)
+        .map(|file| Box::new(FrontOnly(file.clone())) as Box<dyn Checkpoint>)
         .collect();
     let model = LocalModel::new(files, config, Some(remote.labels.clone()));
     let mut report = inspect_model(&model)?;
-    report.file_bytes = Some(headers.iter().map(|file| file.len).sum());
+    report.file_bytes = Some(fronts.iter().map(|file| file.len).sum());
     if let Some(best) = &mut report.best {
         let mut download = 0;
-        for (file, located) in headers.iter().zip(model.locate()?) {
+        for (file, located) in fronts.iter().zip(model.locate()?) {
             let needed: Vec<_> = located
                 .iter()
                 .filter(|tensor| tensor.spec.is_needed(best.blocks))
-                .filter_map(|tensor| file.header.range(tensor.index))
+                .filter_map(|tensor| file.contents.range(tensor.index))
                 .collect();
-            download += plan::download(&needed, file.len);
+            download += plan::download(&needed, file.contents.front(), file.len);
         }
         best.download_bytes = Some(download);
     }
     Ok(report)
 }
 
-/// The header of a file whose data stay on their server.
-struct HeaderOnly(RemoteHeader);
+/// What a file holds whose data stay on their server.
+struct FrontOnly(RemoteFront);
 
-impl Checkpoint for HeaderOnly {
+impl Checkpoint for FrontOnly {
     fn tensors(&self) -> &[TensorInfo] {
-        self.0.header.tensors()
+        self.0.contents.tensors()
     }
 
     fn name(&self) -> &str {
@@ -126,7 +126,7 @@ impl Checkpoint for HeaderOnly {
     fn read(&mut self, _: usize, _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         Err(Error::new(
             ErrorKind::Unsupported,
-            format!("{}: only its header was read", self.0.url),
+            format!("{}: only what it holds was read", self.0.url),
         ))
     }
 }

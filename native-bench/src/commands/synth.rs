@@ -9,7 +9,13 @@ use crate::output;
 
 pub fn run(args: &Synth) -> Result<()> {
     let config = args.arch.config();
-    let bytes = synth::write(&config, args.seed, &args.output, args.overwrite)?;
+    let bytes = synth::write(
+        &config,
+        args.seed,
+        args.format,
+        &args.output,
+        args.overwrite,
+    )?;
     if args.json {
         return output::print_json(&json!({
             "output": args.output,

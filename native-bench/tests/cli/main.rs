@@ -9,6 +9,7 @@ mod inspect;
 mod preprocess;
 mod remote;
 mod run_and_parity;
+mod torch;
 mod usage;
 
 /// The library tests' generator, so that there is one.

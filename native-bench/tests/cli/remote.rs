@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aim_web::config::{Config, Family};
+use aim_web::weights::shards::synth::{self, Format};
 use assert_cmd::Command;
 use tempfile::TempDir;
 
@@ -170,7 +171,7 @@ fn a_killed_download_goes_on_where_it_stopped() {
         probe_layers: vec![7],
         ..Family::Aim600M.config()
     };
-    aim_web::weights::shards::synth::write(&config, 1, &dir, false).expect("written");
+    synth::write(&config, 1, Format::Safetensors, &dir, false).expect("written");
     let input = world.root.path().join("input.safetensors");
     write_tensor(&input, "input", &[1, 3, 28, 28], &vec![0.5; 3 * 28 * 28]);
     let run = |world: &World, output: &Path| {

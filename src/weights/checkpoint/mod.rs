@@ -6,24 +6,28 @@
 //! | [`tensor_info`] | what a file says about a tensor |
 //! | `collect` | the values of one tensor, as its bytes arrive |
 //! | [`content`] | what a file is, by its first bytes |
+//! | [`contents`] | what a file holds and where, whoever reads it |
 //! | [`safetensors`] | the header of a safetensors file |
-//! | `pickle`, `pth` | natively: what `torch.save` writes, without running any of it |
-//! | `open` | natively: any of these, by its content |
+//! | [`torch`] | what `torch.save` writes, without running any of it |
+//! | `record`, `view` | the bytes of a storage as they arrive, and a tensor's part of them |
+//! | `local`, `inflate` | natively: files on this machine, and records that are compressed |
 
 pub(super) mod collect;
 pub mod content;
+pub mod contents;
 pub mod dtype;
 #[cfg(not(target_family = "wasm"))]
-pub(super) mod open;
+mod inflate;
 #[cfg(not(target_family = "wasm"))]
-mod pickle;
-#[cfg(not(target_family = "wasm"))]
-mod pth;
+pub(super) mod local;
+pub(super) mod record;
 pub mod safetensors;
 pub mod tensor_info;
+pub mod torch;
+pub(super) mod view;
 
 #[cfg(not(target_family = "wasm"))]
-pub use open::{open, open_reader};
+pub use local::{open, open_reader};
 
 use self::collect::Floats;
 use self::tensor_info::TensorInfo;

@@ -12,12 +12,13 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-#[cfg(not(target_family = "wasm"))]
-use super::Checkpoint;
 use super::content::Content;
 pub use super::content::MAX_HEADER;
+use super::contents::Contents;
 use super::dtype::Dtype;
+use super::record::{Frame, Record};
 use super::tensor_info::TensorInfo;
+use super::view::View;
 use crate::error::{Error, Result, printable};
 
 /// The most tensors of one file. The largest AIM has 266; the header's length alone would allow
@@ -55,7 +56,7 @@ impl Header {
             Content::Other(what) => return Err(Error::format(what)),
             Content::Zip => {
                 return Err(Error::format(
-                    "a zip archive, perhaps of PyTorch, not safetensors: open it as a .pth file, on a native build",
+                    "a zip archive, perhaps of PyTorch, not safetensors",
                 ));
             }
             Content::Safetensors | Content::Unknown => {}
@@ -147,6 +148,27 @@ impl Header {
     /// Who wrote the file: `format` of its `__metadata__`, such as `pt` or `mlx`.
     pub fn format(&self) -> Option<&str> {
         self.format.as_deref()
+    }
+
+    /// The same in the terms of any checkpoint.
+    pub(super) fn into_contents(self) -> Contents {
+        let views = self.ranges.iter().enumerate().map(|(record, range)| View {
+            record,
+            begin: 0,
+            end: range.end - range.start,
+            strides: None,
+        });
+        let records = self.ranges.iter().map(|range| Record {
+            range: range.clone(),
+            size: range.end - range.start,
+            frame: Frame::Bare,
+        });
+        Contents {
+            views: views.collect(),
+            records: records.collect(),
+            tensors: self.tensors,
+            front: Vec::new(),
+        }
     }
 
     /// Checks the offsets: the tensors must cover the data exactly once.
@@ -339,105 +361,5 @@ impl<'de> Deserialize<'de> for RawHeader<'de> {
             }
         }
         deserializer.deserialize_map(HeaderVisitor)
-    }
-}
-
-/// A safetensors file that can be read and sought.
-#[cfg(not(target_family = "wasm"))]
-#[derive(Debug)]
-pub struct Safetensors<R> {
-    reader: R,
-    name: String,
-    header: Header,
-}
-
-#[cfg(not(target_family = "wasm"))]
-impl<R: std::io::Read + std::io::Seek> Safetensors<R> {
-    /// Reads the header; `name` is for messages.
-    ///
-    /// # Errors
-    /// Those of [`Header::parse`], and [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if
-    /// reading fails.
-    pub fn new(mut reader: R, name: &str) -> Result<Self> {
-        use crate::error::At;
-
-        let name = printable(name);
-        let header = Self::read_header(&mut reader).at(&name)?;
-        Ok(Self {
-            reader,
-            name,
-            header,
-        })
-    }
-
-    /// The header.
-    pub const fn header(&self) -> &Header {
-        &self.header
-    }
-
-    fn read_header(reader: &mut R) -> Result<Header> {
-        use super::content::CONTENT_BYTES;
-        use super::unreadable;
-        use std::io::Read;
-        use std::io::SeekFrom;
-
-        let len = reader
-            .seek(SeekFrom::End(0))
-            .and_then(|len| reader.seek(SeekFrom::Start(0)).map(|_| len))
-            .map_err(|error| unreadable(&error))?;
-        let mut start = Vec::new();
-        let mut want = CONTENT_BYTES;
-        loop {
-            let more = (want.saturating_sub(start.len())) as u64;
-            Read::take(&mut *reader, more)
-                .read_to_end(&mut start)
-                .map_err(|error| unreadable(&error))?;
-            let needed = Header::needed(&start, len)?;
-            if start.len() >= needed || want >= needed {
-                return Header::parse(&start, len);
-            }
-            want = needed;
-        }
-    }
-}
-
-#[cfg(not(target_family = "wasm"))]
-impl<R: std::io::Read + std::io::Seek + Send> Checkpoint for Safetensors<R> {
-    fn tensors(&self) -> &[TensorInfo] {
-        self.header.tensors()
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn read(&mut self, index: usize, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        use super::tensor_info::numel;
-        use super::{PIECE, no_such_tensor, place, unreadable};
-
-        let (Some(info), Some(range)) = (self.header.tensors.get(index), self.header.range(index))
-        else {
-            return Err(no_such_tensor(&self.name, index));
-        };
-        let at = || place(&self.name, &info.name);
-        debug_assert_eq!(
-            numel(&info.shape).and_then(|n| info.dtype.bytes_of(n)),
-            Some(range.end - range.start)
-        );
-        self.reader
-            .seek(std::io::SeekFrom::Start(range.start))
-            .map_err(|error| unreadable(&error).at(at()))?;
-        let mut left = range.end - range.start;
-        let mut piece = vec![0; usize::try_from(left).unwrap_or(PIECE).min(PIECE)];
-        while left > 0 {
-            let take = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-            let part = &mut piece[..take];
-            self.reader
-                .read_exact(part)
-                .map_err(|error| unreadable(&error).at(at()))?;
-            sink(part)?;
-            left -= take as u64;
-        }
-        Ok(())
     }
 }

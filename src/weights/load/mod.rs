@@ -3,9 +3,11 @@
 //! | file | idea |
 //! |---|---|
 //! | [`sink`] | what takes tensors as they arrive |
+//! | [`feed`] | the bytes of a record to the sink, tensor by tensor |
 //! | [`assemble`] | one tensor after the other to parameters on the device, quantised on the way |
 
 pub mod assemble;
+pub mod feed;
 pub mod sink;
 
 use self::sink::Sink;

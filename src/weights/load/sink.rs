@@ -10,7 +10,8 @@ pub trait Sink {
     /// True if it takes the tensor; of others no byte is fetched for their own sake.
     fn wants(&self, spec: &TensorSpec) -> bool;
 
-    /// The next tensor: which it is, and what its file says of it.
+    /// The next tensor: which it is, and what its file says of it. One that was taken before, or whose
+    /// bytes were coming, begins anew: those were damaged.
     ///
     /// # Errors
     /// Whatever makes the tensor impossible to take.

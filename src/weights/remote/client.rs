@@ -1,6 +1,7 @@
 //! Files of one model by HTTP: retried, resumed, and checked against what the server said before.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct Client<T> {
     token: Option<String>,
     fetched: Cell<u64>,
     is_reached: Cell<bool>,
+    /// The files that the server does not have; false where it only seems so.
+    absent: RefCell<BTreeMap<String, bool>>,
 }
 
 /// What the first answer said about a file, and every later one has to repeat.
@@ -96,6 +99,7 @@ impl<T: Transport> Client<T> {
             token,
             fetched: Cell::new(0),
             is_reached: Cell::new(false),
+            absent: RefCell::new(BTreeMap::new()),
         }
     }
 
@@ -118,6 +122,16 @@ impl<T: Transport> Client<T> {
     /// for a server that is not in reach.
     pub(super) const fn is_reached(&self) -> bool {
         self.is_reached.get()
+    }
+
+    /// Notes that there is no such file, or that it only seems so.
+    pub(super) fn note_absent(&self, file: &str, is_certain: bool) {
+        self.absent.borrow_mut().insert(file.to_owned(), is_certain);
+    }
+
+    /// Whether a file that was asked for certainly is not there; `None` if it is.
+    pub(super) fn absence(&self, file: &str) -> Option<bool> {
+        self.absent.borrow().get(file).copied()
     }
 
     /// From here on, asks for the files of a commit.
@@ -302,11 +316,18 @@ impl<T: Transport> Client<T> {
                 self.location.url(&file.name)
             ))),
             416 => Err(self.shorter(&file.name)),
-            404 => Err(Error::not_found(format!(
-                "{}: there is no such file",
-                self.location.url(&file.name)
-            ))),
-            _ => {
+            404 => {
+                self.note_absent(&file.name, true);
+                Err(Error::not_found(format!(
+                    "{}: there is no such file",
+                    self.location.url(&file.name)
+                )))
+            }
+            status => {
+                // So a store of objects hides which it has.
+                if status == 403 && !self.location.is_repository() {
+                    self.note_absent(&file.name, false);
+                }
                 let (reason, after) = self.refusal(&self.location.url(&file.name), response)?;
                 Ok(Outcome::Again(reason, after))
             }
@@ -402,6 +423,12 @@ impl<T: Transport> Client<T> {
             ));
         }
         Err(match status {
+            401 | 403 if response.error_code.as_deref() == Some("GatedRepo") => {
+                let page = self.location.page();
+                Error::not_found(format!(
+                    "{url}: the model is gated (the server answered {status}): accept its terms at {page}, then pass a token of that account"
+                ))
+            }
             401 | 403 => Error::not_found(format!(
                 "{url}: the server answered {status}: there is no such model, or it needs a token of somebody who may read it"
             )),

@@ -17,8 +17,11 @@ use tokio::time::{Instant, timeout};
 use super::transport::{Failure, Request, Response, Transport};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How many redirects are followed. The hub needs one, for a renamed repository two.
+/// How many redirects are followed. The hub needs one or two, for a renamed repository one more.
 const REDIRECTS: usize = 5;
+
+/// Why the hub refuses a request.
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 
 /// Fewer bytes than this in [`Timeouts::stall`] are as good as none.
 const LEAST: usize = 4096;
@@ -162,6 +165,7 @@ async fn get(
             content_type: header(&CONTENT_TYPE),
             content_encoding: header(&CONTENT_ENCODING),
             retry_after: header(&RETRY_AFTER),
+            error_code: header(&ERROR_CODE),
             redirected: url != first,
             body: Vec::new(),
             cut: None,

@@ -78,6 +78,19 @@ impl Location {
         format!("{}{file}", self.base)
     }
 
+    /// True for a repository of a hub, false for a folder.
+    pub(super) const fn is_repository(&self) -> bool {
+        self.endpoint.is_some()
+    }
+
+    /// Where a person reads about the repository.
+    pub(super) fn page(&self) -> String {
+        match &self.endpoint {
+            Some(endpoint) => format!("{endpoint}/{}", self.name),
+            None => self.base.clone(),
+        }
+    }
+
     /// The hub's address; nothing for a folder.
     pub(super) fn endpoint(&self) -> &str {
         self.endpoint.as_deref().unwrap_or_default()

@@ -12,6 +12,7 @@
 //! | `record` | what a complete load read: all that is used without a server |
 //! | [`repository`] | files: from the cache or the server, checked against what they have to be |
 //! | [`plan`] | which chunks hold what the model needs |
+//! | `stream` | one file: what it holds, then its tensors in chunks |
 //! | [`progress`] | what a progress bar shows |
 //! | [`model`] | all of it: a location to a model |
 //! | `http`, `disk_cache` | natively: a transport by HTTP, and a cache on disk |
@@ -31,11 +32,12 @@ mod record;
 pub mod repository;
 pub mod retry;
 mod shelf;
+mod stream;
 pub mod transport;
 
 pub use cache::{Cache, Store};
 pub use hub::Location;
-pub use model::RemoteModel;
+pub use model::{RemoteModel, Wanted};
 pub use progress::{Event, Status};
 pub use repository::Repository;
 pub use transport::{Failure, Request, Response, Transport};

@@ -1,35 +1,25 @@
 //! A location to a model.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::rc::Rc;
 
-use futures_util::stream::{self, StreamExt as _};
-use sha2::{Digest as _, Sha256};
-
-use super::plan::{self, Chunk};
+use super::plan;
 use super::progress::{Event, Meter, Share};
-use super::repository::{Repository, WeightFile};
+use super::repository::Repository;
+use super::stream::Opened;
 use super::transport::Transport;
-use crate::config::Config;
+use crate::config::{Config, Family, ProbeLayers};
 use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::labels::{LABELS_FILE, Labels};
-use crate::weights::checkpoint::safetensors::Header;
-use crate::weights::inventory::{Inventory, Located};
+use crate::weights::checkpoint::contents::{self, Access, Contents, Parts, Step};
+use crate::weights::files::{ApplePair, Candidate};
+use crate::weights::inventory::Inventory;
 use crate::weights::layout::TensorSpec;
 use crate::weights::load::sink::Sink;
-use crate::weights::shards::index::{INDEX_FILE, Index};
-use crate::weights::shards::manifest::CHUNK;
+use crate::weights::shards::index::Index;
 
-/// How many chunks are under way at once, each by two requests. They are taken in order, so this
-/// also bounds what waits in memory, and what is fetched again after a crash.
-const WINDOW: usize = 2;
-
-/// How much of a file is read to see its header alone: enough for most.
-const HEADER_GUESS: u64 = 64 << 10;
-
-/// The checkpoint of a model that is in one file.
-pub const SINGLE_FILE: &str = "model.safetensors";
+/// How much of a file is read to see what it is: all that is needed of most.
+const FRONT_GUESS: u64 = 64 << 10;
 
 /// A model on a server, whose configuration has been read.
 pub struct RemoteModel<T> {
@@ -38,44 +28,71 @@ pub struct RemoteModel<T> {
     /// The model's classes.
     pub labels: Labels,
     repository: Rc<Repository<T>>,
-    files: Vec<String>,
-    /// Which tensors the files hold, where the model says it.
-    index: Option<Index>,
+    files: Files,
 }
 
-/// A tensor whose bytes lie in a file.
-struct Needed {
-    located: Located,
-    range: Range<u64>,
+/// What is wanted of a location, as far as it doesn't say that itself.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The released model whose checkpoint lies there.
+    pub arch: Option<Family>,
+    /// The configuration, in place of the one that lies there.
+    pub config: Option<Config>,
+    /// The layers whose mean the probe reads, in place of those of the configuration.
+    pub probe_layers: Option<ProbeLayers>,
+    /// The one file that holds the model.
+    pub file: Option<String>,
 }
 
-/// The header of a file on a server.
+/// Where the tensors are.
+enum Files {
+    /// In these files.
+    Listed(Vec<String>),
+    /// In the files of an index of this name.
+    Indexed(&'static str, Index),
+    /// In the first candidate that is there, else in this pair, on a server that doesn't say what it has.
+    Sought(Option<ApplePair>),
+}
+
+/// What a file on a server holds.
 #[derive(Clone, Debug)]
-pub struct RemoteHeader {
+pub struct RemoteFront {
     /// The file's URL.
     pub url: String,
     /// Its length in bytes.
     pub len: u64,
     /// Its tensors, and where they are.
-    pub header: Header,
+    pub contents: Contents,
 }
 
-impl RemoteHeader {
-    /// Reads it, and no more than a little of what comes after it.
+impl RemoteFront {
+    /// Reads what a file holds: its first bytes and, of a zip archive, its last ones, and no more than a
+    /// little beside that.
     ///
     /// # Errors
-    /// Those of [`Client::range`](super::client::Client::range) and [`Header::parse`].
+    /// Those of [`Client::range`](super::client::Client::range) and [`contents::read`].
     pub async fn read<T: Transport>(repository: &Repository<T>, name: &str) -> Result<Self> {
         let url = repository.url(name);
-        let (start, len) = repository.start(name, HEADER_GUESS).await?;
-        let needed = Header::needed(&start, len).at(&url)? as u64;
-        let (start, len) = if needed > start.len() as u64 {
-            repository.start(name, needed).await?
-        } else {
-            (start, len)
-        };
-        let header = Header::parse(&start, len).at(&url)?;
-        Ok(Self { url, len, header })
+        let file = repository.file(name).await?;
+        let start = repository.peek(&file, 0..FRONT_GUESS).await?;
+        let len = file.known_len().unwrap_or(start.len() as u64);
+        let mut parts = Parts::new(len);
+        parts.insert(0, start);
+        loop {
+            match contents::read(&parts, Access::Ranges).at(&url)? {
+                Step::Done(contents) => return Ok(Self { url, len, contents }),
+                Step::Need(range) => {
+                    let bytes = repository.peek(&file, range.clone()).await?;
+                    if bytes.len() as u64 != range.end - range.start {
+                        return Err(Error::new(
+                            ErrorKind::Integrity,
+                            format!("{url}: ends early; load the model again"),
+                        ));
+                    }
+                    parts.insert(range.start, bytes);
+                }
+            }
+        }
     }
 }
 
@@ -83,15 +100,47 @@ impl<T: Transport> RemoteModel<T> {
     /// Reads the configuration, the labels and the list of files.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no `config.json`; those of
-    /// [`Repository::text`], [`Config::of_repository`] and [`Labels::from_json`].
-    pub async fn open(repository: Repository<T>) -> Result<Self> {
-        let text = repository.text("config.json").await?.ok_or_else(|| {
-            Error::not_found(format!(
-                "{}: there is no such file, so this is no model; check its name",
-                repository.url("config.json")
-            ))
-        })?;
+    /// [`ErrorKind::NotFound`] if there is no `config.json` and `wanted` does not say what it would;
+    /// [`ErrorKind::Option`] if there are several models; those of [`Repository::text`],
+    /// [`Config::of_repository`], [`Config::with_probe_layers`], [`Labels::from_json`] and
+    /// [`Index::from_json`].
+    pub async fn open(repository: Repository<T>, wanted: &Wanted) -> Result<Self> {
+        let (config, labels) = match (&wanted.config, wanted.arch) {
+            (Some(config), _) => (config.clone(), None),
+            (None, Some(family)) => (family.config(), None),
+            (None, None) => Self::read_config(&repository).await?,
+        };
+        let labels = labels.unwrap_or_else(|| Labels::unnamed(config.num_classes));
+        let config = match &wanted.probe_layers {
+            Some(layers) => config.with_probe_layers(layers)?,
+            None => config,
+        };
+        let files = Self::find(&repository, wanted, &config).await?;
+        Ok(Self {
+            config,
+            labels,
+            repository: Rc::new(repository),
+            files,
+        })
+    }
+
+    /// The model's own configuration, and its labels if it names them.
+    async fn read_config(repository: &Repository<T>) -> Result<(Config, Option<Labels>)> {
+        let Some(text) = repository.text("config.json").await? else {
+            let families = ApplePair::families(|name| repository.is_listed(name));
+            return match families.as_slice() {
+                [] => Err(Error::not_found(format!(
+                    "{}: there is no such file, so this is no model; check its name",
+                    repository.url("config.json")
+                ))),
+                [family] => Ok((family.config(), None)),
+                _ => Err(Error::option(format!(
+                    "{} holds several models: choose one by the option arch, such as {}",
+                    repository.client().location().name,
+                    Family::Aim600M
+                ))),
+            };
+        };
         let name = &repository.client().location().name;
         let config = match Config::of_repository(&text, name) {
             Ok(config) => config,
@@ -104,54 +153,82 @@ impl<T: Transport> RemoteModel<T> {
             Some(labels) => (labels, LABELS_FILE),
             None => (text, "config.json"),
         };
-        let labels = match Labels::from_json(&labels, config.num_classes) {
-            Ok(labels) => labels.unwrap_or_else(|| Labels::unnamed(config.num_classes)),
+        match Labels::from_json(&labels, config.num_classes) {
+            Ok(labels) => Ok((config, labels)),
             Err(error) => {
                 repository.forget_text(place).await;
-                return Err(error.at(repository.url(place)));
+                Err(error.at(repository.url(place)))
             }
-        };
-        let index = match repository.text(INDEX_FILE).await? {
-            None => None,
-            Some(text) => match Index::from_json(&text) {
-                Ok(index) => Some(index),
-                Err(error) => {
-                    repository.forget_text(INDEX_FILE).await;
-                    return Err(error.at(repository.url(INDEX_FILE)));
-                }
-            },
-        };
-        let files = index.as_ref().map_or_else(
-            || vec![SINGLE_FILE.to_owned()],
-            |index| index.files().to_vec(),
-        );
-        Ok(Self {
-            index,
-            ..Self::with_config(repository, config, labels, files)
-        })
-    }
-
-    /// A model whose configuration and files are known.
-    pub fn with_config(
-        repository: Repository<T>,
-        config: Config,
-        labels: Labels,
-        files: Vec<String>,
-    ) -> Self {
-        Self {
-            config,
-            labels,
-            repository: Rc::new(repository),
-            files,
-            index: None,
         }
     }
 
-    /// The same model in other files of its repository.
-    pub fn with_files(mut self, files: Vec<String>) -> Self {
-        self.files = files;
-        self.index = None;
-        self
+    /// Finds out which files hold the tensors: from what the hub says of the repository, so that
+    /// nothing is asked for that is not there.
+    async fn find(repository: &Repository<T>, wanted: &Wanted, config: &Config) -> Result<Files> {
+        if let Some(file) = &wanted.file {
+            return Ok(Files::Listed(vec![file.clone()]));
+        }
+        if !repository.has_listing() {
+            // Folders that were made for a browser have one.
+            let index = Candidate::ALL[0];
+            if let Some(index) = Self::read_index(repository, index.name()).await? {
+                return Ok(index);
+            }
+            let listed = Candidate::ALL
+                .into_iter()
+                .filter(|candidate| matches!(candidate, Candidate::Checkpoint(_)))
+                .map(Candidate::name)
+                .find(|name| repository.is_in_manifest(name));
+            return Ok(match (listed, wanted.arch) {
+                (Some(name), _) => Files::Listed(vec![name.to_owned()]),
+                (None, Some(family)) => {
+                    Files::Sought(Some(ApplePair::new(family, wanted.probe_layers.as_ref())))
+                }
+                (None, None) => Files::Sought(None),
+            });
+        }
+        for candidate in Candidate::ALL {
+            let name = candidate.name();
+            if !repository.may_have(name) {
+                continue;
+            }
+            match candidate {
+                Candidate::Checkpoint(_) => return Ok(Files::Listed(vec![name.to_owned()])),
+                Candidate::Index(_) => {
+                    if let Some(index) = Self::read_index(repository, name).await? {
+                        return Ok(index);
+                    }
+                }
+            }
+        }
+        let family = wanted.arch.or_else(|| Family::of(config));
+        let pair = family.map(|family| ApplePair::new(family, wanted.probe_layers.as_ref()));
+        match pair {
+            Some(pair) if pair.names().iter().all(|name| repository.is_listed(name)) => {
+                if let Some(warning) = pair.warning() {
+                    repository.warn(&warning);
+                }
+                Ok(Files::Listed(pair.names()))
+            }
+            _ => Err(Error::not_found(format!(
+                "{} holds none of {}: is it a model of AIM?",
+                repository.client().location().name,
+                Candidate::names()
+            ))),
+        }
+    }
+
+    async fn read_index(repository: &Repository<T>, name: &'static str) -> Result<Option<Files>> {
+        let Some(text) = repository.text(name).await? else {
+            return Ok(None);
+        };
+        match Index::from_json(&text) {
+            Ok(index) => Ok(Some(Files::Indexed(name, index))),
+            Err(error) => {
+                repository.forget_text(name).await;
+                Err(error.at(repository.url(name)))
+            }
+        }
     }
 
     /// Where its files are.
@@ -163,224 +240,215 @@ impl<T: Transport> RemoteModel<T> {
     /// of the files.
     ///
     /// # Errors
-    /// Those of [`Repository::chunk`], [`Header::parse`], [`Inventory`] and the sink.
+    /// Those of [`Repository::chunk`], [`contents::read`], [`Inventory`] and the sink.
     pub async fn stream(&self, sink: &mut dyn Sink, report: &dyn Fn(Event)) -> Result<()> {
+        match &self.files {
+            Files::Listed(files) => self.stream_files(files, None, sink, report).await,
+            Files::Indexed(name, index) => {
+                let index = Some((*name, index));
+                self.stream_files(&[], index, sink, report).await
+            }
+            Files::Sought(pair) => {
+                let mut sought = Sought::default();
+                for candidate in &Candidate::ALL[1..] {
+                    let name = candidate.name();
+                    match candidate {
+                        Candidate::Checkpoint(_) => {
+                            let files = [name.to_owned()];
+                            let done = self.stream_files(&files, None, sink, report).await;
+                            match (done, self.repository.absence(name)) {
+                                (Err(error), Some(is_certain)) => sought.note(error, is_certain),
+                                (done, _) => return done,
+                            }
+                        }
+                        Candidate::Index(_) => {
+                            let index = Self::read_index(&self.repository, name).await?;
+                            if let Some(Files::Indexed(name, index)) = index {
+                                let index = Some((name, &index));
+                                return self.stream_files(&[], index, sink, report).await;
+                            }
+                        }
+                    }
+                }
+                match pair {
+                    Some(pair) => {
+                        if let Some(warning) = pair.warning() {
+                            self.repository.warn(&warning);
+                        }
+                        self.stream_files(&pair.names(), None, sink, report).await
+                    }
+                    None => Err(sought.error(&self.repository)),
+                }
+            }
+        }
+    }
+
+    /// Streams the given files, or those of an index of the given name.
+    async fn stream_files(
+        &self,
+        files: &[String],
+        index: Option<(&str, &Index)>,
+        sink: &mut dyn Sink,
+        report: &dyn Fn(Event),
+    ) -> Result<()> {
+        let files = index.map_or(files, |(_, index)| index.files());
         let mut inventory = Inventory::new(&self.config);
-        let shares = self.shares(sink, &inventory);
+        let shares = shares(files, index.map(|(_, index)| index), sink, &inventory);
         let values = shares.values().map(|share| share.wanted);
         let meter = Meter::new(report, values.fold(0, u64::saturating_add));
-        for name in &self.files {
-            if self.is_idle(name, sink, &mut inventory)? {
+        for name in files {
+            if let Some((place, index)) = index
+                && is_idle(index, name, sink, &inventory)
+            {
+                // What is in a file that is not touched is known from the index alone.
+                let tensors: Vec<&str> = index.tensors_of(name).collect();
+                inventory
+                    .trust(name, &tensors)
+                    .at(self.repository.url(place))?;
                 continue;
             }
             meter.start(name, shares.get(name.as_str()).copied().unwrap_or_default());
             let file = self.repository.file(name).await?;
-            let loaded = self
-                .stream_file(name, &file, &mut inventory, sink, &meter)
-                .await;
-            if let Err(error) = loaded {
+            let streaming = async {
+                let opened = Opened::new(&self.repository, name, &file, &meter).await?;
+                if let Some((_, index)) = index {
+                    let tensors = opened.contents.tensors();
+                    index.check(name, tensors).at(opened.url())?;
+                }
+                let mut needed = inventory.take(opened.url(), opened.contents.tensors())?;
+                needed.retain(|located| sink.wants(&located.spec));
+                let passes = plan::passes(&opened.contents, needed);
+                opened.read(&passes, sink).await
+            };
+            if let Err(error) = streaming.await {
                 self.repository.forget(&file, &error).await;
                 return Err(error);
             }
             meter.done();
         }
-        inventory.finish().at(self.files.join(", "))?;
+        inventory.finish().at(files.join(", "))?;
         self.repository.complete().await;
         Ok(())
     }
 
-    /// How much the sink wants of each file, as far as can be told before any is read.
-    fn shares(&self, sink: &dyn Sink, inventory: &Inventory) -> HashMap<&str, Share> {
-        let mut shares = HashMap::<&str, Share>::new();
-        let mut add = |file, spec: &TensorSpec| {
-            let values: u64 = spec.shape.iter().map(|&side| side as u64).product();
-            let share = shares.entry(file).or_default();
-            share.all += values;
-            if sink.wants(spec) {
-                share.wanted += values;
-            }
-        };
-        match (&self.index, self.files.as_slice()) {
-            (Some(index), _) => {
-                for (tensor, file) in index.tensors() {
-                    if let Some(spec) = inventory.spec(tensor) {
-                        add(file, spec);
+    /// Reads what each file holds, and no more than a little beside that.
+    ///
+    /// # Errors
+    /// Those of [`RemoteFront::read`].
+    pub async fn fronts(&self) -> Result<Vec<RemoteFront>> {
+        match &self.files {
+            Files::Listed(files) => self.fronts_of(files).await,
+            Files::Indexed(_, index) => self.fronts_of(index.files()).await,
+            Files::Sought(pair) => {
+                let mut sought = Sought::default();
+                for candidate in &Candidate::ALL[1..] {
+                    let name = candidate.name();
+                    match candidate {
+                        Candidate::Checkpoint(_) => {
+                            let front = RemoteFront::read(&self.repository, name).await;
+                            match (front, self.repository.absence(name)) {
+                                (Err(error), Some(is_certain)) => sought.note(error, is_certain),
+                                (front, _) => return Ok(vec![front?]),
+                            }
+                        }
+                        Candidate::Index(_) => {
+                            let index = Self::read_index(&self.repository, name).await?;
+                            if let Some(Files::Indexed(_, index)) = index {
+                                return self.fronts_of(index.files()).await;
+                            }
+                        }
                     }
                 }
+                match pair {
+                    Some(pair) => self.fronts_of(&pair.names()).await,
+                    None => Err(sought.error(&self.repository)),
+                }
             }
-            (None, [file]) => {
-                for spec in inventory.specs() {
+        }
+    }
+
+    async fn fronts_of(&self, files: &[String]) -> Result<Vec<RemoteFront>> {
+        let mut fronts = Vec::with_capacity(files.len());
+        for name in files {
+            fronts.push(RemoteFront::read(&self.repository, name).await?);
+        }
+        Ok(fronts)
+    }
+}
+
+/// What came of looking for files that are not there.
+#[derive(Default)]
+struct Sought {
+    /// Of one that may be there: why it can't be read. Else of the first.
+    error: Option<Error>,
+    is_certain: bool,
+}
+
+impl Sought {
+    fn note(&mut self, error: Error, is_certain: bool) {
+        if self.error.is_none() || self.is_certain && !is_certain {
+            self.error = Some(error);
+            self.is_certain = is_certain;
+        }
+    }
+
+    /// The error of a folder in which there is no model.
+    fn error<T: Transport>(self, repository: &Repository<T>) -> Error {
+        match self.error {
+            Some(error) if !self.is_certain => error,
+            _ => Error::not_found(format!(
+                "{}: there is no such file, nor another of {}",
+                repository.url(Candidate::ALL[1].name()),
+                Candidate::names()
+            )),
+        }
+    }
+}
+
+/// How much the sink wants of each file, as far as can be told before any is read.
+fn shares<'a>(
+    files: &'a [String],
+    index: Option<&'a Index>,
+    sink: &dyn Sink,
+    inventory: &Inventory,
+) -> HashMap<&'a str, Share> {
+    let mut shares = HashMap::<&str, Share>::new();
+    let mut add = |file, spec: &TensorSpec| {
+        let values: u64 = spec.shape.iter().map(|&side| side as u64).product();
+        let share = shares.entry(file).or_default();
+        share.all += values;
+        if sink.wants(spec) {
+            share.wanted += values;
+        }
+    };
+    match (index, files) {
+        (Some(index), _) => {
+            for (tensor, file) in index.tensors() {
+                if let Some(spec) = inventory.spec(tensor) {
                     add(file, spec);
                 }
             }
-            // Which file holds what is not known.
-            (None, _) => {}
         }
-        shares
-    }
-
-    /// True if the index says that a file holds nothing the sink wants: then it is not touched.
-    fn is_idle(&self, name: &str, sink: &dyn Sink, inventory: &mut Inventory) -> Result<bool> {
-        let Some(index) = &self.index else {
-            return Ok(false);
-        };
-        let tensors: Vec<&str> = index.tensors_of(name).collect();
-        let is_wanted = |tensor: &&str| inventory.spec(tensor).is_none_or(|spec| sink.wants(spec));
-        if tensors.iter().any(is_wanted) {
-            return Ok(false);
-        }
-        inventory
-            .trust(name, &tensors)
-            .at(self.repository.url(INDEX_FILE))?;
-        Ok(true)
-    }
-
-    /// Reads the header of each file, and no more than a little of what comes after it.
-    ///
-    /// # Errors
-    /// Those of [`RemoteHeader::read`].
-    pub async fn headers(&self) -> Result<Vec<RemoteHeader>> {
-        let mut headers = Vec::with_capacity(self.files.len());
-        for name in &self.files {
-            headers.push(RemoteHeader::read(&self.repository, name).await?);
-        }
-        Ok(headers)
-    }
-
-    async fn stream_file(
-        &self,
-        name: &str,
-        file: &WeightFile,
-        inventory: &mut Inventory,
-        sink: &mut dyn Sink,
-        meter: &Meter<'_>,
-    ) -> Result<()> {
-        let url = self.repository.url(name);
-
-        // The first chunk brings the header, and nearly always tensors.
-        let chunk = |number: u64, len: u64| Chunk {
-            number,
-            range: number * CHUNK..((number + 1) * CHUNK).min(len),
-        };
-        let first_chunk = chunk(0, file.known_len().unwrap_or(CHUNK));
-        let arrived = |bytes| {
-            if let Some(len) = file.known_len() {
-                meter.add_first(bytes, len.min(CHUNK), len);
-            }
-        };
-        let mut start = self.repository.chunk(file, &first_chunk, &arrived).await?;
-        let len = file.known_len().unwrap_or(start.len() as u64);
-        let first = start.len();
-        loop {
-            let needed = Header::needed(&start, len).at(&url);
-            let needed = needed.map_err(|error| file.blame(error))?;
-            if needed <= start.len() {
-                break;
-            }
-            let next = chunk(start.len() as u64 / CHUNK, len);
-            let more = self.repository.chunk(file, &next, &|_| {}).await?;
-            self.check_length(&next, &more, name)?;
-            start.extend(more);
-        }
-        let header = Header::parse(&start, len).at(&url);
-        let header = header.map_err(|error| file.blame(error))?;
-        start.truncate(first);
-        if let Some(index) = &self.index {
-            index.check(name, header.tensors()).at(&url)?;
-        }
-
-        let mut needed: Vec<Needed> = inventory
-            .take(&url, header.tensors())?
-            .into_iter()
-            .filter(|located| sink.wants(&located.spec))
-            .filter_map(|located| {
-                let range = header.range(located.index)?;
-                Some(Needed { located, range })
-            })
-            .collect();
-        needed.sort_by_key(|needed| needed.range.start);
-        let ranges: Vec<_> = needed.iter().map(|needed| needed.range.clone()).collect();
-        let chunks = plan::chunks(&ranges, len);
-        let first = first as u64;
-        let more = chunks.iter().filter(|chunk| chunk.number > 0);
-        let more: u64 = more.map(|chunk| chunk.range.end - chunk.range.start).sum();
-        meter.expect(first, first + more);
-        // The hash of a whole file says something only if the whole file is read.
-        let mut whole = file
-            .whole_hash()
-            .filter(|_| chunks.len() as u64 == len.div_ceil(CHUNK))
-            .map(|hash| (hash, Sha256::new()));
-
-        let fetched = stream::iter(chunks)
-            .map(|chunk| {
-                let start = (chunk.number == 0).then(|| std::mem::take(&mut start));
-                async move {
-                    let bytes = match start {
-                        Some(bytes) => bytes,
-                        None => {
-                            self.repository
-                                .chunk(file, &chunk, &|bytes| meter.add(bytes))
-                                .await?
-                        }
-                    };
-                    self.check_length(&chunk, &bytes, name)?;
-                    Ok((chunk, bytes))
-                }
-            })
-            .buffered(WINDOW);
-        let mut fetched = std::pin::pin!(fetched);
-
-        let mut needed = needed.into_iter().peekable();
-        // The name and place of the tensor that has begun.
-        let mut open: Option<(String, Range<u64>)> = None;
-        while let Some(chunk) = fetched.next().await {
-            let (chunk, bytes) = chunk?;
-            if let Some((_, hasher)) = &mut whole {
-                hasher.update(&bytes);
-            }
-            loop {
-                let (place, range) = match open.take() {
-                    Some(open) => open,
-                    None => match needed.next_if(|next| next.range.start < chunk.range.end) {
-                        Some(Needed { located, range }) => {
-                            let place = format!("{url}: tensor {}", located.spec.name);
-                            let info = &header.tensors()[located.index];
-                            sink.begin(located, info).at(&url)?;
-                            (place, range)
-                        }
-                        None => break,
-                    },
-                };
-                sink.push(plan::part(&bytes, &chunk.range, &range))
-                    .at(&place)
-                    .map_err(|error| file.blame(error))?;
-                if range.end > chunk.range.end {
-                    open = Some((place, range));
-                    break;
-                }
-                sink.end().at(&place).map_err(|error| file.blame(error))?;
+        (None, [file]) => {
+            for spec in inventory.specs() {
+                add(file, spec);
             }
         }
-        if let Some((hash, hasher)) = whole
-            && <[u8; 32]>::from(hasher.finalize()) != hash
-        {
-            return Err(self.repository.wrong_file(file));
+        // Apple's pair.
+        (None, [backbone, head]) => {
+            for spec in inventory.specs() {
+                let is_head = spec.name.starts_with("head.");
+                add(if is_head { head } else { backbone }, spec);
+            }
         }
-        Ok(())
+        // Which file holds what is not known.
+        (None, _) => {}
     }
+    shares
+}
 
-    fn check_length(&self, chunk: &Chunk, bytes: &[u8], name: &str) -> Result<()> {
-        let expected = chunk.range.end - chunk.range.start;
-        if bytes.len() as u64 == expected {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Integrity,
-            format!(
-                "{}: {} bytes came where {expected} belong; load the model again",
-                self.repository.url(name),
-                bytes.len()
-            ),
-        ))
-    }
+/// True if an index says that a file holds nothing the sink wants: then it is not touched.
+fn is_idle(index: &Index, name: &str, sink: &dyn Sink, inventory: &Inventory) -> bool {
+    let mut tensors = index.tensors_of(name);
+    !tensors.any(|tensor| inventory.spec(tensor).is_none_or(|spec| sink.wants(spec)))
 }

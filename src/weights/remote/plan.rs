@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::weights::checkpoint::contents::Contents;
+use crate::weights::inventory::Located;
 use crate::weights::shards::manifest::CHUNK;
 
 /// A chunk of a file that holds bytes the model needs.
@@ -33,17 +35,75 @@ pub fn chunks(needed: &[Range<u64>], len: u64) -> Vec<Chunk> {
 }
 
 /// How many bytes of a file of `len` bytes are fetched for the `needed` ranges: none if there are
-/// none, else their chunks and the first, which holds the header.
-pub fn download(needed: &[Range<u64>], len: u64) -> u64 {
-    let chunks = chunks(needed, len);
-    let start = match chunks.first() {
-        Some(first) if first.number > 0 => CHUNK.min(len),
-        _ => 0,
-    };
-    chunks
+/// none, else their chunks and those of `front`, which say what the file holds.
+pub fn download(needed: &[Range<u64>], front: &[Range<u64>], len: u64) -> u64 {
+    if needed.iter().all(Range::is_empty) {
+        return 0;
+    }
+    // The first byte tells what kind of file it is.
+    let first = 0..len.min(1);
+    let all = [std::slice::from_ref(&first), needed, front].concat();
+    chunks(&all, len)
         .iter()
         .map(|chunk| chunk.range.end - chunk.range.start)
-        .fold(start, u64::saturating_add)
+        .fold(0, u64::saturating_add)
+}
+
+/// Tensors of one record that are read in one go: none of them overlap.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// They, by where they begin in their record.
+    pub tensors: Vec<Located>,
+    /// The stretch of the file that is read for them.
+    pub range: Range<u64>,
+}
+
+/// In which order the `needed` tensors of a file are read: record by record as they lie in the file, and
+/// one that overlapping tensors share more than once, rather than keeping it.
+pub fn passes(contents: &Contents, needed: Vec<Located>) -> Vec<Pass> {
+    // By record, then by where each begins there.
+    let mut order: Vec<(u64, u64, usize)> = needed
+        .iter()
+        .enumerate()
+        .filter_map(|(i, located)| {
+            let record = contents.range(located.index)?;
+            Some((record.start, contents.view(located.index)?.begin, i))
+        })
+        .collect();
+    order.sort_unstable();
+    let mut needed: Vec<Option<Located>> = needed.into_iter().map(Some).collect();
+    let mut passes: Vec<Pass> = Vec::new();
+    // Passes of the record at hand, by their places, and where each ends in the record.
+    let mut open: Vec<(usize, u64)> = Vec::new();
+    for (_, begin, i) in order {
+        let Some(located) = needed[i].take() else {
+            continue;
+        };
+        let (Some(range), Some(view)) =
+            (contents.range(located.index), contents.view(located.index))
+        else {
+            continue;
+        };
+        let end = view.end;
+        let same = |&(pass, _): &(usize, u64)| passes[pass].range == range;
+        if !open.last().is_some_and(same) {
+            open.clear();
+        }
+        match open.iter_mut().find(|(_, last)| *last <= begin) {
+            Some((pass, last)) => {
+                *last = end;
+                passes[*pass].tensors.push(located);
+            }
+            None => {
+                open.push((passes.len(), end));
+                passes.push(Pass {
+                    tensors: vec![located],
+                    range,
+                });
+            }
+        }
+    }
+    passes
 }
 
 /// The part of `bytes`, which lie at `place` in the file, that belongs to `wanted`.
@@ -70,9 +130,10 @@ mod tests {
         let numbers: Vec<u64> = chunks(&needed, len).iter().map(|c| c.number).collect();
         assert_eq!(numbers, [0, 1, 5]);
         assert_eq!(chunks(&needed, len)[2].range, 5 * CHUNK..len);
-        assert_eq!(download(&needed, len), 2 * CHUNK + 100);
-        assert_eq!(download(&needed[3..], len), CHUNK + 100);
-        assert_eq!(download(&[], len), 0);
+        assert_eq!(download(&needed, &[], len), 2 * CHUNK + 100);
+        assert_eq!(download(&needed[3..], &[], len), CHUNK + 100);
+        assert_eq!(download(&needed[..1], &needed[3..], len), 2 * CHUNK + 100);
+        assert_eq!(download(&[], &needed, len), 0);
     }
 
     #[test]

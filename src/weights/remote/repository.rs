@@ -8,6 +8,8 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
 
 use super::cache::{Key, Sealed, Store};
 use super::client::{Client, Pinned, RemoteFile};
@@ -36,6 +38,8 @@ pub struct Repository<T> {
     texts: RefCell<BTreeMap<String, Option<String>>>,
     /// The files of weights that nothing but their `ETag` names.
     pins: RefCell<BTreeMap<String, Pinned>>,
+    /// Who is told what a person should know of a model that loads all the same.
+    warn: Rc<dyn Fn(&str)>,
 }
 
 /// A file of weights.
@@ -94,6 +98,7 @@ impl<T: Transport> Repository<T> {
             names_as_git: Cell::new(None),
             texts: RefCell::default(),
             pins: RefCell::default(),
+            warn: Rc::new(|_| {}),
         };
         repository.listing = repository.read_listing().await?;
         if let Some(listing) = &repository.listing {
@@ -181,6 +186,18 @@ impl<T: Transport> Repository<T> {
         Shelf::new(self.store.as_ref(), &self.client)
     }
 
+    /// From here on, tells `warn` what a person should know of a model that loads all the same.
+    #[must_use]
+    pub fn warning(mut self, warn: Rc<dyn Fn(&str)>) -> Self {
+        self.warn = warn;
+        self
+    }
+
+    /// Tells a person something.
+    pub(super) fn warn(&self, message: &str) {
+        (self.warn)(message);
+    }
+
     /// What carries out the requests.
     pub const fn client(&self) -> &Client<T> {
         &self.client
@@ -199,6 +216,32 @@ impl<T: Transport> Repository<T> {
     /// Bytes that came from the server, and bytes that came from the cache.
     pub const fn traffic(&self) -> (u64, u64) {
         (self.client.fetched(), self.cached.get())
+    }
+
+    /// True if the hub said what the repository holds.
+    pub(super) const fn has_listing(&self) -> bool {
+        self.listing.is_some()
+    }
+
+    /// True if the repository is known to have the file.
+    pub(super) fn is_listed(&self, file: &str) -> bool {
+        self.listed(file).is_some()
+    }
+
+    /// Whether a file of weights that was asked for certainly is not there, or `None` if it is. Without the
+    /// server it is not there if the last complete load read others.
+    pub(super) fn absence(&self, file: &str) -> Option<bool> {
+        let is_other = |offline: &Offline| {
+            let pins = &offline.record.pins;
+            !pins.is_empty() && !pins.contains_key(file)
+        };
+        let offline = self.offline.get().is_some_and(is_other);
+        self.client.absence(file).or(offline.then_some(true))
+    }
+
+    /// True if the manifest lists the file.
+    pub(super) fn is_in_manifest(&self, file: &str) -> bool {
+        self.hashes(file).is_some()
     }
 
     /// False if the repository is known not to have the file.
@@ -452,13 +495,9 @@ impl<T: Transport> Repository<T> {
         }
     }
 
-    /// The first `count` bytes of a file, or fewer if it has no more, and its length. They are not
-    /// kept.
-    pub(super) async fn start(&self, name: &str, count: u64) -> Result<(Vec<u8>, u64)> {
-        let file = self.file(name).await?;
-        let start = self.client.range(&file.remote, 0..count, &|_| {}).await?;
-        let len = file.known_len().unwrap_or(start.len() as u64);
-        Ok((start, len))
+    /// Bytes of a file that are not kept; fewer where the file ends.
+    pub(super) async fn peek(&self, file: &WeightFile, range: Range<u64>) -> Result<Vec<u8>> {
+        self.client.range(&file.remote, range, &|_| {}).await
     }
 
     /// A chunk; shorter where the file ends inside it. `arrived` is told of bytes as they come.
@@ -472,15 +511,7 @@ impl<T: Transport> Repository<T> {
         chunk: &Chunk,
         arrived: &dyn Fn(u64),
     ) -> Result<Vec<u8>> {
-        let hash = match &file.hashes {
-            None => None,
-            Some(hashes) => Some(
-                usize::try_from(chunk.number)
-                    .ok()
-                    .and_then(|number| hashes.chunks.get(number).copied())
-                    .ok_or_else(|| self.wrong_chunk(file, chunk))?,
-            ),
-        };
+        let hash = self.chunk_hash(file, chunk)?;
         let expected = |bytes: &[u8]| match file.known_len() {
             Some(len) => {
                 chunk.range.end.min(len).saturating_sub(chunk.range.start) == bytes.len() as u64
@@ -501,6 +532,48 @@ impl<T: Transport> Repository<T> {
             return Ok(bytes);
         }
 
+        self.fetch_and_keep(file, chunk, hash, arrived).await
+    }
+
+    /// A chunk from the server, in place of what is in the cache.
+    ///
+    /// # Errors
+    /// As [`chunk`](Self::chunk).
+    pub(super) async fn refetch(&self, file: &WeightFile, chunk: &Chunk) -> Result<Vec<u8>> {
+        let hash = self.chunk_hash(file, chunk)?;
+        self.fetch_and_keep(file, chunk, hash, &|_| {}).await
+    }
+
+    /// Drops some chunks of what is kept of a file.
+    pub(super) async fn blank(&self, file: &WeightFile, chunks: &[Chunk]) {
+        if let Some(store) = &self.store {
+            for chunk in chunks {
+                if let Some(key) = self.chunk_key(file, chunk.number) {
+                    store.blank(&key).await;
+                }
+            }
+        }
+    }
+
+    /// The SHA-256 that a chunk has to have, if the manifest says it.
+    fn chunk_hash(&self, file: &WeightFile, chunk: &Chunk) -> Result<Option<[u8; 32]>> {
+        let Some(hashes) = &file.hashes else {
+            return Ok(None);
+        };
+        usize::try_from(chunk.number)
+            .ok()
+            .and_then(|number| hashes.chunks.get(number).copied())
+            .map(Some)
+            .ok_or_else(|| self.wrong_chunk(file, chunk))
+    }
+
+    async fn fetch_and_keep(
+        &self,
+        file: &WeightFile,
+        chunk: &Chunk,
+        hash: Option<[u8; 32]>,
+        arrived: &dyn Fn(u64),
+    ) -> Result<Vec<u8>> {
         let mut bytes = self.fetch(file, chunk, arrived).await?;
         let mut seal = None;
         if let Some(hash) = hash {

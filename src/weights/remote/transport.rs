@@ -35,6 +35,8 @@ pub struct Response {
     pub content_encoding: Option<String>,
     /// `Retry-After`.
     pub retry_after: Option<String>,
+    /// `X-Error-Code`: why the hub refuses.
+    pub error_code: Option<String>,
     /// True if the address that answered is not the one that was asked.
     pub redirected: bool,
     /// What arrived of the body.

@@ -1,4 +1,4 @@
-//! `model.safetensors.index.json`: which files a model is in.
+//! `model.safetensors.index.json`, `pytorch_model.bin.index.json`: which files a model is in.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,13 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result, printable};
 use crate::weights::checkpoint::tensor_info::TensorInfo;
+use crate::weights::files::is_checkpoint;
 
 /// The name of the file.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// The name of the file where the files are those of `torch.save`.
+pub const TORCH_INDEX_FILE: &str = "pytorch_model.bin.index.json";
 
 /// The most files of one model.
 const MAX_FILES: usize = 10_000;
@@ -31,7 +35,7 @@ impl Index {
     ///
     /// # Errors
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) if the text is no index, lists no file or
-    /// too many, or names one that is no safetensors file beside it.
+    /// too many, or names one that is no checkpoint beside it.
     pub fn from_json(text: &str) -> Result<Self> {
         let RawIndex { weight_map } = serde_json::from_str(text).map_err(|error| {
             Error::format(format!(
@@ -44,7 +48,7 @@ impl Index {
         files.dedup();
         match files.iter().find(|file| !is_plain(file)) {
             Some(file) => Err(Error::format(format!(
-                "names {}, which is no safetensors file beside it",
+                "names {}, which is no checkpoint beside it",
                 printable(file)
             ))),
             None if files.is_empty() => Err(Error::format("lists no files")),
@@ -87,13 +91,13 @@ impl Index {
                 Some(place) if place == file => {}
                 Some(place) => {
                     return Err(Error::format(format!(
-                        "holds the tensor {}, which {INDEX_FILE} has in {place}",
+                        "holds the tensor {}, which the index has in {place}",
                         printable(&info.name)
                     )));
                 }
                 None => {
                     return Err(Error::format(format!(
-                        "holds the tensor {}, which {INDEX_FILE} does not list",
+                        "holds the tensor {}, which the index does not list",
                         printable(&info.name)
                     )));
                 }
@@ -107,7 +111,7 @@ impl Index {
             .find(|(tensor, place)| *place == file && !own.contains(tensor.as_str()));
         match missing {
             Some((tensor, _)) => Err(Error::not_found(format!(
-                "the tensor {} is missing, which {INDEX_FILE} has in it",
+                "the tensor {} is missing, which the index has in it",
                 printable(tensor)
             ))),
             None => Ok(()),
@@ -115,9 +119,9 @@ impl Index {
     }
 }
 
-/// Whether a name can only be a safetensors file in the same folder.
+/// Whether a name can only be a checkpoint in the same folder.
 fn is_plain(file: &str) -> bool {
-    file.ends_with(".safetensors")
+    is_checkpoint(file)
         && file.len() <= 255
         && !file.starts_with('.')
         && file

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::weights::files::is_checkpoint;
 
 /// A folder being written beside the place where it will be. Dropped before it is complete, it
 /// leaves nothing.
@@ -107,7 +108,7 @@ fn check(target: &Path, overwrite: bool) -> Result<()> {
         let entry = entry.map_err(|error| unwritable(target, &error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_ours = entry.file_type().is_ok_and(|kind| kind.is_file())
-            && (name.ends_with(".safetensors") || name.ends_with(".json"));
+            && (is_checkpoint(&name) || name.ends_with(".json"));
         if !is_ours {
             return Err(Error::option(format!(
                 "{}: also holds {name}, so it is not replaced; move it away first",

@@ -1,26 +1,62 @@
-//! Random checkpoints in Apple's layout: the right size and shape, and no knowledge.
+//! Random checkpoints in the forms that Apple's are published in: the right size and shape, and no
+//! knowledge.
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::str::FromStr;
 
 use super::staging::{Staging, unwritable};
 use super::write::{Entry, header};
-use crate::config::Config;
-use crate::error::Result;
+use crate::config::{Config, Family, ProbeLayers};
+use crate::error::{Error, Result};
 use crate::weights::checkpoint::dtype::Dtype;
+use crate::weights::checkpoint::torch::write::{self as torch, TorchWriter};
+use crate::weights::files::ApplePair;
 use crate::weights::layout::{self, Role};
 
-/// Writes `model.safetensors`, in F32 and in the order of the hub's files, and `config.json`. The
-/// values depend on `seed` and each tensor's name alone; they are nearly normal, of a size that keeps
-/// the model's numbers in range. The bytes of the checkpoint.
+/// What files a checkpoint is written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `model.safetensors` and `config.json`.
+    #[default]
+    Safetensors,
+    /// `pytorch_model.bin` and `config.json`, as the repository of a released model has them.
+    Torch,
+    /// A backbone and a probe for the best layers, as `apple/AIM` has them.
+    Apple,
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "safetensors" => Ok(Self::Safetensors),
+            "torch" => Ok(Self::Torch),
+            "apple" => Ok(Self::Apple),
+            _ => Err(Error::option(format!(
+                "{text:?} is no format: there are safetensors, torch and apple"
+            ))),
+        }
+    }
+}
+
+/// Writes a checkpoint in F32. The values depend on `seed` and each tensor's name alone; they are
+/// nearly normal, of a size that keeps the model's numbers in range. The bytes of its files.
 ///
 /// # Errors
 /// [`ErrorKind::Option`](crate::ErrorKind::Option) if the folder exists and `overwrite` is false, or
-/// can't be written.
-pub fn write(config: &Config, seed: u64, output: &Path, overwrite: bool) -> Result<u64> {
+/// can't be written, or if Apple published no files of such a model.
+pub fn write(
+    config: &Config,
+    seed: u64,
+    format: Format,
+    output: &Path,
+    overwrite: bool,
+) -> Result<u64> {
     let staging = Staging::new(output, overwrite)?;
-    let mut entries: Vec<Entry> = layout::tensors(config)
+    let entries: Vec<Entry> = layout::tensors(config)
         .into_iter()
         .map(|spec| Entry {
             dtype: if spec.role == Role::Counter {
@@ -32,31 +68,85 @@ pub fn write(config: &Config, seed: u64, output: &Path, overwrite: bool) -> Resu
             shape: spec.shape,
         })
         .collect();
-    // As the safetensors library writes a state dict: wide types first, then by name.
-    entries.sort_by(|a, b| {
-        let wide = |entry: &Entry| entry.dtype == Dtype::I64;
-        (wide(b), &a.name).cmp(&(wide(a), &b.name))
-    });
-    let (front, _) = header(&entries, "pt")?;
-    let path = staging.dir().join("model.safetensors");
-    let mut bytes = front.len() as u64;
-    let write = |bytes: &mut u64| {
-        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path)?);
-        file.write_all(&front)?;
-        for entry in &entries {
-            let written = tensor(&mut file, entry, seed)?;
-            *bytes = bytes.saturating_add(written);
-        }
-        file.flush()
+    let mut bytes = 0_u64;
+    let mut checkpoint = |name: &str, entries: Vec<Entry>| {
+        let path = staging.dir().join(name);
+        let create = || {
+            let file = BufWriter::with_capacity(1 << 20, File::create_new(&path)?);
+            match format {
+                Format::Safetensors => safetensors(file, entries, seed),
+                Format::Torch | Format::Apple => {
+                    let root = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+                    state_dict(file, root, &entries, seed)
+                }
+            }
+        };
+        let written = create().map_err(|error| unwritable(&path, &error))?;
+        bytes = bytes.saturating_add(written);
+        Ok::<_, Error>(())
     };
-    write(&mut bytes).map_err(|error| unwritable(&path, &error))?;
-    staging.write("config.json", &config.to_json())?;
+    match format {
+        Format::Safetensors => checkpoint("model.safetensors", entries)?,
+        Format::Torch => checkpoint("pytorch_model.bin", in_order(entries))?,
+        Format::Apple => {
+            let family = Family::of(config).ok_or_else(|| {
+                Error::option("Apple published no files of a model of this shape")
+            })?;
+            let pair = ApplePair::new(family, Some(&ProbeLayers::Best));
+            let is_head = |entry: &Entry| entry.name.starts_with("head.");
+            let (head, backbone) = in_order(entries).into_iter().partition(is_head);
+            checkpoint(&pair.backbone, backbone)?;
+            checkpoint(&pair.head, head)?;
+        }
+    }
+    if format != Format::Apple {
+        staging.write("config.json", &config.to_json())?;
+    }
     staging.finish()?;
     Ok(bytes)
 }
 
+/// The order of the reference's state dict, in which the probe comes last.
+fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.sort_by_key(|entry| entry.name.starts_with("head."));
+    entries
+}
+
+/// Writes a safetensors file as its library writes a state dict: wide types first, then by name.
+fn safetensors(mut file: impl Write, mut entries: Vec<Entry>, seed: u64) -> io::Result<u64> {
+    entries.sort_by(|a, b| {
+        let wide = |entry: &Entry| entry.dtype == Dtype::I64;
+        (wide(b), &a.name).cmp(&(wide(a), &b.name))
+    });
+    let (front, _) = header(&entries, "pt").map_err(io::Error::other)?;
+    let mut bytes = front.len() as u64;
+    file.write_all(&front)?;
+    for entry in &entries {
+        bytes = bytes.saturating_add(tensor(&mut file, entry, seed)?);
+    }
+    file.flush()?;
+    Ok(bytes)
+}
+
+/// Writes a file as `torch.save` does.
+fn state_dict(file: impl Write, root: &str, entries: &[Entry], seed: u64) -> io::Result<u64> {
+    let tensors: Vec<torch::Entry<'_>> = entries
+        .iter()
+        .map(|entry| torch::Entry {
+            name: &entry.name,
+            dtype: entry.dtype,
+            shape: &entry.shape,
+        })
+        .collect();
+    let mut writer = TorchWriter::new(file, root, &tensors)?;
+    for entry in entries {
+        writer.storage(|mut file| tensor(&mut file, entry, seed).map(drop))?;
+    }
+    writer.finish()
+}
+
 /// Writes the values of one tensor, and says how many bytes they take.
-fn tensor(file: &mut impl std::io::Write, entry: &Entry, seed: u64) -> std::io::Result<u64> {
+fn tensor(file: &mut impl Write, entry: &Entry, seed: u64) -> io::Result<u64> {
     if entry.dtype == Dtype::I64 {
         file.write_all(&12345_i64.to_le_bytes())?;
         return Ok(8);

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::manifest::{CHUNK, FileHashes, MANIFEST_FILE};
 use crate::error::{At as _, Result};
-use crate::weights::checkpoint::open::{open_file, open_reader};
+use crate::weights::checkpoint::local::{open_file, open_reader};
 use crate::weights::checkpoint::{Checkpoint, unreadable};
 
 /// Opens a checkpoint file that a manifest lists, and holds what is read of it to its hashes.

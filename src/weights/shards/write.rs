@@ -4,7 +4,7 @@
 //! The format is in `docs/shards.md`. Tensors may come in any order and are written as they come:
 //! of a matrix that is quantised only the result stands in memory, of all else a piece.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
@@ -191,7 +191,7 @@ pub struct ShardWriter {
     /// Where each tensor goes: its shard and its offset there.
     places: BTreeMap<String, (usize, u64)>,
     /// Those that are there.
-    written: usize,
+    written: BTreeSet<String>,
     open: Option<Open>,
 }
 
@@ -257,7 +257,7 @@ impl ShardWriter {
             labels,
             shards,
             places,
-            written: 0,
+            written: BTreeSet::new(),
             open: None,
         })
     }
@@ -276,10 +276,10 @@ impl ShardWriter {
     /// [`ErrorKind::Option`](crate::ErrorKind::Option) if it can't be written;
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a tensor did not come.
     pub fn finish(self) -> Result<Written> {
-        if self.written != self.places.len() {
+        if self.written.len() != self.places.len() {
             return Err(Error::not_found(format!(
                 "{} of {} tensors came",
-                self.written,
+                self.written.len(),
                 self.places.len()
             )));
         }
@@ -350,7 +350,7 @@ impl ShardWriter {
         file.write_all(bytes)
             .and_then(|()| file.flush())
             .map_err(|error| unwritable(self.staging.dir(), &error))?;
-        self.written += 1;
+        self.written.insert(name.to_owned());
         Ok(())
     }
 }
@@ -433,7 +433,7 @@ impl Sink for ShardWriter {
                 open.decoder.finish()?;
                 file.flush()
                     .map_err(|error| unwritable(self.staging.dir(), &error))?;
-                self.written += 1;
+                self.written.insert(open.name);
             }
             Output::Matrix(quantizer) => {
                 open.decoder.finish()?;

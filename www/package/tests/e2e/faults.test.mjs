@@ -8,7 +8,7 @@ import { after, before, describe, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
 import { hub } from '../lib/hub.mjs';
 import { open, site } from '../lib/site.mjs';
-import { asShards, smallModel, writeFiles } from '../lib/small-model.mjs';
+import { asShards, asTorch, smallModel, writeFiles } from '../lib/small-model.mjs';
 
 const TABLE = JSON.parse(readFileSync(new URL('../../../../tests/hub/faults.json', import.meta.url), 'utf8'));
 
@@ -24,11 +24,12 @@ describe('faults', () => {
     root = mkdtempSync(join(tmpdir(), 'aim-web-hub-'));
     writeFiles(`${root}/me/shards`, asShards(MODEL));
     writeFiles(`${root}/me/plain`, MODEL);
+    writeFiles(`${root}/me/torch`, asTorch(MODEL));
     server = await hub(root);
     served = await site({ mounts: { '/model/': `${root}/me/plain/` } });
     browser = await launch({ webgpu: 'off' });
     page = await open(browser, served.url);
-    ways = { shards: 'me/shards', plain: 'me/plain', folder: `${server.endpoint}/files/me/plain/` };
+    ways = { shards: 'me/shards', plain: 'me/plain', folder: `${server.endpoint}/files/me/plain/`, torch: 'me/torch', torchfolder: `${server.endpoint}/files/me/torch/` };
     // What it has to give: the same files, past all servers.
     await page.evaluate(async () => {
       const files = {};
@@ -59,10 +60,14 @@ describe('faults', () => {
 
   const load = (way) => page.evaluate(([model, endpoint]) => load(model, endpoint), [ways[way], server.endpoint]);
 
-  for (const { plan, ways, browser: inBrowser, ...natively } of TABLE) {
-    const { code, says } = inBrowser ?? natively;
-    test(`${plan}: ${code ?? 'works'}`, async () => {
-      for (const way of ways) {
+  // The same ways to what torch.save wrote.
+  const TORCH = { plain: 'torch', folder: 'torchfolder' };
+
+  for (const { plan, ways, browser: inBrowser, torch, ...natively } of TABLE) {
+    const own = inBrowser ?? natively;
+    test(`${plan}: ${own.code ?? 'works'}`, async () => {
+      for (const way of [...ways, ...ways.flatMap((way) => TORCH[way] ?? [])]) {
+        const { code, says } = (way.startsWith('torch') ? torch : undefined) ?? own;
         await page.evaluate(() => lib.deleteCached());
         await server.fault(plan);
         const first = await load(way);

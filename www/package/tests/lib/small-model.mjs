@@ -119,3 +119,84 @@ export function asShards({ 'model.safetensors': weights, ...small }) {
   const manifest = { version: 1, chunk_size: CHUNK, files: Object.fromEntries(entries.map(([file, bytes]) => [file, { size: bytes.length, sha256: hashes(bytes) }])) };
   return { ...files, 'aim.manifest.json': JSON.stringify(manifest) };
 }
+
+const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  return crc;
+});
+
+function crc32(bytes) {
+  let crc = -1;
+  for (const byte of bytes) crc = CRC[(crc ^ byte) & 255] ^ (crc >>> 8);
+  return ~crc >>> 0;
+}
+
+/** An archive of records that are stored as they are, each at a multiple of 64 bytes. */
+function archive(records) {
+  const parts = [];
+  const entries = [];
+  let at = 0;
+  const write = (...buffers) => {
+    for (const buffer of buffers) {
+      parts.push(buffer);
+      at += buffer.length;
+    }
+  };
+  for (const [name, data] of records) {
+    const start = at;
+    const path = Buffer.from(name);
+    const padding = Buffer.alloc((64 - ((at + 30 + path.length) % 64)) % 64);
+    const head = Buffer.alloc(30);
+    head.write('PK\x03\x04', 'latin1');
+    head.writeUInt32LE(crc32(data), 14);
+    head.writeUInt32LE(data.length, 18);
+    head.writeUInt32LE(data.length, 22);
+    head.writeUInt16LE(path.length, 26);
+    head.writeUInt16LE(padding.length, 28);
+    const entry = Buffer.alloc(46);
+    entry.write('PK\x01\x02', 'latin1');
+    head.copy(entry, 16, 14, 28);
+    entry.writeUInt32LE(start, 42);
+    entries.push(entry, path);
+    write(head, path, padding, data);
+  }
+  const directory = at;
+  write(...entries);
+  const end = Buffer.alloc(22);
+  end.write('PK\x05\x06', 'latin1');
+  end.writeUInt16LE(records.length, 8);
+  end.writeUInt16LE(records.length, 10);
+  end.writeUInt32LE(at - directory, 12);
+  end.writeUInt32LE(directory, 16);
+  write(end);
+  return new Uint8Array(Buffer.concat(parts));
+}
+
+/** The same model as torch.save writes it: `pytorch_model.bin`, in which the probe comes last. */
+export function asTorch({ 'model.safetensors': weights, ...small }) {
+  const length = new DataView(weights.buffer, weights.byteOffset).getUint32(0, true);
+  const header = JSON.parse(Buffer.from(weights.subarray(8, 8 + length)).toString());
+  const isHead = ([name]) => name.startsWith('head.');
+  const tensors = Object.entries(header).sort((a, b) => isHead(a) - isHead(b));
+  const bytes = (letter, size, value) => {
+    const buffer = Buffer.alloc(1 + size);
+    buffer.write(letter);
+    buffer.writeUIntLE(value, 1, size);
+    return buffer;
+  };
+  const text = (value) => Buffer.concat([bytes('X', 4, Buffer.byteLength(value)), Buffer.from(value)]);
+  const int = (value) => bytes('J', 4, value);
+  const op = (value) => Buffer.from(value, 'latin1');
+  const pickle = [op('\x80\x02ccollections\nOrderedDict\n)R(')];
+  const records = [];
+  tensors.forEach(([name, { shape, data_offsets: [start, end] }], key) => {
+    const strides = shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1));
+    pickle.push(text(name), op('ctorch._utils\n_rebuild_tensor_v2\n(('), text('storage'), op('ctorch\nFloatStorage\n'), text(String(key)), text('cpu'));
+    pickle.push(int((end - start) / 4), op('tQK\0('), ...shape.map(int), op('t('), ...strides.map(int), op('t\x89ccollections\nOrderedDict\n)RtR'));
+    records.push([`pytorch_model/data/${key}`, Buffer.from(weights.subarray(8 + length + start, 8 + length + end))]);
+  });
+  pickle.push(op('u.'));
+  const front = [['pytorch_model/data.pkl', Buffer.concat(pickle)], ['pytorch_model/byteorder', op('little')]];
+  return { ...small, 'pytorch_model.bin': archive([...front, ...records, ['pytorch_model/version', op('3\n')]]) };
+}

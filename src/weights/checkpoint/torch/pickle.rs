@@ -9,8 +9,8 @@
 
 use std::ops::Range;
 
-use super::dtype::Dtype;
 use crate::error::{Error, Result, printable};
+use crate::weights::checkpoint::dtype::Dtype;
 
 /// The largest pickle, in bytes. That of the largest AIM takes 40 KB.
 pub const MAX_PICKLE: usize = 4 << 20;
