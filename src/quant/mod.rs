@@ -11,6 +11,7 @@
 //! - [`dequantize`]: rows and tiles as f32;
 //! - [`HalfMatrix`]: 16-bit floats, packed for a GPU;
 //! - `cpu`: the product with a quantised matrix on the CPU (feature `cpu`);
+//! - `int8`: the same in integers, with activations in 8 bits (feature `cpu`);
 //! - `gpu`: the kernel of the product on a GPU (feature `gpu`).
 //!
 //! Nothing here depends on a tensor library: [`device`](crate::device) joins it to burn. The results of quantisation are the same bit for bit
@@ -22,6 +23,8 @@ pub mod dequantize;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 mod half_matrix;
+#[cfg(feature = "cpu")]
+pub mod int8;
 mod matrix;
 pub mod packing;
 mod quantize;
