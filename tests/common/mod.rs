@@ -4,4 +4,5 @@
 pub mod cases;
 pub mod generator;
 pub mod goldens;
+pub mod int8_cases;
 pub mod torch_file;

@@ -6,6 +6,7 @@ mod common;
 
 mod checkpoints;
 mod cpu;
+mod int8;
 mod matrix;
 mod mlx;
 mod model;

@@ -1,131 +1,172 @@
-//! Activations in 8 bits.
+//! Rows of `x` as a kernel reads them.
 
 use std::ops::Range;
 
+use super::kernel::{Form, Proven};
 use super::matrix::IntMatrix;
-use crate::error::{Error, Result};
+use super::rounding::Round;
+use crate::error::{Error, ErrorKind, Result};
 
-/// Rows of `x`, rounded to 8 bits. A buffer to be used again: it allocates only to grow.
+/// Rows of `x`, rounded to whole numbers. A buffer to be used again: it allocates only to grow.
+///
+/// An activation is `centre + scale * q`.
 #[derive(Debug, Default)]
 pub struct Activations {
-    n: usize,
+    shape: Option<Shape>,
+    /// `[n, d_input / step]`
+    words: Vec<u32>,
+    /// `[n, d_input / group_size]`, see [`Group`].
+    groups: Vec<Group>,
+    /// `[n]`
+    rows: Vec<Row>,
+}
+
+/// What rows are prepared for.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    kernel: Proven,
+    form: Form,
     d_input: usize,
     group_size: usize,
-    /// `[n, d_input]`
-    codes: Vec<i8>,
-    /// `[n, d_input / group_size]`: an activation is `scale * code`.
-    scales: Vec<f32>,
-    /// `[n, d_input / group_size]`: of the codes of a group.
-    sums: Vec<i32>,
+}
+
+/// What belongs to a group of a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Group {
+    /// With which sums of products are multiplied, where whole numbers have 8 bits. With 16 a row has but one.
+    pub scale: f32,
+    /// The sum of the group's whole numbers, times `scale` where that is used.
+    pub sum: f32,
+}
+
+/// What belongs to a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Row {
+    /// With which all its products are multiplied: 1 where groups have scales, NaN where an activation is infinite or NaN.
+    pub scale: f32,
+    /// What all its activations are less.
+    pub centre: f32,
 }
 
 impl Activations {
     /// Without rows.
     pub const fn new() -> Self {
         Self {
-            n: 0,
-            d_input: 0,
-            group_size: 0,
-            codes: Vec::new(),
-            scales: Vec::new(),
-            sums: Vec::new(),
+            shape: None,
+            words: Vec::new(),
+            groups: Vec::new(),
+            rows: Vec::new(),
         }
     }
 
     /// Makes room for `n` rows to multiply with `w`. What they hold is undetermined until they are written.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if there is no room for them.
+    /// [`ErrorKind::OutOfMemory`] if there is no room for them.
     pub fn prepare(&mut self, n: usize, w: &IntMatrix) -> Result<()> {
-        self.n = n;
-        self.d_input = w.d_input();
-        self.group_size = w.group_size();
-        let groups = n * (self.d_input / self.group_size);
-        self.codes.resize(n * self.d_input, 0);
-        self.scales.resize(groups, 0.0);
-        self.sums.resize(groups, 0);
+        let shape = Shape {
+            kernel: w.kernel(),
+            form: w.form(),
+            d_input: w.d_input(),
+            group_size: w.scheme().group_size(),
+        };
+        self.shape = None;
+        resize(&mut self.words, n, shape.d_input / shape.form.step)?;
+        resize(&mut self.groups, n, shape.d_input / shape.group_size)?;
+        resize(&mut self.rows, n, 1)?;
+        self.shape = Some(shape);
         Ok(())
     }
 
     /// All rows, to be written.
     pub fn rows_mut(&mut self) -> RowsMut<'_> {
         RowsMut {
-            d_input: self.d_input,
-            group_size: self.group_size,
-            codes: &mut self.codes,
-            scales: &mut self.scales,
-            sums: &mut self.sums,
+            shape: self.shape,
+            words: &mut self.words,
+            groups: &mut self.groups,
+            rows: &mut self.rows,
         }
     }
 
     /// All rows.
     pub fn rows(&self) -> Rows<'_> {
         Rows {
-            activations: self,
-            first: 0,
-            len: self.n,
+            shape: self.shape,
+            words: &self.words,
+            groups: &self.groups,
+            rows: &self.rows,
         }
     }
+}
+
+/// `n` times `each` values.
+fn resize<T: Clone + Default>(values: &mut Vec<T>, n: usize, each: usize) -> Result<()> {
+    let error = || Error::new(ErrorKind::OutOfMemory, "no memory for activations");
+    let len = n.checked_mul(each).ok_or_else(error)?;
+    values
+        .try_reserve(len.saturating_sub(values.len()))
+        .map_err(|source| error().with_source(source))?;
+    values.resize(len, T::default());
+    Ok(())
 }
 
 /// Some rows to multiply with.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    activations: &'a Activations,
-    first: usize,
-    len: usize,
+    shape: Option<Shape>,
+    words: &'a [u32],
+    groups: &'a [Group],
+    rows: &'a [Row],
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
     /// How many.
     pub const fn len(&self) -> usize {
-        self.len
+        self.rows.len()
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.rows.is_empty()
     }
 
-    /// Of each row.
-    pub const fn d_input(&self) -> usize {
-        self.activations.d_input
-    }
-
-    /// Activations that share a scale, as they do in the matrix.
-    pub const fn group_size(&self) -> usize {
-        self.activations.group_size
+    /// Of each row; 0 before they are prepared.
+    pub fn d_input(&self) -> usize {
+        self.shape.map_or(0, |shape| shape.d_input)
     }
 
     /// Some of them; those past the last are left out.
     pub fn part(&self, rows: Range<usize>) -> Self {
-        let end = rows.end.min(self.len);
+        let end = rows.end.min(self.len());
         let start = rows.start.min(end);
+        let [words, groups] = [self.words.len(), self.groups.len()]
+            .map(|len| len.checked_div(self.len()).unwrap_or(0));
         Self {
-            activations: self.activations,
-            first: self.first + start,
-            len: end - start,
+            shape: self.shape,
+            words: &self.words[start * words..end * words],
+            groups: &self.groups[start * groups..end * groups],
+            rows: &self.rows[start..end],
         }
     }
 
-    /// Codes, scale and sum of codes of a group.
-    pub(super) fn group(&self, row: usize, group: usize) -> (&[i8], f32, i32) {
-        let Activations {
-            d_input,
-            group_size,
-            codes,
-            scales,
-            sums,
-            ..
-        } = self.activations;
-        let at = (self.first + row) * (d_input / group_size) + group;
-        let codes = codes
-            .get(at * group_size..(at + 1) * group_size)
-            .unwrap_or_default();
+    /// Whether they were prepared for such a matrix.
+    pub(super) fn fits(&self, w: &IntMatrix) -> bool {
+        self.shape.is_some_and(|shape| {
+            shape.form == w.form()
+                && shape.d_input == w.d_input()
+                && shape.group_size == w.scheme().group_size()
+        })
+    }
+
+    /// The words, groups and rest of a row.
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> (&'a [u32], &'a [Group], Row) {
+        let words = self.words.len() / self.rows.len();
+        let groups = self.groups.len() / self.rows.len();
         (
-            codes,
-            scales.get(at).copied().unwrap_or(f32::NAN),
-            sums.get(at).copied().unwrap_or_default(),
+            &self.words[row * words..][..words],
+            &self.groups[row * groups..][..groups],
+            self.rows[row],
         )
     }
 }
@@ -133,94 +174,69 @@ impl Rows<'_> {
 /// Rows to be written, by one thread.
 #[derive(Debug)]
 pub struct RowsMut<'a> {
-    d_input: usize,
-    group_size: usize,
-    codes: &'a mut [i8],
-    scales: &'a mut [f32],
-    sums: &'a mut [i32],
+    shape: Option<Shape>,
+    words: &'a mut [u32],
+    groups: &'a mut [Group],
+    rows: &'a mut [Row],
 }
 
-impl<'a> RowsMut<'a> {
+impl RowsMut<'_> {
     /// How many.
-    pub fn len(&self) -> usize {
-        self.codes.len().checked_div(self.d_input).unwrap_or(0)
+    pub const fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.codes.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// The first `rows` of them and the rest, for two threads.
     pub fn split_at(self, rows: usize) -> (Self, Self) {
-        let rows = rows.min(self.len());
-        let groups = rows * self.d_input.checked_div(self.group_size).unwrap_or(0);
-        let (codes, codes_2) = self.codes.split_at_mut(rows * self.d_input);
-        let (scales, scales_2) = self.scales.split_at_mut(groups);
-        let (sums, sums_2) = self.sums.split_at_mut(groups);
-        let part = |codes, scales, sums| Self {
-            d_input: self.d_input,
-            group_size: self.group_size,
-            codes,
-            scales,
-            sums,
+        let at = rows.min(self.len());
+        let [words, groups] = [self.words.len(), self.groups.len()]
+            .map(|len| at * len.checked_div(self.len()).unwrap_or(0));
+        let (words, words_2) = self.words.split_at_mut(words);
+        let (groups, groups_2) = self.groups.split_at_mut(groups);
+        let (rows, rows_2) = self.rows.split_at_mut(at);
+        let part = |words, groups, rows| Self {
+            shape: self.shape,
+            words,
+            groups,
+            rows,
         };
-        (part(codes, scales, sums), part(codes_2, scales_2, sums_2))
+        (part(words, groups, rows), part(words_2, groups_2, rows_2))
     }
 
-    /// Rounds columns from `column` of a row. Columns in pieces of whole groups give the same as the row at once.
+    /// Rounds a row.
     ///
-    /// A group that holds an infinity or a NaN makes all products with its row NaN; other rows are not affected.
+    /// One that holds an infinity or a NaN makes all products with it NaN; other rows are not affected.
     ///
     /// # Shapes
-    /// - `column`, `x.len()`: multiples of the group size
+    /// - `x`: `[d_input]`
     ///
     /// # Errors
-    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if there is no such row or columns, or they cut a group.
-    pub fn quantize(&mut self, row: usize, column: usize, x: &[f32]) -> Result<()> {
-        let group = self.group_size;
-        let fits = row < self.len()
-            && column.is_multiple_of(group)
-            && x.len().is_multiple_of(group)
-            && column
-                .checked_add(x.len())
-                .is_some_and(|end| end <= self.d_input);
-        if !fits {
+    /// [`ErrorKind::Option`] if there is no such row or `x` has another length.
+    pub fn quantize(&mut self, row: usize, x: &[f32]) -> Result<()> {
+        let n = self.len();
+        let shape = self
+            .shape
+            .filter(|shape| row < n && x.len() == shape.d_input);
+        let Some(shape) = shape else {
             return Err(Error::option(format!(
-                "{} activations from column {column} of row {row} do not fit {} rows of {} in groups of {group}",
+                "{} activations are no row {row} of {n} rows of {}",
                 x.len(),
-                self.len(),
-                self.d_input
+                self.shape.map_or(0, |shape| shape.d_input)
             )));
-        }
-        let first = (row * self.d_input + column) / group;
-        let codes = self.codes.chunks_exact_mut(group).skip(first);
-        let scales = self.scales.iter_mut().zip(self.sums.iter_mut()).skip(first);
-        for ((x, codes), (scale, sum)) in x.chunks_exact(group).zip(codes).zip(scales) {
-            let largest = x.iter().fold(0.0, |a: f32, x| {
-                if x.is_nan() {
-                    f32::NAN
-                } else if a.is_nan() {
-                    a
-                } else {
-                    a.max(x.abs())
-                }
-            });
-            *scale = if largest.is_finite() {
-                largest / 127.0
-            } else {
-                f32::NAN
-            };
-            *sum = 0;
-            for (code, x) in codes.iter_mut().zip(x) {
-                *code = if largest > 1e-30 {
-                    (x / largest * 127.0).round_ties_even() as i8
-                } else {
-                    0
-                };
-                *sum += i32::from(*code);
-            }
-        }
+        };
+        let [words, groups] = [self.words.len(), self.groups.len()].map(|len| len / n);
+        shape.kernel.vectorize(Round {
+            x,
+            group_size: shape.group_size,
+            words: &mut self.words[row * words..][..words],
+            groups: &mut self.groups[row * groups..][..groups],
+            row: &mut self.rows[row],
+        });
         Ok(())
     }
 }
