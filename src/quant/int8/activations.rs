@@ -28,6 +28,8 @@ struct Shape {
     form: Form,
     d_input: usize,
     group_size: usize,
+    words_per_row: usize,
+    groups_per_row: usize,
 }
 
 /// What belongs to a group of a row.
@@ -69,10 +71,12 @@ impl Activations {
             form: w.form(),
             d_input: w.d_input(),
             group_size: w.scheme().group_size(),
+            words_per_row: w.d_input() / w.form().step,
+            groups_per_row: w.d_input() / w.scheme().group_size(),
         };
         self.shape = None;
-        resize(&mut self.words, n, shape.d_input / shape.form.step)?;
-        resize(&mut self.groups, n, shape.d_input / shape.group_size)?;
+        resize(&mut self.words, n, shape.words_per_row)?;
+        resize(&mut self.groups, n, shape.groups_per_row)?;
         resize(&mut self.rows, n, 1)?;
         self.shape = Some(shape);
         Ok(())
@@ -96,6 +100,15 @@ impl Activations {
             groups: &self.groups,
             rows: &self.rows,
         }
+    }
+}
+
+/// Words and groups of a row; none before rows are prepared.
+#[inline(always)]
+const fn per_row(shape: Option<Shape>) -> (usize, usize) {
+    match shape {
+        Some(shape) => (shape.words_per_row, shape.groups_per_row),
+        None => (0, 0),
     }
 }
 
@@ -139,8 +152,7 @@ impl<'a> Rows<'a> {
     pub fn part(&self, rows: Range<usize>) -> Self {
         let end = rows.end.min(self.len());
         let start = rows.start.min(end);
-        let [words, groups] = [self.words.len(), self.groups.len()]
-            .map(|len| len.checked_div(self.len()).unwrap_or(0));
+        let (words, groups) = per_row(self.shape);
         Self {
             shape: self.shape,
             words: &self.words[start * words..end * words],
@@ -161,8 +173,7 @@ impl<'a> Rows<'a> {
     /// The words, groups and rest of a row.
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> (&'a [u32], &'a [Group], Row) {
-        let words = self.words.len() / self.rows.len();
-        let groups = self.groups.len() / self.rows.len();
+        let (words, groups) = per_row(self.shape);
         (
             &self.words[row * words..][..words],
             &self.groups[row * groups..][..groups],
@@ -194,10 +205,9 @@ impl RowsMut<'_> {
     /// The first `rows` of them and the rest, for two threads.
     pub fn split_at(self, rows: usize) -> (Self, Self) {
         let at = rows.min(self.len());
-        let [words, groups] = [self.words.len(), self.groups.len()]
-            .map(|len| at * len.checked_div(self.len()).unwrap_or(0));
-        let (words, words_2) = self.words.split_at_mut(words);
-        let (groups, groups_2) = self.groups.split_at_mut(groups);
+        let (words, groups) = per_row(self.shape);
+        let (words, words_2) = self.words.split_at_mut(at * words);
+        let (groups, groups_2) = self.groups.split_at_mut(at * groups);
         let (rows, rows_2) = self.rows.split_at_mut(at);
         let part = |words, groups, rows| Self {
             shape: self.shape,
@@ -229,7 +239,7 @@ impl RowsMut<'_> {
                 self.shape.map_or(0, |shape| shape.d_input)
             )));
         };
-        let [words, groups] = [self.words.len(), self.groups.len()].map(|len| len / n);
+        let (words, groups) = (shape.words_per_row, shape.groups_per_row);
         shape.kernel.vectorize(Round {
             x,
             group_size: shape.group_size,

@@ -12,15 +12,17 @@ pub(super) trait Isa<const L: usize>: Copy {
     /// Whether 8-bit codes are stored less 128, for an instruction that takes them as signed.
     const SIGNED: bool;
 
-    /// Columns after which the sums must be taken out, lest they overflow: a divisor of every group size, or the largest.
+    /// Columns after which dots must be taken out, lest they overflow: a divisor of every group size, or the largest.
     const SPAN: usize;
 
     /// Words of weights.
     type Weights: Copy;
     /// A word of activations, repeated.
     type Input: Copy;
-    /// Sums of products.
+    /// Sums of products, of up to [`SPAN`](Self::SPAN) columns.
     type Dots: Copy;
+    /// Sums of products.
+    type Ints: Copy;
     /// Floats, one for each sum.
     type Floats: Copy;
 
@@ -29,11 +31,14 @@ pub(super) trait Isa<const L: usize>: Copy {
     fn zero(self) -> Self::Dots;
     /// Adds the products of the neighbours in each word.
     fn dot(self, sums: Self::Dots, weights: Self::Weights, input: Self::Input) -> Self::Dots;
-    fn floats(self, sums: Self::Dots) -> Self::Floats;
+    fn ints(self, dots: Self::Dots) -> Self::Ints;
+    fn add_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    fn floats(self, sums: Self::Ints) -> Self::Floats;
 
     fn splat(self, value: f32) -> Self::Floats;
     fn load(self, values: &[f32; L]) -> Self::Floats;
     fn store(self, values: Self::Floats, to: &mut [f32; L]);
+    fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a * b + c`
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;

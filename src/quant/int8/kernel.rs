@@ -4,10 +4,10 @@ use super::isa::{Isa, Task};
 #[cfg(target_arch = "aarch64")]
 use super::neon::NeonDot;
 use super::portable::Portable;
+#[cfg(all(target_family = "wasm", feature = "relaxed-simd"))]
+use super::wasm::RelaxedDot;
 #[cfg(target_family = "wasm")]
 use super::wasm::Simd128;
-#[cfg(all(target_family = "wasm", feature = "relaxed-simd"))]
-use super::wasm::{Relaxed8, RelaxedDot};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2Narrow, Avx2Wide, Avx512Vnni, AvxVnni};
 use crate::quant::Bits;
@@ -23,9 +23,9 @@ pub enum Kernel {
     Avx2,
     /// ARM: `sdot`.
     NeonDot,
-    /// Relaxed SIMD's dot product, where it takes the codes as unsigned; 4-bit codes are the same everywhere.
+    /// Relaxed SIMD's dot product, where it takes 8-bit codes as unsigned.
     RelaxedUnsigned,
-    /// Relaxed SIMD's dot product, where it takes the codes as signed; 4-bit codes are the same everywhere.
+    /// Relaxed SIMD's dot product, where it takes 8-bit codes as signed.
     RelaxedSigned,
     /// WebAssembly's simd128: `i32x4.dot_i16x8_s`, with 16-bit activations.
     Simd128,
@@ -113,17 +113,9 @@ impl Proven {
             #[cfg(target_arch = "aarch64")]
             Kernel::NeonDot => NeonDot::new().map(Self::NeonDot),
             #[cfg(all(target_family = "wasm", feature = "relaxed-simd"))]
-            Kernel::RelaxedUnsigned => match (bits, Relaxed8::probed()) {
-                (Bits::Four, _) => Some(Self::RelaxedUnsigned(RelaxedDot::FOR_4_BITS)),
-                (Bits::Eight, Relaxed8::Unsigned(dot)) => Some(Self::RelaxedUnsigned(dot)),
-                (Bits::Eight, _) => None,
-            },
+            Kernel::RelaxedUnsigned => RelaxedDot::new(bits).map(Self::RelaxedUnsigned),
             #[cfg(all(target_family = "wasm", feature = "relaxed-simd"))]
-            Kernel::RelaxedSigned => match (bits, Relaxed8::probed()) {
-                (Bits::Four, _) => Some(Self::RelaxedSigned(RelaxedDot::FOR_4_BITS)),
-                (Bits::Eight, Relaxed8::Signed(dot)) => Some(Self::RelaxedSigned(dot)),
-                (Bits::Eight, _) => None,
-            },
+            Kernel::RelaxedSigned => RelaxedDot::new(bits).map(Self::RelaxedSigned),
             #[cfg(target_family = "wasm")]
             Kernel::Simd128 => Some(Self::Simd128(Simd128)),
             Kernel::Portable => Some(Self::Portable(Portable)),

@@ -35,6 +35,7 @@ impl Isa<4> for NeonDot {
     type Weights = int8x16_t;
     type Input = int8x16_t;
     type Dots = int32x4_t;
+    type Ints = int32x4_t;
     type Floats = float32x4_t;
 
     #[inline(always)]
@@ -72,6 +73,17 @@ impl Isa<4> for NeonDot {
     }
 
     #[inline(always)]
+    fn ints(self, dots: int32x4_t) -> int32x4_t {
+        dots
+    }
+
+    #[inline(always)]
+    fn add_ints(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        // SAFETY: every AArch64 has NEON.
+        unsafe { vaddq_s32(a, b) }
+    }
+
+    #[inline(always)]
     fn floats(self, sums: int32x4_t) -> float32x4_t {
         // SAFETY: every AArch64 has NEON.
         unsafe { vcvtq_f32_s32(sums) }
@@ -93,6 +105,12 @@ impl Isa<4> for NeonDot {
     fn store(self, values: float32x4_t, to: &mut [f32; 4]) {
         // SAFETY: every AArch64 has NEON; 4 floats are written, as many as `to` has.
         unsafe { vst1q_f32(to.as_mut_ptr(), values) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: every AArch64 has NEON.
+        unsafe { vaddq_f32(a, b) }
     }
 
     #[inline(always)]

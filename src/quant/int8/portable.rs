@@ -22,6 +22,7 @@ impl<const SIGNED: bool> Isa<LANES> for Portable<SIGNED> {
     type Weights = [[i16; LANES]; 4];
     type Input = [i16; 4];
     type Dots = [i32; LANES];
+    type Ints = [i32; LANES];
     type Floats = [f32; LANES];
 
     #[inline(always)]
@@ -67,7 +68,20 @@ impl<const SIGNED: bool> Isa<LANES> for Portable<SIGNED> {
     }
 
     #[inline(always)]
-    fn floats(self, sums: Self::Dots) -> Self::Floats {
+    fn ints(self, dots: Self::Dots) -> Self::Ints {
+        dots
+    }
+
+    #[inline(always)]
+    fn add_ints(self, mut a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a += b;
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn floats(self, sums: Self::Ints) -> Self::Floats {
         let mut floats = [0.0; LANES];
         for (float, sum) in floats.iter_mut().zip(sums) {
             *float = sum as f32;
@@ -88,6 +102,14 @@ impl<const SIGNED: bool> Isa<LANES> for Portable<SIGNED> {
     #[inline(always)]
     fn store(self, values: Self::Floats, to: &mut [f32; LANES]) {
         *to = values;
+    }
+
+    #[inline(always)]
+    fn add(self, mut a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a += b;
+        }
+        a
     }
 
     #[inline(always)]

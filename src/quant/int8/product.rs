@@ -6,17 +6,20 @@
 
 use std::ops::Range;
 
-use super::activations::{Group, Rows};
+use super::activations::{Group, Row, Rows};
 use super::isa::{Isa, Task};
 use super::matrix::{IntMatrix, Write};
-use crate::quant::Bits;
 use crate::quant::simd::widen;
+use crate::quant::{Bits, Scheme};
 
 /// The most words of a panel's part, each [`Isa::STEP`] columns.
 const DEPTH: usize = 256;
 
 /// The most groups of a panel's part: those of 32 columns, four a word.
 const GROUPS: usize = DEPTH * 4 / 32;
+
+/// Words that are multiplied in one turn of the innermost loop, a divisor of those of every group.
+const UNROLL: usize = 1;
 
 /// Bytes of `x` that stay in the second-level cache while the panels pass.
 const RESIDENT: usize = 256 << 10;
@@ -35,6 +38,7 @@ pub(super) struct Product<'a> {
 }
 
 /// A part of a panel, ready for the kernel.
+#[repr(C, align(64))] // Vectors then lie in one line of the cache.
 struct Panel<const L: usize, const V: usize> {
     /// Of each word of columns; not used where codes are words as they are.
     words: [[[u32; L]; V]; DEPTH],
@@ -71,6 +75,9 @@ impl Task for Product<'_> {
             let end = (first_row + rows).min(x.len());
             for first in (outputs.start..outputs.end).step_by(L * V) {
                 let width = (outputs.end - first).min(L * V);
+                let mut sums = [[0.0; L]; V];
+                sums.as_flattened_mut()
+                    .copy_from_slice(w.panel_sums(first / (L * V)));
                 for start in (0..d_input).step_by(part) {
                     let columns = start..(start + part).min(d_input);
                     let (words, groups) = panel.load::<I>(w, first / (L * V), columns);
@@ -80,7 +87,7 @@ impl Task for Product<'_> {
                         words_per_group: group_size / I::STEP,
                         first_word: start / I::STEP,
                         first_group: start / group_size,
-                        sums: w.panel_sums(first / (L * V)),
+                        sums: &sums,
                         add: start > 0 || write == Write::Add,
                     };
                     let mut row = first_row;
@@ -178,7 +185,7 @@ struct Block<'a, const L: usize, const V: usize> {
     first_word: usize,
     first_group: usize,
     /// Sums of the weights of each row of the panel.
-    sums: &'a [f32],
+    sums: &'a [[f32; L]; V],
     /// Whether the sums are added to what is in `y`.
     add: bool,
 }
@@ -201,34 +208,47 @@ impl<const L: usize, const V: usize> Block<'_, L, V> {
     ) {
         let mut words: [&[u32]; R] = [&[]; R];
         let mut groups: [&[Group]; R] = [&[]; R];
+        let mut rows = [Row::default(); R];
         for r in 0..R {
             // Rows from `end` on repeat the last.
-            let (w, g, _) = x.row((row + r).min(end - 1));
+            let (w, g, of_row) = x.row((row + r).min(end - 1));
             words[r] = &w[self.first_word..][..self.words.len()];
             groups[r] = &g[self.first_group..][..self.groups.len()];
+            rows[r] = of_row;
         }
         let sums = self.tile::<I, R>(isa, words, groups);
-
-        for (r, sums) in sums.iter().enumerate().take(end - row) {
-            let (_, _, of_row) = x.row(row + r);
-            let scale = isa.splat(of_row.scale);
-            let mut out = [[0.0; L]; V];
-            for v in 0..V {
-                isa.store(isa.mul(sums[v], scale), &mut out[v]);
-            }
+        for r in 0..R.min(end - row) {
             let y = &mut y[r * stride..][..width];
-            let out = out.as_flattened();
-            if self.first_group == 0 && I::STEP == 4 {
-                // Only numbers of 8 bits have a centre.
-                for ((y, out), sum) in y.iter_mut().zip(out).zip(self.sums) {
-                    let out = out + of_row.centre * sum;
-                    *y = if self.add { *y + out } else { out };
-                }
+            if let (y, []) = y.as_chunks_mut::<L>()
+                && let Ok(y) = <&mut [[f32; L]; V]>::try_from(y)
+            {
+                self.write(isa, &sums[r], rows[r], y);
             } else {
-                for (y, out) in y.iter_mut().zip(out) {
-                    *y = if self.add { *y + out } else { *out };
-                }
+                // The last panel may have fewer rows.
+                let mut whole = [[0.0; L]; V];
+                whole.as_flattened_mut()[..width].copy_from_slice(y);
+                self.write(isa, &sums[r], rows[r], &mut whole);
+                y.copy_from_slice(&whole.as_flattened()[..width]);
             }
+        }
+    }
+
+    /// Writes the sums of a row to `y`, or adds them.
+    #[inline(always)]
+    fn write<I: Isa<L>>(&self, isa: I, sums: &[I::Floats; V], row: Row, y: &mut [[f32; L]; V]) {
+        let scale = isa.splat(row.scale);
+        let centre = isa.splat(row.centre);
+        for v in 0..V {
+            let mut sum = if I::STEP == 4 && self.first_group == 0 {
+                // Only numbers of 8 bits have a centre.
+                isa.mul_add(centre, isa.load(&self.sums[v]), isa.mul(sums[v], scale))
+            } else {
+                isa.mul(sums[v], scale)
+            };
+            if self.add {
+                sum = isa.add(sum, isa.load(&y[v]));
+            }
+            isa.store(sum, &mut y[v]);
         }
     }
 
@@ -241,47 +261,72 @@ impl<const L: usize, const V: usize> Block<'_, L, V> {
         x_groups: [&[Group]; R],
     ) -> [[I::Floats; V]; R] {
         let mut sums = [[isa.splat(0.0); V]; R];
-        let span = self.words_per_group.min(I::SPAN / I::STEP);
         for (g, scales) in self.groups.iter().enumerate() {
-            for start in (0..self.words_per_group).step_by(span) {
-                let start = g * self.words_per_group + start;
-                let words = &self.words[start..][..span];
-                let mut inputs: [&[u32]; R] = [&[]; R];
+            let start = g * self.words_per_group;
+            let mut ints = [[isa.ints(isa.zero()); V]; R];
+            if I::SPAN >= Scheme::MAX_GROUP {
+                let dots = self.dots(isa, &x, start, self.words_per_group);
                 for r in 0..R {
-                    inputs[r] = &x[r][start..][..span];
-                }
-                let mut dots = [[isa.zero(); V]; R];
-                for (k, word) in words.iter().enumerate() {
-                    let mut weights = [isa.weights(&word[0]); V];
-                    for v in 1..V {
-                        weights[v] = isa.weights(&word[v]);
+                    for v in 0..V {
+                        ints[r][v] = isa.ints(dots[r][v]);
                     }
+                }
+            } else {
+                let span = I::SPAN / I::STEP;
+                for start in (start..start + self.words_per_group).step_by(span) {
+                    let dots = self.dots(isa, &x, start, span);
                     for r in 0..R {
-                        let input = isa.input(inputs[r][k]);
                         for v in 0..V {
-                            dots[r][v] = isa.dot(dots[r][v], weights[v], input);
+                            ints[r][v] = isa.add_ints(ints[r][v], isa.ints(dots[r][v]));
                         }
-                    }
-                }
-                for v in 0..V {
-                    let scale = isa.load(&scales.scales[v]);
-                    for r in 0..R {
-                        let mut dot = isa.floats(dots[r][v]);
-                        if I::STEP == 4 {
-                            dot = isa.mul(dot, isa.splat(x_groups[r][g].scale));
-                        }
-                        sums[r][v] = isa.mul_add(dot, scale, sums[r][v]);
                     }
                 }
             }
-            for v in 0..V {
-                let bias = isa.load(&scales.biases[v]);
-                for r in 0..R {
-                    let sum = isa.splat(x_groups[r][g].sum);
-                    sums[r][v] = isa.mul_add(sum, bias, sums[r][v]);
+            for r in 0..R {
+                let group = x_groups[r][g];
+                let (scale, sum) = (isa.splat(group.scale), isa.splat(group.sum));
+                for v in 0..V {
+                    let mut dot = isa.floats(ints[r][v]);
+                    if I::STEP == 4 {
+                        dot = isa.mul(dot, scale);
+                    }
+                    let dot = isa.mul_add(dot, isa.load(&scales.scales[v]), sums[r][v]);
+                    sums[r][v] = isa.mul_add(sum, isa.load(&scales.biases[v]), dot);
                 }
             }
         }
         sums
+    }
+
+    /// Dots of some words, a multiple of [`UNROLL`].
+    #[inline(always)]
+    fn dots<I: Isa<L>, const R: usize>(
+        &self,
+        isa: I,
+        x: &[&[u32]; R],
+        start: usize,
+        len: usize,
+    ) -> [[I::Dots; V]; R] {
+        let words = self.words[start..][..len].as_chunks::<UNROLL>().0;
+        let mut inputs: [&[[u32; UNROLL]]; R] = [&[]; R];
+        for r in 0..R {
+            inputs[r] = &x[r][start..][..len].as_chunks::<UNROLL>().0[..words.len()];
+        }
+        let mut dots = [[isa.zero(); V]; R];
+        for (k, words) in words.iter().enumerate() {
+            for u in 0..UNROLL {
+                let mut weights = [isa.weights(&words[u][0]); V];
+                for v in 1..V {
+                    weights[v] = isa.weights(&words[u][v]);
+                }
+                for r in 0..R {
+                    let input = isa.input(inputs[r][k][u]);
+                    for v in 0..V {
+                        dots[r][v] = isa.dot(dots[r][v], weights[v], input);
+                    }
+                }
+            }
+        }
+        dots
     }
 }

@@ -73,8 +73,12 @@ impl Round<'_> {
             {
                 let (codes, part) = round(x, centre, inverse);
                 sum += part;
-                for (word, c) in words.iter_mut().zip(codes.as_chunks::<4>().0) {
-                    *word = c[0] & 0xff | (c[1] & 0xff) << 8 | (c[2] & 0xff) << 16 | c[3] << 24;
+                let mut bytes = [0; AT_ONCE];
+                for (byte, code) in bytes.iter_mut().zip(codes) {
+                    *byte = code as u8;
+                }
+                for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+                    *word = u32::from_le_bytes(*bytes);
                 }
             }
             *group = Group {

@@ -3,9 +3,11 @@
 
 use core::arch::wasm32::*;
 #[cfg(feature = "relaxed-simd")]
-use std::sync::LazyLock;
+use std::{hint::black_box, sync::LazyLock};
 
 use super::isa::{Isa, Task};
+#[cfg(feature = "relaxed-simd")]
+use crate::quant::Bits;
 
 /// `i32x4.dot_i16x8_s`: activations may have 16 bits, which costs nothing.
 #[derive(Clone, Copy, Debug)]
@@ -19,85 +21,95 @@ impl Simd128 {
 
 /// `i32x4.relaxed_dot_i8x16_i7x16_add_s` with codes as its second operand.
 ///
-/// With codes of 7 bits or less it is the same everywhere. With those of 8 it is what [`Relaxed8`] says.
+/// With codes of 7 bits or less it is the same everywhere. What it makes of those of 8 is the machine's affair:
+/// AVX-VNNI takes them as unsigned, AVX-VNNI-INT8 and ARM as signed, and where it is SSSE3's `pmaddubsw` sums of two
+/// products saturate, which makes it useless.
 #[cfg(feature = "relaxed-simd")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RelaxedDot<const SIGNED: bool>(());
 
 #[cfg(feature = "relaxed-simd")]
 impl<const SIGNED: bool> RelaxedDot<SIGNED> {
-    /// For codes of 4 bits alone.
-    pub(super) const FOR_4_BITS: Self = Self(());
+    /// `None` where it is not right for all codes of so many bits.
+    pub(super) fn new(bits: Bits) -> Option<Self> {
+        static PROBED: LazyLock<Probed> = LazyLock::new(Probed::new);
+        let right = match bits {
+            Bits::Four => PROBED.narrow,
+            Bits::Eight if SIGNED => PROBED.signed,
+            Bits::Eight => PROBED.unsigned,
+        };
+        right.then_some(Self(()))
+    }
 
     pub(super) fn vectorize(self, task: impl Task) {
         task.run::<Self, 4, 2, 4>(self);
     }
 }
 
-/// What this machine makes of a second operand of 8 bits.
+/// What this machine's relaxed dot is right for.
 #[cfg(feature = "relaxed-simd")]
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Relaxed8 {
-    /// It is unsigned: AVX-VNNI.
-    Unsigned(RelaxedDot<false>),
-    /// It is signed: AVX-VNNI-INT8, ARM.
-    Signed(RelaxedDot<true>),
-    /// Sums of two products saturate (SSSE3's `pmaddubsw`), or something else: of no use.
-    Neither,
+struct Probed {
+    /// Codes of 4 bits. Always, but for an engine from before the standard.
+    narrow: bool,
+    /// Unsigned codes of 8 bits.
+    unsigned: bool,
+    /// Signed codes of 8 bits.
+    signed: bool,
 }
 
 #[cfg(feature = "relaxed-simd")]
-impl Relaxed8 {
-    /// Found out once.
-    pub(super) fn probed() -> Self {
-        static PROBED: LazyLock<Relaxed8> = LazyLock::new(Relaxed8::probe);
-        *PROBED
-    }
-
-    /// Tries it out.
-    fn probe() -> Self {
-        use core::hint::black_box;
-        // The extremes, for which sums of two saturate; and each lane another.
-        let inputs = [
-            [127i8; 16],
+impl Probed {
+    /// Tries some products.
+    fn new() -> Self {
+        // The extremes, for which sums of two saturate; and another value in each place.
+        let inputs: [[i8; 16]; 3] = [
+            [127; 16],
             [-127; 16],
             core::array::from_fn(|i| (17 * i as i32 - 127) as i8),
         ];
-        let codes = [
-            [255u8; 16],
+        let wide: [[u8; 16]; 4] = [
+            [255; 16],
             [128; 16],
+            [127; 16],
             core::array::from_fn(|i| (255 - 15 * i) as u8),
-            [1; 16],
         ];
-        let [mut unsigned, mut signed] = [true; 2];
-        for input in inputs {
-            for code in codes {
-                let [a, b] = [input.map(|q| q as u8), code].map(|bytes| {
-                    // SAFETY: 16 bytes are read, as many as there are.
-                    unsafe { v128_load(bytes.as_ptr().cast()) }
-                });
-                let c = i32x4(1, -2, 1 << 20, 0);
-                let sums =
-                    i32x4_relaxed_dot_i8x16_i7x16_add(black_box(a), black_box(b), black_box(c));
-                let mut out = [0i32; 4];
-                // SAFETY: 16 bytes are written, as many as there are.
-                unsafe { v128_store(out.as_mut_ptr().cast(), sums) };
-                for (lane, (sum, start)) in out.into_iter().zip([1, -2, 1 << 20, 0]).enumerate() {
-                    let of = |value: fn(u8) -> i32| {
-                        let terms = input.iter().zip(code).skip(4 * lane).take(4);
-                        start + terms.map(|(q, c)| i32::from(*q) * value(c)).sum::<i32>()
-                    };
-                    unsigned &= sum == of(i32::from);
-                    signed &= sum == of(|code| i32::from(code as i8));
-                }
-            }
-        }
-        match (unsigned, signed) {
-            (true, _) => Self::Unsigned(RelaxedDot(())),
-            (_, true) => Self::Signed(RelaxedDot(())),
-            _ => Self::Neither,
+        let narrow: [[u8; 16]; 2] = [[15; 16], core::array::from_fn(|i| i as u8)];
+        let right = |codes: &[[u8; 16]], value: fn(u8) -> i32| {
+            inputs
+                .iter()
+                .all(|input| codes.iter().all(|code| is_right(*input, *code, value)))
+        };
+        Self {
+            narrow: right(&narrow, i32::from),
+            unsigned: right(&wide, i32::from),
+            signed: right(&wide, |code| i32::from(code as i8)),
         }
     }
+}
+
+/// Whether the product is that of codes of such values.
+#[cfg(feature = "relaxed-simd")]
+fn is_right(input: [i8; 16], code: [u8; 16], value: fn(u8) -> i32) -> bool {
+    let starts = [1, -2, 1 << 20, 0];
+    let [a, b] = [input.map(|q| q as u8), code].map(|bytes| {
+        // SAFETY: 16 bytes are read, as many as there are.
+        unsafe { v128_load(bytes.as_ptr().cast()) }
+    });
+    let [start_0, start_1, start_2, start_3] = starts;
+    let start = i32x4(start_0, start_1, start_2, start_3);
+    // At run time, on this machine.
+    let sums = i32x4_relaxed_dot_i8x16_i7x16_add(black_box(a), black_box(b), black_box(start));
+    let mut out = [0i32; 4];
+    // SAFETY: 16 bytes are written, as many as there are.
+    unsafe { v128_store(out.as_mut_ptr().cast(), sums) };
+    let terms = input.as_chunks::<4>().0.iter().zip(code.as_chunks::<4>().0);
+    out.iter()
+        .zip(starts)
+        .zip(terms)
+        .all(|((sum, start), (q, c))| {
+            let terms = q.iter().zip(c).map(|(q, c)| i32::from(*q) * value(*c));
+            *sum == start + terms.sum::<i32>()
+        })
 }
 
 /// What both have.
@@ -108,6 +120,7 @@ macro_rules! common {
         type Weights = v128;
         type Input = v128;
         type Dots = v128;
+        type Ints = v128;
         type Floats = v128;
 
         #[inline(always)]
@@ -124,6 +137,16 @@ macro_rules! common {
         #[inline(always)]
         fn zero(self) -> v128 {
             i32x4_splat(0)
+        }
+
+        #[inline(always)]
+        fn ints(self, dots: v128) -> v128 {
+            dots
+        }
+
+        #[inline(always)]
+        fn add_ints(self, a: v128, b: v128) -> v128 {
+            i32x4_add(a, b)
         }
 
         #[inline(always)]
@@ -146,6 +169,11 @@ macro_rules! common {
         fn store(self, values: v128, to: &mut [f32; 4]) {
             // SAFETY: 16 bytes are written, as many as `to` has.
             unsafe { v128_store(to.as_mut_ptr().cast(), values) }
+        }
+
+        #[inline(always)]
+        fn add(self, a: v128, b: v128) -> v128 {
+            f32x4_add(a, b)
         }
 
         #[inline(always)]

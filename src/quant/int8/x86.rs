@@ -75,6 +75,7 @@ macro_rules! avx2_common {
         type Weights = __m256i;
         type Input = __m256i;
         type Dots = __m256i;
+        type Ints = __m256i;
         type Floats = __m256;
 
         #[inline(always)]
@@ -96,6 +97,18 @@ macro_rules! avx2_common {
         }
 
         #[inline(always)]
+        fn add_ints(self, a: __m256i, b: __m256i) -> __m256i {
+            // SAFETY: the processor has AVX2.
+            unsafe { _mm256_add_epi32(a, b) }
+        }
+
+        #[inline(always)]
+        fn floats(self, sums: __m256i) -> __m256 {
+            // SAFETY: the processor has AVX.
+            unsafe { _mm256_cvtepi32_ps(sums) }
+        }
+
+        #[inline(always)]
         fn splat(self, value: f32) -> __m256 {
             // SAFETY: the processor has AVX.
             unsafe { _mm256_set1_ps(value) }
@@ -111,6 +124,12 @@ macro_rules! avx2_common {
         fn store(self, values: __m256, to: &mut [f32; 8]) {
             // SAFETY: the processor has AVX; 8 floats are written, as many as `to` has.
             unsafe { _mm256_storeu_ps(to.as_mut_ptr(), values) }
+        }
+
+        #[inline(always)]
+        fn add(self, a: __m256, b: __m256) -> __m256 {
+            // SAFETY: the processor has AVX.
+            unsafe { _mm256_add_ps(a, b) }
         }
 
         #[inline(always)]
@@ -141,9 +160,8 @@ impl Isa<8> for Avx2Wide {
     }
 
     #[inline(always)]
-    fn floats(self, sums: __m256i) -> __m256 {
-        // SAFETY: the processor has AVX.
-        unsafe { _mm256_cvtepi32_ps(sums) }
+    fn ints(self, dots: __m256i) -> __m256i {
+        dots
     }
 }
 
@@ -161,9 +179,9 @@ impl Isa<8> for Avx2Narrow {
     }
 
     #[inline(always)]
-    fn floats(self, sums: __m256i) -> __m256 {
+    fn ints(self, dots: __m256i) -> __m256i {
         // SAFETY: the processor has AVX2.
-        unsafe { _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, _mm256_set1_epi16(1))) }
+        unsafe { _mm256_madd_epi16(dots, _mm256_set1_epi16(1)) }
     }
 }
 
@@ -181,9 +199,8 @@ impl Isa<8> for AvxVnni {
     }
 
     #[inline(always)]
-    fn floats(self, sums: __m256i) -> __m256 {
-        // SAFETY: the processor has AVX.
-        unsafe { _mm256_cvtepi32_ps(sums) }
+    fn ints(self, dots: __m256i) -> __m256i {
+        dots
     }
 }
 
@@ -195,6 +212,7 @@ impl Isa<16> for Avx512Vnni {
     type Weights = __m512i;
     type Input = __m512i;
     type Dots = __m512i;
+    type Ints = __m512i;
     type Floats = __m512;
 
     #[inline(always)]
@@ -222,6 +240,17 @@ impl Isa<16> for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn ints(self, dots: __m512i) -> __m512i {
+        dots
+    }
+
+    #[inline(always)]
+    fn add_ints(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the processor has AVX-512.
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
     fn floats(self, sums: __m512i) -> __m512 {
         // SAFETY: the processor has AVX-512.
         unsafe { _mm512_cvtepi32_ps(sums) }
@@ -243,6 +272,12 @@ impl Isa<16> for Avx512Vnni {
     fn store(self, values: __m512, to: &mut [f32; 16]) {
         // SAFETY: the processor has AVX-512; 16 floats are written, as many as `to` has.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), values) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the processor has AVX-512.
+        unsafe { _mm512_add_ps(a, b) }
     }
 
     #[inline(always)]
