@@ -1,15 +1,20 @@
-//! The product with a quantised matrix against one in f32 of the same shape (the gemm crate, as
-//! candle calls it), in turns; and the speed of quantisation.
+//! The product with a quantised matrix, by every kernel that this machine has: in turns with one in f32 of the same shape
+//! (the gemm crate, as candle calls it) and with the register tile that limits it; and the speed of quantisation.
 //!
-//! `cargo bench --features threads --bench quant_kernels`, with `RAYON_NUM_THREADS=1` for one core. Times are medians.
+//! `cargo bench --features threads --bench quant_kernels`, with `RAYON_NUM_THREADS=1` for gemm on one core: the kernels
+//! are on one. Times are medians.
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "timing/register_tile.rs"]
+mod register_tile;
 mod timing;
 
 use std::hint::black_box;
 
-use aim_web::quant::{Method, QuantMatrix, Quantizer, Scheme, cpu};
+use aim_web::quant::int8::{Activations, IntMatrix, Kernel, Write};
+use aim_web::quant::{Method, QuantMatrix, Quantizer, Scheme};
+use register_tile::register_tile;
 use timing::{in_turns, median, seconds};
 
 fn values(n: usize, mut seed: u64) -> Vec<f32> {
@@ -69,36 +74,84 @@ fn gemm_f32(x: &[f32], w: &[f32], y: &mut [f32], [n, d_output, d_input]: [usize;
 /// How often each is timed.
 const ROUNDS: usize = 40;
 
-fn main() {
-    println!("threads: {}", rayon::current_num_threads());
-    println!(
-        "{:>5} {:>5} {:>5}  {:>8} {:>8}  f32 GFLOP/s",
-        "n", "out", "in", "q4/f32", "q8/f32"
+/// Times one shape by one kernel, and writes a line.
+fn product([n, d_output, d_input]: [usize; 3], scheme: Scheme, kernel: Kernel) {
+    let w = values(d_output * d_input, 1);
+    let packed = quantize(&w, [d_output, d_input], scheme, Method::Nearest);
+    let packed = IntMatrix::for_kernel(packed, kernel).unwrap();
+    let x = values(n * d_input, 2);
+    let [mut y, mut y_float] = [0; 2].map(|_| vec![0.0; n * d_output]);
+    let mut activations = Activations::new();
+    activations.prepare(n, &packed).unwrap();
+    let mut round = Activations::new();
+    round.prepare(n, &packed).unwrap();
+    for (row, x) in x.chunks(d_input).enumerate() {
+        activations.rows_mut().quantize(row, x).unwrap();
+    }
+    let products = (2 * n * d_output * d_input) as f64;
+    // Long enough for the clock.
+    let repeat = (2e7 / products).ceil() as usize;
+    let often = |run: &mut dyn FnMut()| (0..repeat).for_each(|_| run());
+    let (tile, mut run_tile) = register_tile(kernel, scheme.bits()).unwrap_or((f64::NAN, || {}));
+    let [float, int, rounding, limit] = in_turns(
+        ROUNDS,
+        [
+            &mut || {
+                often(&mut || gemm_f32(&x, &w, black_box(&mut y_float), [n, d_output, d_input]));
+            },
+            &mut || {
+                often(&mut || {
+                    let y = black_box(&mut y);
+                    packed
+                        .product(activations.rows(), 0..d_output, y, d_output, Write::Over)
+                        .unwrap();
+                });
+            },
+            &mut || {
+                often(&mut || {
+                    for (row, x) in x.chunks(d_input).enumerate() {
+                        black_box(&mut round).rows_mut().quantize(row, x).unwrap();
+                    }
+                });
+            },
+            &mut run_tile,
+        ],
     );
-    for [d_output, d_input] in [[576, 192], [1152, 384], [384, 1536], [1536, 1536]] {
-        let w = values(d_output * d_input, 1);
-        let q4 = quantize(&w, [d_output, d_input], Scheme::Q4, Method::Nearest);
-        let q8 = quantize(&w, [d_output, d_input], Scheme::Q8, Method::Nearest);
-        for n in [1, 64, 256] {
-            let x = values(n * d_input, 2);
-            let [mut y, mut y4, mut y8] = [0; 3].map(|_| vec![0.0; n * d_output]);
-            let products = (n * d_output * d_input) as f64;
-            // Long enough for the clock.
-            let repeat = (1e7 / products).ceil() as usize;
-            let often = |run: &mut dyn FnMut()| (0..repeat).for_each(|_| run());
-            let [float, r4, r8] = in_turns(
-                ROUNDS,
-                [
-                    &mut || {
-                        often(&mut || gemm_f32(&x, &w, black_box(&mut y), [n, d_output, d_input]));
-                    },
-                    &mut || often(&mut || cpu::matmul(&x, &q4, black_box(&mut y4)).unwrap()),
-                    &mut || often(&mut || cpu::matmul(&x, &q8, black_box(&mut y8)).unwrap()),
-                ],
-            );
-            let speed = 2e-9 * products * repeat as f64 / float;
-            let [r4, r8] = [r4, r8].map(|time| time / float);
-            println!("{n:>5} {d_output:>5} {d_input:>5}  {r4:>8.3} {r8:>8.3}  {speed:.1}");
+    let speed = 1e-9 * products * repeat as f64;
+    let limit = 1e-9 * tile / limit;
+    println!(
+        "{n:>5} {d_output:>5} {d_input:>5} {:>4} {:>15}  {:>7.1} {:>6.2} {:>9.3} {:>8.3}  {:.1}",
+        scheme.bits().get(),
+        format!("{kernel:?}"),
+        speed / int,
+        speed / int / limit,
+        rounding / int,
+        int / float,
+        speed / float,
+    );
+}
+
+fn main() {
+    println!("gemm's threads: {}", rayon::current_num_threads());
+    println!(
+        "{:>5} {:>5} {:>5} {:>4} {:>15}  {:>7} {:>6} {:>9} {:>8}  f32 GFLOP/s",
+        "n", "out", "in", "bits", "kernel", "GOP/s", "share", "rounding", "time/f32"
+    );
+    for [d_output, d_input] in [
+        [576, 192],
+        [768, 192],
+        [1152, 384],
+        [1536, 384],
+        [384, 1536],
+        [1536, 1536],
+    ] {
+        for n in [1, 256] {
+            for scheme in [Scheme::Q8, Scheme::Q4] {
+                let kernels = Kernel::ALL.into_iter();
+                for kernel in kernels.filter(|kernel| kernel.is_available(scheme.bits())) {
+                    product([n, d_output, d_input], scheme, kernel);
+                }
+            }
         }
     }
     let shape = [256, 1536];

@@ -120,6 +120,8 @@ impl WithSimd for Part<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
+        // A panel is at least two vectors, or single lanes.
+        const { assert!(S::F32_LANES <= 8) };
         let bits = self.w.scheme().bits();
         match (self.y.as_mut_slice(), bits) {
             ([y], Bits::Four) => one_row::<8>(self.x, self.w, self.row, y),

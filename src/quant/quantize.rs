@@ -392,6 +392,8 @@ fn errors<S: Simd>(
     biases: &Lanes,
     max_code: f32,
 ) -> Lanes {
+    // Vectors are taken in pairs.
+    const { assert!(S::F32_LANES <= 8) };
     let inverses = scales.map(inverse);
     let mut sums = Lanes::default();
     let max_code = simd.splat_f32s(max_code);

@@ -1,6 +1,8 @@
 //! What the loops of this room share: the choice of instructions, and f16 without branches.
 
 use half::f16;
+#[cfg(target_arch = "x86_64")]
+use pulp::Simd;
 use pulp::WithSimd;
 
 /// Runs `op` compiled for the widest vectors of this machine that pulp knows (AVX2 on x86, chosen
@@ -9,6 +11,14 @@ use pulp::WithSimd;
 /// `op` and all that it calls must be `inline(always)` to be part of that.
 #[inline]
 pub(super) fn dispatch<T: WithSimd>(op: T) -> T::Output {
+    // Not `Arch::dispatch`: any crate of a build may turn on pulp's `x86-v4`, and then that would hand out vectors of
+    // 16 lanes, which the loops of this room are not written for.
+    #[cfg(target_arch = "x86_64")]
+    match pulp::x86::V3::try_new() {
+        Some(simd) => Simd::vectorize(simd, op),
+        None => Simd::vectorize(pulp::Scalar, op),
+    }
+    #[cfg(not(target_arch = "x86_64"))]
     pulp::Arch::new().dispatch(op)
 }
 

@@ -1,7 +1,5 @@
 //! Rows of `x` as a kernel reads them.
 
-use std::ops::Range;
-
 use super::kernel::{Form, Proven};
 use super::matrix::IntMatrix;
 use super::rounding::Round;
@@ -9,15 +7,18 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Rows of `x`, rounded to whole numbers. A buffer to be used again: it allocates only to grow.
 ///
-/// An activation is `centre + scale * q`.
+/// An activation is `centre + scale * q`. Rows lie in blocks of as many as a kernel multiplies together, and in a block
+/// the words of all rows for the same columns are neighbours, as the kernel reads them; the last block is filled up with
+/// rows that nobody reads the products of.
 #[derive(Debug, Default)]
 pub struct Activations {
     shape: Option<Shape>,
-    /// `[n, d_input / step]`
+    n: usize,
+    /// `[blocks, d_input / step, rows]`
     words: Vec<u32>,
-    /// `[n, d_input / group_size]`, see [`Group`].
+    /// `[blocks, d_input / group_size, rows]`
     groups: Vec<Group>,
-    /// `[n]`
+    /// `[blocks, rows]`
     rows: Vec<Row>,
 }
 
@@ -55,6 +56,7 @@ impl Activations {
     pub const fn new() -> Self {
         Self {
             shape: None,
+            n: 0,
             words: Vec::new(),
             groups: Vec::new(),
             rows: Vec::new(),
@@ -75,40 +77,23 @@ impl Activations {
             groups_per_row: w.d_input() / w.scheme().group_size(),
         };
         self.shape = None;
-        resize(&mut self.words, n, shape.words_per_row)?;
-        resize(&mut self.groups, n, shape.groups_per_row)?;
-        resize(&mut self.rows, n, 1)?;
-        self.shape = Some(shape);
+        // In range where the rest is: `rows` is small.
+        let rows = n.saturating_add(shape.form.rows - 1) / shape.form.rows * shape.form.rows;
+        resize(&mut self.words, rows, shape.words_per_row)?;
+        resize(&mut self.groups, rows, shape.groups_per_row)?;
+        resize(&mut self.rows, rows, 1)?;
+        (self.shape, self.n) = (Some(shape), n);
         Ok(())
     }
 
     /// All rows, to be written.
-    pub fn rows_mut(&mut self) -> RowsMut<'_> {
-        RowsMut {
-            shape: self.shape,
-            words: &mut self.words,
-            groups: &mut self.groups,
-            rows: &mut self.rows,
-        }
+    pub const fn rows_mut(&mut self) -> RowsMut<'_> {
+        RowsMut { of: self }
     }
 
     /// All rows.
-    pub fn rows(&self) -> Rows<'_> {
-        Rows {
-            shape: self.shape,
-            words: &self.words,
-            groups: &self.groups,
-            rows: &self.rows,
-        }
-    }
-}
-
-/// Words and groups of a row; none before rows are prepared.
-#[inline(always)]
-const fn per_row(shape: Option<Shape>) -> (usize, usize) {
-    match shape {
-        Some(shape) => (shape.words_per_row, shape.groups_per_row),
-        None => (0, 0),
+    pub const fn rows(&self) -> Rows<'_> {
+        Rows { of: self }
     }
 }
 
@@ -123,99 +108,84 @@ fn resize<T: Clone + Default>(values: &mut Vec<T>, n: usize, each: usize) -> Res
     Ok(())
 }
 
-/// Some rows to multiply with.
+/// Rows to multiply with.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    shape: Option<Shape>,
-    words: &'a [u32],
-    groups: &'a [Group],
-    rows: &'a [Row],
+    of: &'a Activations,
+}
+
+/// Some rows that are multiplied together, `R` of them.
+#[derive(Clone, Copy)]
+pub(super) struct RowBlock<'a, const R: usize> {
+    /// `[d_input / step]`
+    pub words: &'a [[u32; R]],
+    /// `[d_input / group_size]`
+    pub groups: &'a [[Group; R]],
+    pub rows: &'a [Row; R],
 }
 
 impl<'a> Rows<'a> {
     /// How many.
     pub const fn len(&self) -> usize {
-        self.rows.len()
+        self.of.n
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.of.n == 0
     }
 
     /// Of each row; 0 before they are prepared.
     pub fn d_input(&self) -> usize {
-        self.shape.map_or(0, |shape| shape.d_input)
-    }
-
-    /// Some of them; those past the last are left out.
-    pub fn part(&self, rows: Range<usize>) -> Self {
-        let end = rows.end.min(self.len());
-        let start = rows.start.min(end);
-        let (words, groups) = per_row(self.shape);
-        Self {
-            shape: self.shape,
-            words: &self.words[start * words..end * words],
-            groups: &self.groups[start * groups..end * groups],
-            rows: &self.rows[start..end],
-        }
+        self.of.shape.map_or(0, |shape| shape.d_input)
     }
 
     /// Whether they were prepared for such a matrix.
     pub(super) fn fits(&self, w: &IntMatrix) -> bool {
-        self.shape.is_some_and(|shape| {
+        self.of.shape.is_some_and(|shape| {
             shape.form == w.form()
                 && shape.d_input == w.d_input()
                 && shape.group_size == w.scheme().group_size()
         })
     }
 
-    /// The words, groups and rest of a row.
+    /// The blocks, of a kernel that multiplies `R` rows together.
+    ///
+    /// - `words`, `groups`: of a row
     #[inline(always)]
-    pub(super) fn row(&self, row: usize) -> (&'a [u32], &'a [Group], Row) {
-        let (words, groups) = per_row(self.shape);
-        (
-            &self.words[row * words..][..words],
-            &self.groups[row * groups..][..groups],
-            self.rows[row],
-        )
+    pub(super) fn blocks<const R: usize>(
+        &self,
+        words: usize,
+        groups: usize,
+    ) -> impl Iterator<Item = RowBlock<'a, R>> + Clone {
+        let all = self.of.words.as_chunks().0.chunks_exact(words);
+        let groups = self.of.groups.as_chunks().0.chunks_exact(groups);
+        let rows = self.of.rows.as_chunks().0;
+        all.zip(groups)
+            .zip(rows)
+            .map(|((words, groups), rows)| RowBlock {
+                words,
+                groups,
+                rows,
+            })
     }
 }
 
-/// Rows to be written, by one thread.
+/// Rows to be written.
 #[derive(Debug)]
 pub struct RowsMut<'a> {
-    shape: Option<Shape>,
-    words: &'a mut [u32],
-    groups: &'a mut [Group],
-    rows: &'a mut [Row],
+    of: &'a mut Activations,
 }
 
 impl RowsMut<'_> {
     /// How many.
     pub const fn len(&self) -> usize {
-        self.rows.len()
+        self.of.n
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// The first `rows` of them and the rest, for two threads.
-    pub fn split_at(self, rows: usize) -> (Self, Self) {
-        let at = rows.min(self.len());
-        let (words, groups) = per_row(self.shape);
-        let (words, words_2) = self.words.split_at_mut(at * words);
-        let (groups, groups_2) = self.groups.split_at_mut(at * groups);
-        let (rows, rows_2) = self.rows.split_at_mut(at);
-        let part = |words, groups, rows| Self {
-            shape: self.shape,
-            words,
-            groups,
-            rows,
-        };
-        (part(words, groups, rows), part(words_2, groups_2, rows_2))
+        self.of.n == 0
     }
 
     /// Rounds a row.
@@ -228,24 +198,30 @@ impl RowsMut<'_> {
     /// # Errors
     /// [`ErrorKind::Option`] if there is no such row or `x` has another length.
     pub fn quantize(&mut self, row: usize, x: &[f32]) -> Result<()> {
-        let n = self.len();
-        let shape = self
-            .shape
-            .filter(|shape| row < n && x.len() == shape.d_input);
-        let Some(shape) = shape else {
+        let Activations {
+            shape,
+            n,
+            words,
+            groups,
+            rows,
+        } = &mut *self.of;
+        let d_input = shape.map_or(0, |shape| shape.d_input);
+        let Some(shape) = shape.filter(|_| row < *n && x.len() == d_input) else {
             return Err(Error::option(format!(
-                "{} activations are no row {row} of {n} rows of {}",
-                x.len(),
-                self.shape.map_or(0, |shape| shape.d_input)
+                "{} activations are no row {row} of {n} rows of {d_input}",
+                x.len()
             )));
         };
-        let (words, groups) = (shape.words_per_row, shape.groups_per_row);
+        let block = row / shape.form.rows;
+        let in_block =
+            |each: usize| block * each * shape.form.rows..(block + 1) * each * shape.form.rows;
         shape.kernel.vectorize(Round {
             x,
             group_size: shape.group_size,
-            words: &mut self.words[row * words..][..words],
-            groups: &mut self.groups[row * groups..][..groups],
-            row: &mut self.rows[row],
+            words: &mut words[in_block(shape.words_per_row)],
+            groups: &mut groups[in_block(shape.groups_per_row)],
+            rows: &mut rows[in_block(1)],
+            row: row % shape.form.rows,
         });
         Ok(())
     }

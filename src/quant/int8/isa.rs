@@ -4,6 +4,10 @@
 //! that one instruction multiplies and adds up: four of 8 bits or two of 16. A vector holds such words of `L` rows of
 //! `W`, and meets one word of `x`, repeated.
 
+/// Added to a number of magnitude up to 2^22, it leaves the nearest whole number, ties to even, in the low bits of the
+/// sum, above the bits of `MAGIC` itself.
+pub(super) const MAGIC: f32 = 12_582_912.0;
+
 /// An instruction set with vectors of `L` words. A value of it is the proof that this machine has it.
 pub(super) trait Isa<const L: usize>: Copy {
     /// Neighbours in a word: 4, each of 8 bits, or 2, each of 16.
@@ -34,12 +38,22 @@ pub(super) trait Isa<const L: usize>: Copy {
     fn ints(self, dots: Self::Dots) -> Self::Ints;
     fn add_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
     fn floats(self, sums: Self::Ints) -> Self::Floats;
+    /// Of numbers of the form `MAGIC + n` the whole numbers `n`.
+    fn wholes(self, raised: Self::Floats) -> Self::Ints;
+    /// Whole numbers, in order and each in `32 / STEP` bits, which they fit.
+    ///
+    /// - `words`: `[2 * L / STEP]`, overwritten
+    fn pack(self, wholes: [Self::Ints; 2], words: &mut [u32]);
 
     fn splat(self, value: f32) -> Self::Floats;
     fn load(self, values: &[f32; L]) -> Self::Floats;
     fn store(self, values: Self::Floats, to: &mut [f32; L]);
     fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The lesser, of numbers.
+    fn min(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The greater, of numbers.
+    fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a * b + c`
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
 }

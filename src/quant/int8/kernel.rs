@@ -72,6 +72,8 @@ pub(super) struct Form {
     pub signed: bool,
     /// Rows of `W` in a panel.
     pub columns: usize,
+    /// Rows of `x` in a block.
+    pub rows: usize,
 }
 
 /// A kernel that this machine has.
@@ -159,6 +161,7 @@ impl Proven {
                     step: I::STEP,
                     signed: I::SIGNED,
                     columns: L * V,
+                    rows: R,
                 };
             }
         }
@@ -166,6 +169,7 @@ impl Proven {
             step: 4,
             signed: false,
             columns: 1,
+            rows: 1,
         };
         self.vectorize(Ask(&mut form));
         form

@@ -315,7 +315,7 @@ mod tests {
                 (Bits::Four, 4, true),
                 (Bits::Four, 2, false),
             ] {
-                let form = Form { step, signed, columns: 8 };
+                let form = Form { step, signed, columns: 8, rows: 6 };
                 let arranged = Arrangement::of(bits, form).apply(word);
                 let code = |word: u32, at: usize| word >> at & bits.max_code();
                 let mut sum = 0;

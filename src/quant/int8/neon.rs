@@ -4,7 +4,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::isa::{Isa, Task};
+use super::isa::{Isa, MAGIC, Task};
 
 /// `sdot`, signed by signed.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,25 @@ impl Isa<4> for NeonDot {
     }
 
     #[inline(always)]
+    fn wholes(self, raised: float32x4_t) -> int32x4_t {
+        // SAFETY: every AArch64 has NEON.
+        unsafe {
+            let magic = vdupq_n_s32(MAGIC.to_bits().cast_signed());
+            vsubq_s32(vreinterpretq_s32_f32(raised), magic)
+        }
+    }
+
+    #[inline(always)]
+    fn pack(self, wholes: [int32x4_t; 2], words: &mut [u32]) {
+        let words = &mut words[..2];
+        // SAFETY: every AArch64 has NEON; 8 bytes are written, as many as `words` has.
+        unsafe {
+            let shorts = vcombine_s16(vmovn_s32(wholes[0]), vmovn_s32(wholes[1]));
+            vst1_s8(words.as_mut_ptr().cast(), vmovn_s16(shorts));
+        }
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> float32x4_t {
         // SAFETY: every AArch64 has NEON.
         unsafe { vdupq_n_f32(value) }
@@ -117,6 +136,18 @@ impl Isa<4> for NeonDot {
     fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: every AArch64 has NEON.
         unsafe { vmulq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: every AArch64 has NEON.
+        unsafe { vminq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: every AArch64 has NEON.
+        unsafe { vmaxq_f32(a, b) }
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Plain Rust: for a processor that has no kernel of its own, and to hold the two forms of 8-bit products on any.
 
-use super::isa::{Isa, Task};
+use super::isa::{Isa, MAGIC, Task};
 
 const LANES: usize = 8;
 
@@ -90,6 +90,23 @@ impl<const SIGNED: bool> Isa<LANES> for Portable<SIGNED> {
     }
 
     #[inline(always)]
+    fn wholes(self, raised: Self::Floats) -> Self::Ints {
+        let mut wholes = [0; LANES];
+        for (whole, raised) in wholes.iter_mut().zip(raised) {
+            *whole = raised.to_bits().wrapping_sub(MAGIC.to_bits()).cast_signed();
+        }
+        wholes
+    }
+
+    #[inline(always)]
+    fn pack(self, wholes: [Self::Ints; 2], words: &mut [u32]) {
+        for (word, q) in words.iter_mut().zip(wholes.as_flattened().as_chunks().0) {
+            let [a, b, c, d] = *q;
+            *word = u32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]);
+        }
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> Self::Floats {
         [value; LANES]
     }
@@ -116,6 +133,22 @@ impl<const SIGNED: bool> Isa<LANES> for Portable<SIGNED> {
     fn mul(self, mut a: Self::Floats, b: Self::Floats) -> Self::Floats {
         for (a, b) in a.iter_mut().zip(b) {
             *a *= b;
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn min(self, mut a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = if b < *a { b } else { *a };
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn max(self, mut a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = if b > *a { b } else { *a };
         }
         a
     }

@@ -5,7 +5,7 @@ use core::arch::wasm32::*;
 #[cfg(feature = "relaxed-simd")]
 use std::{hint::black_box, sync::LazyLock};
 
-use super::isa::{Isa, Task};
+use super::isa::{Isa, MAGIC, Task};
 #[cfg(feature = "relaxed-simd")]
 use crate::quant::Bits;
 
@@ -155,6 +155,25 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        fn wholes(self, raised: v128) -> v128 {
+            i32x4_sub(raised, u32x4_splat(MAGIC.to_bits()))
+        }
+
+        #[inline(always)]
+        fn pack(self, wholes: [v128; 2], words: &mut [u32]) {
+            let shorts = i16x8_narrow_i32x4(wholes[0], wholes[1]);
+            // SAFETY: as many bytes are written as `words` has, whose length is checked.
+            unsafe {
+                if Self::STEP == 2 {
+                    v128_store(words[..4].as_mut_ptr().cast(), shorts);
+                } else {
+                    let bytes = i8x16_narrow_i16x8(shorts, shorts);
+                    v128_store64_lane::<0>(bytes, words[..2].as_mut_ptr().cast());
+                }
+            }
+        }
+
+        #[inline(always)]
         fn splat(self, value: f32) -> v128 {
             f32x4_splat(value)
         }
@@ -179,6 +198,16 @@ macro_rules! common {
         #[inline(always)]
         fn mul(self, a: v128, b: v128) -> v128 {
             f32x4_mul(a, b)
+        }
+
+        #[inline(always)]
+        fn min(self, a: v128, b: v128) -> v128 {
+            f32x4_pmin(a, b)
+        }
+
+        #[inline(always)]
+        fn max(self, a: v128, b: v128) -> v128 {
+            f32x4_pmax(a, b)
         }
 
         #[inline(always)]

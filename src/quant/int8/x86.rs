@@ -4,7 +4,7 @@
 use core::arch::x86_64::*;
 use std::sync::LazyLock;
 
-use super::isa::{Isa, Task};
+use super::isa::{Isa, MAGIC, Task};
 
 /// What this processor has, asked once: the operating system answers slowly in a virtual machine.
 struct Has {
@@ -109,6 +109,34 @@ macro_rules! avx2_common {
         }
 
         #[inline(always)]
+        fn wholes(self, raised: __m256) -> __m256i {
+            // SAFETY: the processor has AVX2.
+            unsafe {
+                let magic = _mm256_set1_epi32(MAGIC.to_bits().cast_signed());
+                _mm256_sub_epi32(_mm256_castps_si256(raised), magic)
+            }
+        }
+
+        #[inline(always)]
+        fn pack(self, wholes: [__m256i; 2], words: &mut [u32]) {
+            // SAFETY: the processor has AVX2; as many bytes are written as `words` has, whose length is checked.
+            unsafe {
+                // Packing leaves the quarters in the order 0, 2, 1, 3.
+                let shorts = _mm256_packs_epi32(wholes[0], wholes[1]);
+                let shorts = _mm256_permute4x64_epi64::<0b11_01_10_00>(shorts);
+                if Self::STEP == 2 {
+                    let words = &mut words[..8];
+                    _mm256_storeu_si256(words.as_mut_ptr().cast(), shorts);
+                } else {
+                    let words = &mut words[..4];
+                    let bytes = _mm256_packs_epi16(shorts, shorts);
+                    let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(bytes);
+                    _mm_storeu_si128(words.as_mut_ptr().cast(), _mm256_castsi256_si128(bytes));
+                }
+            }
+        }
+
+        #[inline(always)]
         fn splat(self, value: f32) -> __m256 {
             // SAFETY: the processor has AVX.
             unsafe { _mm256_set1_ps(value) }
@@ -136,6 +164,18 @@ macro_rules! avx2_common {
         fn mul(self, a: __m256, b: __m256) -> __m256 {
             // SAFETY: the processor has AVX.
             unsafe { _mm256_mul_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn min(self, a: __m256, b: __m256) -> __m256 {
+            // SAFETY: the processor has AVX.
+            unsafe { _mm256_min_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn max(self, a: __m256, b: __m256) -> __m256 {
+            // SAFETY: the processor has AVX.
+            unsafe { _mm256_max_ps(a, b) }
         }
 
         #[inline(always)]
@@ -257,6 +297,24 @@ impl Isa<16> for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn wholes(self, raised: __m512) -> __m512i {
+        // SAFETY: the processor has AVX-512.
+        unsafe {
+            let magic = _mm512_set1_epi32(MAGIC.to_bits().cast_signed());
+            _mm512_sub_epi32(_mm512_castps_si512(raised), magic)
+        }
+    }
+
+    #[inline(always)]
+    fn pack(self, wholes: [__m512i; 2], words: &mut [u32]) {
+        let (words, _) = words[..8].as_chunks_mut::<4>();
+        for (words, wholes) in words.iter_mut().zip(wholes) {
+            // SAFETY: the processor has AVX-512; 16 bytes are written, as many as `words` has.
+            unsafe { _mm_storeu_si128(words.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(wholes)) }
+        }
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
         // SAFETY: the processor has AVX-512.
         unsafe { _mm512_set1_ps(value) }
@@ -284,6 +342,18 @@ impl Isa<16> for Avx512Vnni {
     fn mul(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: the processor has AVX-512.
         unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the processor has AVX-512.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the processor has AVX-512.
+        unsafe { _mm512_max_ps(a, b) }
     }
 
     #[inline(always)]
