@@ -4,5 +4,6 @@
 pub mod cases;
 pub mod generator;
 pub mod goldens;
+#[cfg(feature = "cpu")]
 pub mod int8_cases;
 pub mod torch_file;
