@@ -5,5 +5,6 @@ pub mod cases;
 pub mod cpu_cases;
 pub mod generator;
 pub mod goldens;
+#[cfg(feature = "cpu")]
 pub mod int8_cases;
 pub mod torch_file;
