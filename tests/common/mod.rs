@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test file uses its own part.
 
 pub mod cases;
+#[cfg(feature = "cpu")]
 pub mod cpu_cases;
 pub mod generator;
 pub mod goldens;

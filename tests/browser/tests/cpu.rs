@@ -77,6 +77,8 @@ fn a_block_is_that_of_f64() {
 #[wasm_bindgen_test]
 fn the_probe_is_that_of_f64() {
     cpu_cases::the_probe_is_that_of_f64();
+}
+
 /// By every kernel that this build and this machine have.
 #[wasm_bindgen_test]
 fn integer_products_are_those_of_f64() {
