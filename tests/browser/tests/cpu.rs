@@ -14,6 +14,7 @@ use common::cases::{
     CASES, CPU_TOLERANCE, causal_features_match_the_reference, matches_the_reference,
 };
 use common::cpu_cases;
+use common::int8_cases::{Case, check};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_browser);
@@ -76,4 +77,12 @@ fn a_block_is_that_of_f64() {
 #[wasm_bindgen_test]
 fn the_probe_is_that_of_f64() {
     cpu_cases::the_probe_is_that_of_f64();
+}
+
+/// By every kernel that this build and this machine have.
+#[wasm_bindgen_test]
+fn integer_products_are_those_of_f64() {
+    for case in Case::all() {
+        check(&case);
+    }
 }
