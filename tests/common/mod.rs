@@ -6,4 +6,5 @@ pub mod cpu_cases;
 pub mod generator;
 pub mod goldens;
 pub mod int8_cases;
+#[cfg(not(target_family = "wasm"))]
 pub mod torch_file;
