@@ -225,7 +225,8 @@ fn stored_matrices_become_what_is_asked_for() {
     ] {
         let (logits, precision) = run(q8.path(), asked).unwrap();
         assert_eq!(precision, wanted);
-        assert!(off(&logits, &stored) < 1e-5);
+        // Products with few bits round their activations to 8 bits, those in floats do not.
+        assert!(off(&logits, &stored) < 2e-2);
     }
     // From 8 bits to 4 is nearly as good as from floats.
     let (logits, precision) = run(q8.path(), Precision::Q4).unwrap();
@@ -471,7 +472,7 @@ fn broken_indices_are_told() {
         "a\\model.safetensors",
         "..",
         ".safetensors",
-        "model.pth",
+        "model.gguf",
         "model\u{202e}.safetensors",
         "",
     ] {
