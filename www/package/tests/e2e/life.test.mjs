@@ -255,7 +255,7 @@ describe('delivery', () => {
     const { result } = await visit(() => outcome(lib.AimClassifier.fromPretrained('/small/', { worker: false })), { headers: { 'content-security-policy': "default-src 'self'" } });
     assert.equal(result.code, 'unsupported');
     assert.match(result.message, /wasm-unsafe-eval/);
-    const blocked = await visit(() => outcome(lib.AimClassifier.fromPretrained('/small/')), { headers: { 'content-security-policy': `${CSP}; worker-src 'none'` } });
+    const blocked = await visit(() => outcome(lib.AimClassifier.fromPretrained('/small/', { worker: true })), { headers: { 'content-security-policy': `${CSP}; worker-src 'none'` } });
     assert.match(blocked.result.message, /worker: false/);
     assert.equal(blocked.result.aim, true);
   });
