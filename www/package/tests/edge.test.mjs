@@ -1,13 +1,14 @@
 // The examples for Node, Deno and workerd, run as a reader would run them.
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { serve } from './lib/server.mjs';
 import { PACKAGE, photograph, site } from './lib/site.mjs';
+import { asTorch, smallModel, writeFiles } from './lib/small-model.mjs';
 
 const run = promisify(execFile);
 const LABELS = ['2', '5', 'dress', 'shoes'];
@@ -70,6 +71,20 @@ async function hugeModel() {
   return { ...served, sent: () => sent };
 }
 
+/** A site with one model in two folders: as safetensors, and as torch.save writes it. */
+async function bothForms() {
+  const folder = mkdtempSync(`${tmpdir()}/aim-web-forms-`);
+  const model = smallModel();
+  writeFiles(`${folder}/safetensors`, model);
+  writeFiles(`${folder}/torch`, asTorch(model));
+  const served = await site({ mounts: { '/forms/': `${folder}/` } });
+  const close = async () => {
+    await served.close();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  return { folder, url: `${served.url}forms/`, close };
+}
+
 function checkLines(output, label) {
   const lines = output.trim().split('\n');
   assert.equal(lines.length, 5);
@@ -97,17 +112,44 @@ describe('node', () => {
     }
     await assert.rejects(node(photograph('hat'), 'file:///nowhere/'), (error) => error.code === 1 && /not_found/.test(error.stderr));
   });
+
+  test('a model that torch.save wrote, from a folder and from a server', async () => {
+    const forms = await bothForms();
+    try {
+      const { stdout: expected } = await node(photograph('hat'), `${forms.url}safetensors/`);
+      assert.match(expected, /class \d+\n/);
+      for (const place of [`${forms.url}torch/`, `file://${forms.folder}/torch/`]) {
+        assert.equal((await node(photograph('hat'), place)).stdout, expected, place);
+      }
+    } finally {
+      await forms.close();
+    }
+  });
 });
 
 describe('deno', () => {
-  test('names a picture', async () => {
-    const deno = await run(`${PACKAGE}node_modules/.bin/deno`, ['run', '--no-remote', '--allow-read', '--allow-net', '--allow-env', '--config', 'examples/deno/deno.json', 'examples/deno/classify.js', photograph('5')], {
+  const deno = (...args) =>
+    run(`${PACKAGE}node_modules/.bin/deno`, ['run', '--no-remote', '--allow-read', '--allow-net', '--allow-env', '--config', 'examples/deno/deno.json', 'examples/deno/classify.js', ...args], {
       cwd: PACKAGE,
       // Without the last, the Vulkan loader writes to standard error.
       env: { ...process.env, NO_COLOR: '1', DENO_NO_UPDATE_CHECK: '1', XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? tmpdir() },
     });
-    checkLines(deno.stdout, '5');
-    assert.equal(deno.stderr, '');
+
+  test('names a picture', async () => {
+    const { stdout, stderr } = await deno(photograph('5'));
+    checkLines(stdout, '5');
+    assert.equal(stderr, '');
+  });
+
+  test('a model that torch.save wrote', async () => {
+    const forms = await bothForms();
+    try {
+      const [expected, torch] = [await deno(photograph('hat'), `${forms.url}safetensors/`), await deno(photograph('hat'), `${forms.url}torch/`)];
+      assert.match(expected.stdout, /class \d+\n/);
+      assert.equal(torch.stdout, expected.stdout);
+    } finally {
+      await forms.close();
+    }
   });
 });
 
@@ -165,6 +207,18 @@ describe('workerd', () => {
     const result = await post(Uint8Array.of(0xff, 0xd8, 0xff, 0xc0, 0, 17, 8, 0x0b, 0xb8, 0x0f, 0xa0, 3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1));
     assert.equal(result.code, 'out_of_memory', result.message);
     assert.match(result.message, /4000 x 3000.*4 million/);
+  });
+
+  test('a model that torch.save wrote', async () => {
+    const forms = await bothForms();
+    const classify = (form) => post(readFileSync(photograph('hat')), `?model=${encodeURIComponent(`${forms.url}${form}/`)}`);
+    try {
+      const expected = await classify('safetensors');
+      assert.match(expected[0].label, /class \d+/);
+      assert.deepEqual(await classify('torch'), expected);
+    } finally {
+      await forms.close();
+    }
   });
 
   test('a model over 128 MB: out_of_memory at once, not after its download', async () => {
