@@ -1,5 +1,5 @@
 // A server that misbehaves: every case of tests/hub/faults.json ends in the right model or in the right error, and
-// leaves a cache from which the next load is right. Natively the same table is tests/server.rs.
+// leaves a cache from which the next load is right. Natively the same table is tests/server.
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -17,20 +17,19 @@ const MODEL = smallModel({ embed_dim: 256, img_size: 28, num_blocks: 10, num_cla
 // Long enough that five attempts don't bring them drop by drop: a browser goes on where it was broken off.
 MODEL['labels.json'] = JSON.stringify(Array.from({ length: 10 }, (_, i) => `${i}: ${'a long name of a class, '.repeat(4)}`));
 
-describe('faults', () => {
-  let root, server, served, browser, page, ways;
+/** How many cases run at once, each with a server and a page of its own: they wait most of the time. */
+const LANES = 2;
 
-  before(async () => {
-    root = mkdtempSync(join(tmpdir(), 'aim-web-hub-'));
-    writeFiles(`${root}/me/shards`, asShards(MODEL));
-    writeFiles(`${root}/me/plain`, MODEL);
-    writeFiles(`${root}/me/torch`, asTorch(MODEL));
-    server = await hub(root);
-    served = await site({ mounts: { '/model/': `${root}/me/plain/` } });
-    browser = await launch({ webgpu: 'off' });
-    page = await open(browser, served.url);
-    ways = { shards: 'me/shards', plain: 'me/plain', folder: `${server.endpoint}/files/me/plain/`, torch: 'me/torch', torchfolder: `${server.endpoint}/files/me/torch/` };
-    // What it has to give: the same files, past all servers.
+describe('faults', { concurrency: LANES }, () => {
+  let root, served, browser;
+  /** Those that no case is on. */
+  const lanes = [];
+
+  /** A server, and a page with a cache of its own that knows what the model has to give. */
+  async function lane() {
+    const server = await hub(root);
+    const page = await open(browser, served.url);
+    // The same files, past all servers.
     await page.evaluate(async () => {
       const files = {};
       for (const name of ['config.json', 'labels.json', 'model.safetensors']) files[name] = await (await fetch(`/model/${name}`)).arrayBuffer();
@@ -49,16 +48,27 @@ describe('faults', () => {
         }
       };
     });
+    const folder = (name) => `${server.endpoint}/files/me/${name}/`;
+    const places = { shards: 'me/shards', plain: 'me/plain', folder: folder('plain'), torch: 'me/torch', torchfolder: folder('torch') };
+    return { server, page, load: (way) => page.evaluate(([model, endpoint]) => load(model, endpoint), [places[way], server.endpoint]) };
+  }
+
+  before(async () => {
+    root = mkdtempSync(join(tmpdir(), 'aim-web-hub-'));
+    writeFiles(`${root}/me/shards`, asShards(MODEL));
+    writeFiles(`${root}/me/plain`, MODEL);
+    writeFiles(`${root}/me/torch`, asTorch(MODEL));
+    served = await site({ mounts: { '/model/': `${root}/me/plain/` } });
+    browser = await launch({ webgpu: 'off' });
+    for (let i = 0; i < LANES; i++) lanes.push(await lane());
   });
 
   after(async () => {
     await browser?.close();
     await served?.close();
-    server?.close();
+    for (const { server } of lanes) server.close();
     rmSync(root, { recursive: true, force: true });
   });
-
-  const load = (way) => page.evaluate(([model, endpoint]) => load(model, endpoint), [ways[way], server.endpoint]);
 
   // The same ways to what torch.save wrote.
   const TORCH = { plain: 'torch', folder: 'torchfolder' };
@@ -66,18 +76,26 @@ describe('faults', () => {
   for (const { plan, ways, browser: inBrowser, torch, ...natively } of TABLE) {
     const own = inBrowser ?? natively;
     test(`${plan}: ${own.code ?? 'works'}`, async () => {
-      for (const way of [...ways, ...ways.flatMap((way) => TORCH[way] ?? [])]) {
-        const { code, says } = (way.startsWith('torch') ? torch : undefined) ?? own;
-        await page.evaluate(() => lib.deleteCached());
-        await server.fault(plan);
-        const first = await load(way);
-        if (code === undefined) assert.deepEqual(first, { right: true }, way);
-        else {
-          assert.equal(first.code, code, `${way}: ${JSON.stringify(first)}`);
-          assert.ok(first.aim && first.message.includes(says) && first.message.includes('://'), `${way}: ${first.message}`);
+      // As many cases run as there are lanes.
+      const lane = lanes.pop();
+      const { server, page, load } = lane;
+      try {
+        for (const way of [...ways, ...ways.flatMap((way) => TORCH[way] ?? [])]) {
+          const { code, says } = (way.startsWith('torch') ? torch : undefined) ?? own;
+          await page.evaluate(() => lib.deleteCached());
+          await server.fault(plan);
+          const first = await load(way);
+          if (code === undefined) assert.deepEqual(first, { right: true }, way);
+          else {
+            assert.equal(first.code, code, `${way}: ${JSON.stringify(first)}`);
+            assert.ok(first.aim && first.message.includes(says) && first.message.includes('://'), `${way}: ${first.message}`);
+          }
+          await server.reset();
+          assert.deepEqual(await load(way), { right: true }, `${way}: the cache is poisoned`);
         }
+      } finally {
         await server.reset();
-        assert.deepEqual(await load(way), { right: true }, `${way}: the cache is poisoned`);
+        lanes.push(lane);
       }
     });
   }
