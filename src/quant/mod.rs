@@ -10,15 +10,12 @@
 //! - [`Quantizer`]: rows of f32 go in, in pieces of any length, a matrix comes out;
 //! - [`dequantize`]: rows and tiles as f32;
 //! - [`HalfMatrix`]: 16-bit floats, packed for a GPU;
-//! - `cpu`: the product with a quantised matrix on the CPU (feature `cpu`);
-//! - `int8`: the same in integers, with activations in 8 bits (feature `cpu`);
+//! - `int8`: the product with a quantised matrix on the CPU, in integers (feature `cpu`);
 //! - `gpu`: the kernel of the product on a GPU (feature `gpu`).
 //!
-//! Nothing here depends on a tensor library: [`device`](crate::device) joins it to burn. The results of quantisation are the same bit for bit
-//! on every platform: no fused multiply-add, sums in a fixed order.
+//! Nothing here depends on a tensor library: [`device`](crate::device) joins it to burn. The results of quantisation are the
+//! same bit for bit on every platform: no fused multiply-add, sums in a fixed order.
 
-#[cfg(feature = "cpu")]
-pub mod cpu;
 pub mod dequantize;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;

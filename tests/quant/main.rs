@@ -5,7 +5,6 @@
 mod common;
 
 mod checkpoints;
-mod cpu;
 mod int8;
 mod matrix;
 mod mlx;

@@ -8,18 +8,25 @@ import { setTimeout } from 'node:timers/promises';
 import { launchProfile } from '../lib/chrome.mjs';
 import { hub } from '../lib/hub.mjs';
 import { start, site } from '../lib/site.mjs';
-import { asShards, smallModel, writeFiles } from '../lib/small-model.mjs';
+import { asShards, asTorch, smallModel, writeFiles } from '../lib/small-model.mjs';
 
 const CHUNK = 8 * 2 ** 20;
 
-test('killed at 60 % of a download: at most two chunks are fetched again', async (t) => {
+// 16 chunks, all of which run.
+const model = smallModel({ embed_dim: 512, img_size: 28, num_blocks: 10, probe_layers: [8, 9] });
+
+for (const [form, files, weights] of [
+  ['shards', asShards(model), 'model-00001-of-00001.safetensors'],
+  ['a file of torch.save', asTorch(model), 'pytorch_model.bin'],
+]) {
+  test(`killed at 60 % of a download of ${form}: at most two chunks are fetched again`, (t) => resume(t, files, files[weights].length));
+}
+
+async function resume(t, files, size) {
   const root = mkdtempSync(join(tmpdir(), 'aim-web-hub-'));
   t.after(() => rmSync(root, { recursive: true, force: true }));
-  // 16 chunks, all of which run.
-  const model = smallModel({ embed_dim: 512, img_size: 28, num_blocks: 10, probe_layers: [8, 9] });
-  const size = model['model.safetensors'].length;
   assert.ok(size > 15 * CHUNK);
-  writeFiles(`${root}/me/large`, asShards(model));
+  writeFiles(`${root}/me/large`, files);
   const server = await hub(root);
   t.after(() => server.close());
   // One address for both visits: the cache belongs to it.
@@ -68,4 +75,4 @@ test('killed at 60 % of a download: at most two chunks are fetched again', async
   }, server.endpoint));
   assert.equal(whole.cached, 0);
   assert.deepEqual(second.logits, whole.logits);
-});
+}
