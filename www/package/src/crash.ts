@@ -12,6 +12,17 @@ export function unlessTrap<T>(work: Promise<T>): Promise<T> {
   return orAbort(alarm, work);
 }
 
+/** How long after a trap another one of the same cause may come, in milliseconds: all reads of a lost device fail at once. */
+const ECHO = 100;
+
+/** Once no trap has come for a while: what is begun then is not taken for stopped by one of before. */
+export async function settled(): Promise<void> {
+  for (let heard; heard !== alarm; ) {
+    heard = alarm;
+    await new Promise((resolve) => setTimeout(resolve, ECHO));
+  }
+}
+
 /** Addresses that a trap of ours has in its stack. A page may run other WebAssembly. */
 const ours = new Set<string>();
 

@@ -1,5 +1,5 @@
 import { Alarm, orAbort } from './abort.js';
-import { unlessTrap } from './crash.js';
+import { settled, unlessTrap } from './crash.js';
 import { type Build, type Choice, choose, chooseCpu } from './device.js';
 import type { Engine } from './engine.js';
 import { AimError, type AimErrorCode, abortReason, codeOf, disposed, isTrap, messageOf, throwIfAborted, toError } from './errors.js';
@@ -269,6 +269,7 @@ export class DirectEngine implements Engine {
       // A read that was pending may have trapped, now or in a moment: the next device gets an instance of its own.
       from.instance.poison();
       this.#free(from, cause);
+      await settled();
       let last: unknown = cause;
       for (const choice of again) {
         try {

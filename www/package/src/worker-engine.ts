@@ -1,7 +1,7 @@
 import { orAbort, within } from './abort.js';
 import type { Engine } from './engine.js';
 import { AimError, disposed, messageOf } from './errors.js';
-import type { Frame } from './frames/frame.js';
+import { type Frame, release } from './frames/frame.js';
 import type { Classification, RawProgress } from './glue.js';
 import type { AimInfo } from './info.js';
 import type { EngineOptions } from './options.js';
@@ -15,14 +15,16 @@ export function hasWorker(): boolean {
 
 /** The model in a worker of its own. */
 export class WorkerEngine implements Engine {
-  readonly #rpc: Rpc;
-  #info!: AimInfo;
+  #rpc = this.#worker();
+  #info: AimInfo | undefined;
   #labels: string[] = [];
   #alarm: BroadcastChannel | undefined;
+  /** Threads that stopped, each with its whole pool. */
+  #stops = 0;
+  #recovery: Promise<void> | undefined;
+  #over = false;
 
-  private constructor() {
-    this.#rpc = startWorker((info) => this.#take(info));
-  }
+  private constructor() {}
 
   /** Starts the worker. Where one may not start, that is the error. */
   static async start(stall: number, signal?: AbortSignal): Promise<WorkerEngine> {
@@ -39,9 +41,7 @@ export class WorkerEngine implements Engine {
   /** Loads the model there. */
   async load(options: EngineOptions, report: (event: RawProgress) => void, signal?: AbortSignal): Promise<this> {
     try {
-      if (globalThis.crossOriginIsolated) this.#hearThreads(options);
-      const answer = await this.#call({ method: 'load', options }, { signal, progress: report });
-      this.#labels = answer.labels ?? [];
+      await this.#load(options, report, signal);
       return this;
     } catch (error) {
       this.dispose();
@@ -49,8 +49,24 @@ export class WorkerEngine implements Engine {
     }
   }
 
+  /** Until it is loaded, or fails for another reason than a thread that stopped. */
+  async #load(options: EngineOptions, report: (event: RawProgress) => void, signal?: AbortSignal): Promise<void> {
+    for (;;) {
+      const stops = this.#stops;
+      try {
+        const { info, labels } = await this.#rpc.call({ method: 'load', options: this.#withAlarm(options) }, { signal, progress: report });
+        this.#labels = labels ?? [];
+        if (info) this.#take(info);
+        return;
+      } catch (error) {
+        if (this.#over || stops === this.#stops) throw error;
+        this.#rpc = this.#worker();
+      }
+    }
+  }
+
   get info(): AimInfo {
-    return this.#info;
+    return this.#info!;
   }
 
   get labels(): string[] {
@@ -70,25 +86,53 @@ export class WorkerEngine implements Engine {
   }
 
   dispose(): void {
+    this.#over = true;
     this.#rpc.end(disposed());
     this.#alarm?.close();
   }
 
-  /** A worker whose thread traps is blocked: it can't say so itself. */
-  #hearThreads(options: EngineOptions): void {
-    options.alarm = `aim-web ${Math.random()}`;
-    this.#alarm = new BroadcastChannel(options.alarm);
-    this.#alarm.onmessage = ({ data }) => this.#rpc.end(new AimError('device_lost', `a thread stopped: ${String(data)}. Make a new classifier by AimClassifier.fromPretrained()`));
+  /**
+   * The same options, with a channel on which a thread tells that it stopped: the worker that waits for it is blocked and
+   * can't. All is started again then, the second time with one thread.
+   */
+  #withAlarm(options: EngineOptions): EngineOptions {
+    this.#alarm?.close();
+    if (!globalThis.crossOriginIsolated) return options;
+    const alarm = `aim-web ${Math.random()}`;
+    this.#alarm = new BroadcastChannel(alarm);
+    this.#alarm.onmessage = ({ data }) => {
+      this.#alarm?.close();
+      this.#stops += 1;
+      this.#rpc.end(new AimError('device_lost', `a thread stopped: ${String(data)}. The engine is started again: repeat the call`));
+      // A load under way begins anew by itself.
+      if (!this.#info || this.#recovery) return;
+      this.#rpc = this.#worker();
+      const recovery = this.#load(options, () => undefined).finally(() => (this.#recovery = undefined));
+      // Told to whoever calls next.
+      recovery.catch((error: Error) => this.#rpc.end(error));
+      this.#recovery = recovery;
+    };
+    return { ...options, alarm, ...(this.#stops > 1 ? { threads: 1 } : {}) };
   }
 
-  async #call(call: Call, options?: Parameters<Rpc['call']>[1]): Promise<Answer> {
+  async #call(call: Call, options: { signal: AbortSignal | undefined }): Promise<Answer> {
+    try {
+      if (this.#recovery) await orAbort(options.signal, this.#recovery);
+    } catch (error) {
+      if ('frames' in call) call.frames.forEach(release);
+      throw error;
+    }
     const answer = await this.#rpc.call(call, options);
     if (answer.info) this.#take(answer.info);
     return answer;
   }
 
   #take(info: AimInfo): void {
-    this.#info = { ...info, worker: true };
+    this.#info = { ...info, worker: true, reason: this.#stops > 0 ? `${info.reason}; started again after a thread stopped` : info.reason };
+  }
+
+  #worker(): Rpc {
+    return startWorker((info) => this.#take(info));
   }
 }
 

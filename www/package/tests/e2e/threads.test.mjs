@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
 import { ISOLATED } from '../lib/server.mjs';
 import { PACKAGE, open, site } from '../lib/site.mjs';
@@ -31,10 +31,10 @@ async function visit(body, { headers = ISOLATED, missing = [], answer: other } =
 const loads = async () => {
   globalThis.run = async (options) => {
     const aim = await lib.AimClassifier.fromPretrained('/small/', { dtype: 'q8', ...options });
-    const { build, threads } = aim.info;
+    const { build, threads, reason } = aim.info;
     const logits = await aim.logits(testCanvas());
     await aim.dispose();
-    return { build, threads, logits };
+    return { build, threads, reason, logits };
   };
 };
 
@@ -69,28 +69,55 @@ test('threads that do not start, or are not served: the build without them takes
   }
 });
 
-test('a trap on a thread of the pool ends the classifier, which may be blocked and wait for its work', async (context) => {
-  if (THREADS < 2) return context.skip('one core');
-  // Threads that stop on command, in place of serving the pool.
-  const stops = "await new Promise((stop) => (new BroadcastChannel('stop').onmessage = stop)), (() => { throw new WebAssembly.RuntimeError('unreachable'); })()";
-  const script = readFileSync(`${PACKAGE}dist/thread.js`, 'utf8').replace(/\w+\.serveThread\?\.\(\)/, stops);
-  assert.ok(script.includes(stops));
-  const { result } = await visit(
-    async () => {
-      const aim = await lib.AimClassifier.fromPretrained('/small/');
-      const { threads } = aim.info;
-      new BroadcastChannel('stop').postMessage('');
-      const ended = [];
-      do ended.push(await outcome(aim.classify(testCanvas())));
-      while (ended.at(-1).ok);
-      return { threads, last: ended.at(-1), next: await outcome(lib.AimClassifier.fromPretrained('/small/', { threads: 1 })) };
-    },
-    { answer: (url, _request, response) => url.pathname.endsWith('/dist/thread.js') && (response.writeHead(200, { 'content-type': 'text/javascript' }).end(script), true) },
-  );
-  assert.equal(result.threads, THREADS);
-  assert.equal(result.last.code, 'device_lost', JSON.stringify(result.last));
-  assert.match(result.last.message, /a thread stopped.*unreachable.*fromPretrained/);
-  assert.equal(result.next.ok, true);
+describe('a thread of the pool that traps: its worker is blocked and waits for it', { skip: THREADS < 2 && 'one core' }, () => {
+  // In place of serving the pool.
+  const trap = "(() => { throw new WebAssembly.RuntimeError('unreachable'); })()";
+  const script = readFileSync(`${PACKAGE}dist/thread.js`, 'utf8').replace(/\w+\.serveThread\?\.\(\)/, trap);
+
+  for (const [times, threads] of [
+    [1, THREADS],
+    [2, 1],
+  ]) {
+    test(`in ${times} loads: started again on ${threads}`, async () => {
+      assert.ok(script.includes(trap));
+      let asked = 0;
+      const { result } = await visit(`(${loads})().then(() => run())`, {
+        answer: (url, _request, response) => url.pathname.endsWith('/dist/thread.js') && asked++ < times * (THREADS - 1) && (response.writeHead(200, { 'content-type': 'text/javascript' }).end(script), true),
+      });
+      assert.equal(result.threads, threads);
+      assert.match(result.reason, /started again after a thread stopped/);
+    });
+  }
+
+  test('afterwards: calls under way end as device_lost, the next ones are answered', async () => {
+    const { result } = await visit(async () => {
+      // What a thread would tell.
+      const names = [];
+      globalThis.BroadcastChannel = class extends BroadcastChannel {
+        constructor(name) {
+          super(name);
+          names.push(name);
+        }
+      };
+      const aim = await lib.AimClassifier.fromPretrained('/small/', { dtype: 'q8' });
+      const seen = [];
+      const right = await aim.logits(testCanvas());
+      for (let i = 0; i < 2; i++) {
+        const under = outcome(aim.logits(Array(100).fill(testCanvas())));
+        new BroadcastChannel(names.findLast((name) => name.startsWith('aim-web '))).postMessage('RuntimeError: unreachable');
+        const lost = await under;
+        seen.push({ lost, apart: difference(await aim.logits(testCanvas()), right), threads: aim.info.threads });
+      }
+      await aim.dispose();
+      return seen;
+    });
+    assert.deepEqual(result.map(({ threads }) => threads), [THREADS, 1]);
+    for (const { lost, apart } of result) {
+      assert.equal(lost.code, 'device_lost', JSON.stringify(lost));
+      assert.match(lost.message, /a thread stopped.*unreachable.*repeat the call/);
+      assert.ok(apart < 1e-5, `the logits differ by ${apart}`);
+    }
+  });
 });
 
 test('a defect of the model is told as it is', async () => {

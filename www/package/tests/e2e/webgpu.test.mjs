@@ -131,7 +131,8 @@ describe('a device that is destroyed', () => {
             const requests = [aim.logits(canvas), aim.logits(canvas)].map((request) =>
               request.then((logits) => difference(logits, right) / scale, (error) => `${error.name} ${error.code}`),
             );
-            await loseDevice();
+            // The CPU is not lost.
+            if (aim.device === 'webgpu') await loseDevice();
             states.push({ requests: await Promise.all(requests) });
             const after = await aim.logits(canvas);
             Object.assign(states[i], { after: difference(after, right) / scale, device: aim.device, reason: aim.info.reason });
