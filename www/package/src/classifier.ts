@@ -2,7 +2,7 @@
 import { Alarm, orAbort } from './abort.js';
 import { DirectEngine, concat } from './direct-engine.js';
 import type { Engine } from './engine.js';
-import { AimError, disposed, messageOf, throwIfAborted } from './errors.js';
+import { AimError, type AimErrorCode, disposed, messageOf, throwIfAborted } from './errors.js';
 import { type ImageInput, capture } from './frames/capture.js';
 import { type Frame, release } from './frames/frame.js';
 import { SMALL } from './frames/limits.js';
@@ -42,6 +42,9 @@ export type VideoClassification = Classification[] & {
 
 /** So many pictures of an array run as one: more would take memory, and bring little. */
 const BATCH = SMALL ? 1 : 4;
+
+/** Codes of errors that are one picture's fault, not the engine's. */
+const OF_A_PICTURE: readonly AimErrorCode[] = ['image', 'network', 'not_found'];
 
 /** One picture or several. */
 type Images = ImageInput | readonly ImageInput[];
@@ -133,11 +136,23 @@ export class AimClassifier {
    * files are decoded by the browser, which turns them.
    */
   classify(image: ImageInput, options?: ClassifyOptions): Promise<Classification[]>;
+  classify(images: readonly ImageInput[], options: ClassifyOptions & { onerror: 'null' }): Promise<(Classification[] | null)[]>;
   classify(images: readonly ImageInput[], options?: ClassifyOptions): Promise<Classification[][]>;
   classify(images: Images, options?: ClassifyOptions): Promise<Classification[] | Classification[][]>;
-  async classify(images: Images, options?: ClassifyOptions): Promise<Classification[] | Classification[][]> {
+  async classify(images: Images, options?: ClassifyOptions): Promise<Classification[] | (Classification[] | null)[]> {
     const checked = classifyOptions(options);
-    return this.#each(images, checked, (frames) => this.#name(frames, checked));
+    const work = (images: Images) => this.#each(images, checked, (frames) => this.#name(frames, checked));
+    if (!checked.nulls || !Array.isArray(images)) return work(images);
+    const results: (Classification[] | null)[] = [];
+    for (const image of images as readonly ImageInput[]) {
+      results.push(
+        await (work(image) as Promise<Classification[]>).catch((error: unknown) => {
+          if (error instanceof AimError && OF_A_PICTURE.includes(error.code)) return null;
+          throw error;
+        }),
+      );
+    }
+    return results;
   }
 
   /** The raw scores of all classes, before the softmax. */

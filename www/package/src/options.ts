@@ -24,7 +24,7 @@ const ALIASES = { int8: 'q8', uint8: 'q8', q4f16: 'q4', bnb4: 'q4' } as const;
 
 const LOAD = ['device', 'dtype', 'probeLayers', 'arch', 'revision', 'endpoint', 'token', 'signal', 'progress_callback', 'cache', 'worker', 'threads', 'wasmUrl', 'wasmModule', 'warmup', 'timeouts'];
 const VIEW = ['signal', 'regionOfInterest', 'rotationDegrees'];
-const CLASSIFY = [...VIEW, 'top_k', 'topk', 'scoreThreshold', 'allowlist', 'denylist'];
+const CLASSIFY = [...VIEW, 'onerror', 'top_k', 'topk', 'scoreThreshold', 'allowlist', 'denylist'];
 /** Options of transformers.js that mean nothing here. */
 const FOREIGN = ['config', 'cache_dir', 'local_files_only', 'subfolder', 'model_file_name', 'use_external_data_format', 'session_options', 'quantized', 'function_to_apply'];
 
@@ -100,6 +100,8 @@ export interface ClassifyOptions extends ViewOptions {
   allowlist?: readonly string[] | undefined;
   /** All labels but these. */
   denylist?: readonly string[] | undefined;
+  /** What a picture of an array that can't be read becomes: the error of the whole call (`throw`, by default), or null in its place. */
+  onerror?: 'throw' | 'null' | undefined;
 }
 
 /** The options of `features` and `embed`. */
@@ -342,14 +344,14 @@ export function viewOptions(value: unknown): ReturnType<typeof view> {
 }
 
 /** Checks the options of `classify`. `keep` is absent where every label is wanted. */
-export function classifyOptions(value: unknown): ReturnType<typeof view> & { topK: number; keep: ((label: { label: string; score: number }) => boolean) | undefined } {
+export function classifyOptions(value: unknown): ReturnType<typeof view> & { topK: number; nulls: boolean; keep: ((label: { label: string; score: number }) => boolean) | undefined } {
   const given = object('options', value, CLASSIFY);
   if (given.topk !== undefined) note("the option is called 'top_k'; 'topk' is its older spelling");
   const least = number('scoreThreshold', given.scoreThreshold, 0, 1) ?? 0;
   const allowed = words('allowlist', given.allowlist);
   const denied = words('denylist', given.denylist);
   const keep = ({ label, score }: { label: string; score: number }) => score >= least && (allowed?.includes(label) ?? true) && !denied?.includes(label);
-  return { ...view(given), topK: count('top_k', given.top_k ?? given.topk) ?? 5, keep: least || allowed || denied ? keep : undefined };
+  return { ...view(given), topK: count('top_k', given.top_k ?? given.topk) ?? 5, nulls: oneOf('onerror', given.onerror, ['throw', 'null'], 'throw') === 'null', keep: least || allowed || denied ? keep : undefined };
 }
 
 /** Checks the options of `features` against the blocks that run. */

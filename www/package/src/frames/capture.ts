@@ -116,8 +116,10 @@ function describe(input: unknown): string {
   return Object.prototype.toString.call(input);
 }
 
-function rgba({ data, width, height }: RawImage): Frame {
+function rgba({ data: given, width, height }: RawImage): Frame {
   checkSize(width, height);
+  // An ImageData of "rgba-float16", whose colours go from 0 to 1.
+  const data = Object.prototype.toString.call(given) === '[object Float16Array]' ? Uint8ClampedArray.from(given, (value) => 255 * value) : given;
   const bytes = ArrayBuffer.isView(data) && data.BYTES_PER_ELEMENT === 1;
   if (!bytes || data.byteLength !== width * height * 4) {
     const found = bytes ? `${data.byteLength} bytes` : 'no Uint8Array or Uint8ClampedArray';

@@ -41,6 +41,12 @@ describe('the same pixels give the same logits, whatever holds them', () => {
     'blob: URL': async () => URL.createObjectURL(png),
     'data: URL': async () => canvas.toDataURL('image/png'),
     'ImageData': async () => pixelsOf(canvas),
+    'ImageData of rgba-float16': async () => {
+      const { data, width, height } = pixelsOf(canvas);
+      const image = new ImageData(width, height, { pixelFormat: 'rgba-float16' });
+      image.data.set(Array.from(data, (value) => value / 255));
+      return image;
+    },
     '{ data, width, height }': async () => ({ data: new Uint8Array(pixelsOf(canvas).data), width: canvas.width, height: canvas.height }),
     'ImageBitmap': async () => createImageBitmap(canvas),
     'HTMLImageElement': async () => {

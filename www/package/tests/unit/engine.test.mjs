@@ -208,6 +208,10 @@ describe('requests', () => {
     assert.deepEqual(await aim.classify([]), []);
     await assert.rejects(aim.classify([picture, { ...picture, width: 2 }, picture]), aimError('image', /needs 8 bytes/));
     await assert.rejects(aim.classify([picture, new Blob(['x'])]), aimError('image', /no known format/));
+    const nulls = await aim.classify([picture, new Blob(['x']), { ...picture, width: 2 }, picture], { top_k: 1, onerror: 'null' });
+    assert.deepEqual(nulls.map((labels) => labels?.length), [1, undefined, undefined, 1]);
+    await assert.rejects(aim.classify([picture], { onerror: 'skip' }), aimError('option', /'throw' or 'null'/));
+    await assert.rejects(aim.classify(new Blob(['x']), { onerror: 'null' }), aimError('image', /no known format/));
     assert.equal((await aim.classify(picture)).length, 4);
   });
 
