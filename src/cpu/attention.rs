@@ -110,7 +110,7 @@ impl WithSimd for Attend<'_> {
             }
             let mut scales = [0.0; QUERIES];
             for (scores, scale) in scores.chunks_exact_mut(panels).zip(&mut scales).take(count) {
-                *scale = 1.0 / exponentials(scores, tokens);
+                *scale = 1.0 / exponentials(simd, scores, tokens);
             }
             let scores = scores.as_flattened();
             for (p, panel) in values.chunks_exact(tokens).enumerate() {
@@ -177,7 +177,7 @@ impl Head<'_> {
 
 /// Scores become `e^(score - largest)`: their sum. Those past the last key become 0.
 #[inline(always)]
-fn exponentials(scores: &mut [Column], keys: usize) -> f32 {
+fn exponentials<S: Simd>(simd: S, scores: &mut [Column], keys: usize) -> f32 {
     for past in scores.as_flattened_mut().iter_mut().skip(keys) {
         *past = f32::NEG_INFINITY;
     }
@@ -189,14 +189,7 @@ fn exponentials(scores: &mut [Column], keys: usize) -> f32 {
         }
     }
     let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let mut sums = [0.0; PANEL];
-    for scores in scores {
-        for (sum, score) in sums.iter_mut().zip(scores) {
-            *score = exp(*score - most);
-            *sum += *score;
-        }
-    }
-    sums.iter().sum()
+    exp(simd, scores.as_flattened_mut(), most)
 }
 
 /// Makes a buffer as long as is needed; it keeps what it has.

@@ -164,7 +164,7 @@ const LEAST_ROWS: usize = 16;
 /// The most: what is between two layers should stay in the second cache, unless the weights are far larger,
 /// which are then better read once.
 const fn most_rows(dim: usize) -> usize {
-    if dim <= 768 { 64 } else { 256 }
+    if dim <= 768 { 128 } else { 256 }
 }
 
 /// Attention of all heads of all pictures.

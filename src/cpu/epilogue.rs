@@ -1,5 +1,7 @@
 //! What happens to a product's values while they are in registers.
 
+use pulp::Simd;
+
 use super::float::Column;
 use super::gelu::{gelu, gelu_of};
 
@@ -19,10 +21,10 @@ pub enum Epilogue<'a> {
 impl Epilogue<'_> {
     /// Applies it to values of one row from `column` on; for [`Add`](Self::Add) there is nothing left to do.
     #[inline(always)]
-    pub fn apply(self, values: &mut Column, column: usize) {
+    pub fn apply<S: Simd>(self, simd: S, values: &mut Column, column: usize) {
         match self {
             Self::None | Self::Add => {}
-            Self::Gelu => gelu(values),
+            Self::Gelu => gelu(simd, values),
             Self::Bias(bias) => {
                 let bias = bias.get(column..).unwrap_or_default();
                 for (value, bias) in values.iter_mut().zip(bias) {

@@ -114,7 +114,7 @@ impl WithSimd for Product<'_> {
                             }
                         }
                         if is_last {
-                            epilogue.apply(sums, outputs.start);
+                            epilogue.apply(simd, sums, outputs.start);
                         }
                         // Of known length but in the last panel.
                         match <&mut Column>::try_from(&mut *y) {

@@ -132,7 +132,7 @@ impl WithSimd for Pool<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Pool {
             query,
             keys,
@@ -155,11 +155,7 @@ impl WithSimd for Pool<'_> {
                 })
                 .collect();
             let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut sum = 0.0;
-            for score in &mut scores {
-                *score = exp(*score - most);
-                sum += *score;
-            }
+            let sum = exp(simd, &mut scores, most);
             for (weight, value) in scores.iter().zip(values.chunks_exact(dim)) {
                 let value = value.get(of_head(value)).unwrap_or_default();
                 for (pooled, value) in pooled.iter_mut().zip(value) {

@@ -1,4 +1,4 @@
-//! What a register tile of 4 x 3 vectors gives in the first-level cache, without a model around it: the limit of what
+//! What a register tile of 4 x 2 vectors gives in the first-level cache, without a model around it: the limit of what
 //! products can take in a browser. Compiled by itself for wasm32 with relaxed SIMD; see limits.mjs.
 #![no_std]
 
@@ -10,7 +10,7 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
 }
 
 const ROWS: usize = 4;
-const COLUMNS: usize = 3;
+const COLUMNS: usize = 2;
 
 /// As much of each operand as stays in the cache.
 static mut MEMORY: [u8; 1 << 16] = [0; 1 << 16];
@@ -21,7 +21,7 @@ pub extern "C" fn memory_at() -> *mut u8 {
     &raw mut MEMORY as *mut u8
 }
 
-/// `times` products of 4 rows with 3 vectors of columns, `depth` vectors deep; the sum keeps all of them needed.
+/// `times` products of 4 rows with 2 vectors of columns, `depth` vectors deep; the sum keeps all of them needed.
 macro_rules! tile {
     ($name:ident, $product:expr) => {
         #[unsafe(no_mangle)]

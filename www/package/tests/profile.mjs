@@ -1,0 +1,22 @@
+import { launch } from './lib/chrome.mjs';
+import { open, site } from './lib/site.mjs';
+const [model, dtype, n = '10', wasm = '/tmp/prof/wasm'] = process.argv.slice(2);
+const served = await site({ mounts: { '/model/': model + '/', '/prof/': wasm + '/' } });
+const browser = await launch({ webgpu: 'off' });
+const page = await open(browser, served.url);
+await page.evaluate(async (dtype) => {
+  globalThis.aim = await lib.AimClassifier.fromPretrained('/model/', { dtype, worker: false, wasmUrl: '/prof/', device: 'wasm' });
+  globalThis.canvas = testCanvas(256, 256);
+  for (let i = 0; i < 8; i++) await aim.logits(canvas);
+}, dtype);
+const cdp = await page.context().newCDPSession(page);
+await cdp.send('Profiler.enable'); await cdp.send('Profiler.setSamplingInterval', { interval: 200 });
+await cdp.send('Profiler.start');
+const times = await page.evaluate(async (n) => { const t = []; for (let i = 0; i < n; i++) { const s = performance.now(); await aim.logits(canvas); t.push(performance.now() - s); } return t; }, +n);
+const { profile } = await cdp.send('Profiler.stop');
+const self = new Map(); const byId = new Map(profile.nodes.map((x) => [x.id, x]));
+profile.samples.forEach((id, i) => { const f = byId.get(id).callFrame.functionName || '?'; self.set(f, (self.get(f) ?? 0) + profile.timeDeltas[i]); });
+const total = [...self.values()].reduce((a, b) => a + b);
+console.log('median', times.sort((a, b) => a - b)[times.length >> 1].toFixed(1), 'build', await page.evaluate(() => aim.info.build));
+for (const [f, t] of [...self].sort((a, b) => b[1] - a[1]).slice(0, 22)) console.log((t / 1000 / n).toFixed(2).padStart(8), 'ms', (100 * t / total).toFixed(1).padStart(5), '%', f.slice(0, 150));
+await browser.close(); await served.close();
