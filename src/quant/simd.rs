@@ -11,8 +11,8 @@ use pulp::WithSimd;
 /// `op` and all that it calls must be `inline(always)` to be part of that.
 #[inline]
 pub(super) fn dispatch<T: WithSimd>(op: T) -> T::Output {
-    // Not `Arch::dispatch`: any crate of a build may turn on pulp's `x86-v4`, and then that would hand out vectors of
-    // 16 lanes, which the loops of this room are not written for.
+    // Not `Arch::dispatch`: with AVX-512 that hands out vectors of 16 lanes, which the loops of this room are not
+    // written for.
     #[cfg(target_arch = "x86_64")]
     match pulp::x86::V3::try_new() {
         Some(simd) => Simd::vectorize(simd, op),

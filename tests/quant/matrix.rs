@@ -189,7 +189,13 @@ proptest! {
                 w.chunks(group).zip(nearest.chunks(group)).zip(search.chunks(group))
             {
                 let (nearest, search) = (squared_error(w, nearest), squared_error(w, search));
-                prop_assert!(search <= nearest * 1.0001, "{:?}: {} of {}", scheme, search, nearest);
+                // Each weight is a rounded sum, which may be off by half a unit in its last place.
+                let largest = w.iter().fold(0f32, |most, w| most.max(w.abs()));
+                let rounding = (group as f64).sqrt() * f64::from(largest) * f64::from(f32::EPSILON);
+                prop_assert!(
+                    search.sqrt() <= nearest.sqrt() * 1.00005 + rounding,
+                    "{:?}: {} of {}", scheme, search, nearest
+                );
             }
         }
     }

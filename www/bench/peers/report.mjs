@@ -110,7 +110,7 @@ export function limitSection({ places }) {
     return Object.entries(byThreads).map(([threads, { int8, int16, f32 }]) => [place, threads, ...[int8, int16, f32].map((speed) => speed?.toFixed(0) ?? '')]);
   });
   return `
-In Chromium: a register tile of 4 x 3 vectors in the first-level cache (\`www/bench/peers/tiles.rs\`): int8 is
+In Chromium: a register tile of 4 x 2 vectors in the first-level cache (\`www/bench/peers/tiles.rs\`): int8 is
 \`i32x4.relaxed_dot_i8x16_i7x16_add\`, int16 \`i32x4.dot_i16x8\`, f32 \`f32x4.relaxed_madd\`. Natively: the product of two
 matrices of 1536 x 1536, int8 by onnxruntime, f32 by PyTorch. In 1e9 operations a second.
 
