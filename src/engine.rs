@@ -17,6 +17,7 @@ use crate::device::gpu;
 pub use crate::device::host::HostTensor;
 use crate::device::host::read;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory;
 use crate::model::Aim;
 use crate::precision::{Form, Precision};
 use crate::weights::checkpoint::Checkpoint;
@@ -80,8 +81,8 @@ pub trait Engine {
 /// [`load()`] and [`fetch`] do so themselves; this is for whoever has another device to turn to.
 ///
 /// # Errors
-/// [`ErrorKind::DeviceLost`] if the product is wrong, and those of
-/// [`Form::of`].
+/// [`ErrorKind::DeviceLost`] if the product is wrong; [`ErrorKind::OutOfMemory`] if the memory of its place can't hold
+/// what a picture of the trained size takes, or that of this machine the weights too; and those of [`Form::of`].
 pub async fn self_check(
     config: &Config,
     blocks: usize,
@@ -105,28 +106,114 @@ async fn check_form<B: AimBackend>(
     precision: Precision,
     device: &B::Device,
 ) -> Result<()> {
-    let [height, width] = config.img_size;
-    check_attention::<B>(config, 1, [height, width])?;
+    let pass = Pass::smallest(config);
+    pass.check::<B>(config)?;
     let form = Form::of(precision, config, blocks, B::PLACE)?;
+    // Where there is a budget, `auto` keeps to it, and who asks for more has said so.
+    if B::PLACE.budget.is_none() {
+        let weights = form.weight_bytes(config, blocks);
+        let bytes = weights.saturating_add(pass.bytes::<B>(config)?);
+        let what = || {
+            format!(
+                "the model's weights in {}, and one picture,",
+                form.precision()
+            )
+        };
+        fits(bytes, memory::available(), what, "ask for q8 or q4")?;
+    }
     B::self_check(form, device).await
 }
 
-/// Attention keeps a weight for each pair of tokens and each head: the only thing that grows with the
-/// square of a picture's area. An allocation that fails in wasm ends the instance, so it is counted before.
-fn check_attention<B: AimBackend>(
-    config: &Config,
+/// What a pass over pictures takes besides the model's weights.
+struct Pass {
     batch: usize,
-    [height, width]: [usize; 2],
-) -> Result<()> {
-    let [rows, columns] = config.grid(height, width)?;
-    let bytes = [rows, columns, rows, columns, config.num_heads, batch]
-        .iter()
-        .fold(4_u64, |bytes, &n| bytes.saturating_mul(n as u64));
+    /// Height and width of a picture.
+    size: [usize; 2],
+    /// How many outputs of blocks are kept.
+    kept: usize,
+    /// Whether it has the mask of pre-training.
+    is_masked: bool,
+}
+
+impl Pass {
+    /// Over one picture of the size that the model was trained on.
+    const fn smallest(config: &Config) -> Self {
+        Self {
+            batch: 1,
+            size: config.img_size,
+            kept: 0,
+            is_masked: false,
+        }
+    }
+
+    /// The bytes that it takes at once. An estimate from below: what grows with the pictures, as often as it is there
+    /// at the same time.
+    fn bytes<B: AimBackend>(&self, config: &Config) -> Result<u64> {
+        let [height, width] = self.size;
+        let [rows, columns] = config.grid(height, width)?;
+        let floats = |sides: &[usize]| {
+            sides
+                .iter()
+                .fold(4_u64, |bytes, &side| bytes.saturating_mul(side as u64))
+        };
+        let (batch, dim, heads) = (self.batch, config.embed_dim, config.num_heads);
+        let pictures = floats(&[batch, config.num_channels, height, width]);
+        let position = floats(&[rows, columns, dim]);
+        // The stream before and after a block, and the sum that the probe reads.
+        let streams = floats(&[batch, rows, columns, dim, self.kept.saturating_add(3)]);
+        // Queries, keys, values and what attention makes of them; or the hidden layer.
+        let inside = floats(&[batch, rows, columns, dim, 4]);
+        let scores = if B::ATTENDS_IN_PARTS && !self.is_masked {
+            0
+        } else {
+            floats(&[batch, heads, rows, columns, rows, columns])
+        };
+        Ok([pictures, position, streams, inside, scores]
+            .into_iter()
+            .fold(0, u64::saturating_add))
+    }
+
+    /// Whether there is memory for it: an allocation that fails ends a wasm instance, and natively the process.
+    fn check<B: AimBackend>(&self, config: &Config) -> Result<()> {
+        let bytes = self.bytes::<B>(config)?;
+        let Self {
+            batch,
+            size: [height, width],
+            ..
+        } = self;
+        let what = || {
+            format!(
+                "the outputs of layers for {batch} pictures of {height}x{width} pixels with patches of {}x{}",
+                config.patch_size[0], config.patch_size[1]
+            )
+        };
+        fits(
+            bytes,
+            limit::<B>(bytes),
+            what,
+            "give smaller pictures, or fewer",
+        )
+    }
+}
+
+/// A pass that takes less is not worth asking the system.
+const LITTLE: u64 = 1 << 28;
+
+/// The bytes that a pass may take: those of the place, else what the machine has left.
+fn limit<B: AimBackend>(bytes: u64) -> Option<u64> {
     match B::PLACE.budget {
-        Some(budget) if bytes > budget => Err(Error::new(
+        None if bytes > LITTLE => memory::available(),
+        budget => budget,
+    }
+}
+
+fn fits(bytes: u64, limit: Option<u64>, what: impl Fn() -> String, advice: &str) -> Result<()> {
+    match limit {
+        Some(limit) if bytes > limit => Err(Error::new(
             ErrorKind::OutOfMemory,
             format!(
-                "attention over {batch} pictures of {height}x{width} pixels needs {bytes} bytes at once, and this device may use {budget}: give smaller pictures, or fewer"
+                "out of memory: {} need {bytes} bytes at once, and {limit} may be used: {advice}",
+                what()
             ),
         )),
         _ => Ok(()),
@@ -218,7 +305,8 @@ struct OnBackend<B: AimBackend> {
 }
 
 impl<B: AimBackend> OnBackend<B> {
-    fn images(&self, images: HostTensor) -> Result<Tensor<B, 4>> {
+    /// The input of a pass on its device.
+    fn images(&self, images: HostTensor, kept: usize, is_masked: bool) -> Result<Tensor<B, 4>> {
         let HostTensor { shape, values } = images;
         let dims: [usize; 4] = shape.as_slice().try_into().map_err(|_| {
             Error::option(format!(
@@ -240,8 +328,16 @@ impl<B: AimBackend> OnBackend<B> {
                 "the input has shape {shape:?}: there are no pictures in it"
             )));
         }
+        // Whatever it was, it is not of this pass.
+        let _ = B::failure();
         let [batch, _, height, width] = dims;
-        check_attention::<B>(self.model.config(), batch, [height, width])?;
+        let pass = Pass {
+            batch,
+            size: [height, width],
+            kept,
+            is_masked,
+        };
+        pass.check::<B>(self.model.config())?;
         Ok(Tensor::from_data(
             TensorData::new(values, dims),
             &self.device,
@@ -268,8 +364,9 @@ impl<B: AimBackend> Engine for OnBackend<B> {
         layers: &'a [usize],
     ) -> LocalBoxFuture<'a, Result<HostOutput>> {
         async move {
-            let images = self.images(images)?;
+            let images = self.images(images, layers.len(), false)?;
             let output = self.model.logits_and_features(images, layers)?;
+            B::failure()?;
             Ok(HostOutput {
                 logits: read(output.logits).await?,
                 features: read_all(output.features).await?,
@@ -284,8 +381,10 @@ impl<B: AimBackend> Engine for OnBackend<B> {
         layers: &'a [usize],
     ) -> LocalBoxFuture<'a, Result<Vec<HostTensor>>> {
         async move {
-            let images = self.images(images)?;
-            read_all(self.model.features(images, layers)?).await
+            let images = self.images(images, layers.len(), false)?;
+            let features = self.model.features(images, layers)?;
+            B::failure()?;
+            read_all(features).await
         }
         .boxed_local()
     }
@@ -297,8 +396,10 @@ impl<B: AimBackend> Engine for OnBackend<B> {
         prefix: usize,
     ) -> LocalBoxFuture<'a, Result<Vec<HostTensor>>> {
         async move {
-            let images = self.images(images)?;
-            read_all(self.model.causal_features(images, layers, prefix)?).await
+            let images = self.images(images, layers.len(), true)?;
+            let features = self.model.causal_features(images, layers, prefix)?;
+            B::failure()?;
+            read_all(features).await
         }
         .boxed_local()
     }

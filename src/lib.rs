@@ -37,6 +37,7 @@ pub mod engine;
 mod error;
 pub mod image;
 pub mod labels;
+mod memory;
 pub mod model;
 pub mod precision;
 pub mod quant;

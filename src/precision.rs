@@ -141,6 +141,11 @@ impl Form {
         }
     }
 
+    /// The bytes of the matrices of the probe and of the first `blocks` blocks.
+    pub const fn weight_bytes(self, config: &Config, blocks: usize) -> u64 {
+        self.bytes(weights(config, blocks))
+    }
+
     /// Bytes of so many weights.
     const fn bytes(self, weights: u64) -> u64 {
         match self {

@@ -147,7 +147,9 @@ impl Server {
             Fault::Expired(times) if nth < times => {
                 return Ok(Response {
                     status: 403,
-                    redirected: true,
+                    redirected_to: Some(
+                        "https://storage.example/signed?X-Amz-Signature=0123".to_owned(),
+                    ),
                     ..Response::default()
                 });
             }
@@ -277,7 +279,7 @@ fn passing_faults_change_nothing() {
         Fault::Cut(1_000_003),
         Fault::Refuse(503, 3),
         Fault::Refuse(429, 1),
-        Fault::Expired(2),
+        Fault::Expired(1),
         Fault::Unreachable(4),
     ] {
         let server = Server::new(fault);

@@ -110,11 +110,24 @@ impl From<Dtype> for Precision {
     }
 }
 
+/// What becomes of a picture whose EXIF data say that the camera was not upright.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Exif {
+    /// It is turned upright, as browsers show it.
+    Respect,
+    /// It stays as it is stored, as the reference reads it.
+    Ignore,
+}
+
 #[derive(Debug, ClapArgs)]
 pub struct Classify {
-    /// JPEG, PNG, WebP, GIF or BMP files.
+    /// JPEG, PNG, WebP, GIF, BMP, TIFF or PPM files; folders of them; - for standard input.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
+
+    /// Whether a photograph is turned as its EXIF orientation says.
+    #[arg(long, value_enum, default_value_t = Exif::Respect)]
+    pub exif: Exif,
 
     /// How many classes to name for each picture.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -133,6 +146,10 @@ pub struct Eval {
     /// A folder with a folder of pictures for each class, in it or in its `val`.
     #[arg(long, value_name = "ROOT")]
     pub data_path: PathBuf,
+
+    /// Whether a photograph is turned as its EXIF orientation says; the reference ignores it.
+    #[arg(long, value_enum, default_value_t = Exif::Ignore)]
+    pub exif: Exif,
 
     #[command(flatten)]
     pub model: Model,
@@ -166,9 +183,13 @@ pub struct Run {
 
 #[derive(Debug, ClapArgs)]
 pub struct Preprocess {
-    /// A JPEG, PNG, WebP, GIF or BMP file.
+    /// A JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file; - for standard input.
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
+
+    /// Whether a photograph is turned as its EXIF orientation says; the reference ignores it.
+    #[arg(long, value_enum, default_value_t = Exif::Ignore)]
+    pub exif: Exif,
 
     /// Where to write the tensor `input`: [1, 3, size, size].
     #[arg(long, value_name = "FILE")]

@@ -1,10 +1,13 @@
 //! `aim-bench`: AIM on this machine's CPU or GPU, from the command line.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)] // They panic: see `output`.
+
 mod args;
 mod commands;
 mod engine;
 mod model;
 mod output;
+mod pictures;
 mod remote;
 mod tensors;
 
@@ -12,26 +15,42 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use aim_web::Result;
 use args::{Args, Command};
+use commands::Outcome;
+
+/// As a shell reports a program that a closed pipe ended.
+const CLOSED: u8 = 128 + 13;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let result = match args.command {
-        Command::Classify(args) => commands::classify::run(&args),
-        Command::Eval(args) => commands::eval::run(&args),
-        Command::Run(args) => commands::run::run(&args),
-        Command::Preprocess(args) => commands::preprocess::run(&args),
-        Command::Inspect(args) => commands::inspect::run(&args),
-        Command::Parity(args) => commands::parity::run(&args),
-        Command::Convert(args) => commands::convert::run(&args),
-        Command::Synth(args) => commands::synth::run(&args),
-        Command::Cache(args) => commands::cache::run(&args),
+    let code = match Args::try_parse() {
+        Ok(args) => run(args.command).map(|outcome| match outcome {
+            Outcome::Complete => ExitCode::SUCCESS,
+            Outcome::Incomplete => ExitCode::FAILURE,
+        }),
+        Err(usage) => output::usage(&usage).map(ExitCode::from),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", output::one_line(&error));
-            ExitCode::FAILURE
+    code.unwrap_or_else(|error| {
+        if output::is_closed(&error) {
+            return ExitCode::from(CLOSED);
         }
-    }
+        output::error(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<Outcome> {
+    let outcome = match command {
+        Command::Classify(args) => commands::classify::run(&args)?,
+        Command::Eval(args) => commands::eval::run(&args)?,
+        Command::Run(args) => commands::run::run(&args)?.into(),
+        Command::Preprocess(args) => commands::preprocess::run(&args)?.into(),
+        Command::Inspect(args) => commands::inspect::run(&args)?.into(),
+        Command::Parity(args) => commands::parity::run(&args)?.into(),
+        Command::Convert(args) => commands::convert::run(&args)?.into(),
+        Command::Synth(args) => commands::synth::run(&args)?.into(),
+        Command::Cache(args) => commands::cache::run(&args)?.into(),
+    };
+    output::flush()?;
+    Ok(outcome)
 }

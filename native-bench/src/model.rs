@@ -10,8 +10,8 @@ use aim_web::weights::remote::RemoteModel;
 use aim_web::weights::remote::http::Http;
 use aim_web::{Error, ErrorKind, Result, embedded};
 
-use crate::args;
 use crate::remote::{self, Found};
+use crate::{args, output};
 
 /// A model whose configuration is known; its weights still lie where they are.
 pub struct Model {
@@ -90,7 +90,7 @@ fn open_dir(dir: &Path, repository: &str, args: &args::Model) -> Result<LocalMod
             LocalModel::from_apple(dir, args.arch, args.probe_layers.as_ref())?
     {
         if let Some(warning) = warning {
-            remote::warn(&warning);
+            output::warn(&warning);
         }
         return Ok(model);
     }

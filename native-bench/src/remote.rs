@@ -1,15 +1,17 @@
 //! Models on servers: the hub's or any other.
 
 use std::cell::Cell;
-use std::io::{IsTerminal as _, Write as _};
+use std::fs::File;
+use std::io::{ErrorKind as IoErrorKind, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use aim_web::config::{Config, Family};
 use aim_web::labels::LABELS_FILE;
 use aim_web::weights::files::{Candidate, is_checkpoint};
+use aim_web::weights::local::read_text;
 use aim_web::weights::remote::client::Client;
-use aim_web::weights::remote::disk_cache::DiskCache;
+use aim_web::weights::remote::disk_cache::{self, DiskCache};
 use aim_web::weights::remote::http::{Http, Timeouts};
 use aim_web::weights::remote::hub::ENDPOINT;
 use aim_web::weights::remote::model::RemoteFront;
@@ -18,7 +20,10 @@ use aim_web::weights::shards::index::Index;
 use aim_web::{Error, ErrorKind, Result};
 use pollster::block_on;
 
-use crate::args;
+use crate::{args, output};
+
+/// The longest text that is read for a token.
+const MAX_TOKEN: u64 = 1 << 16;
 
 /// What a name that is no path may mean.
 pub enum Found {
@@ -68,12 +73,82 @@ fn client(location: Location, endpoint: &str) -> Result<Client<Http>> {
     // The token is for the hub alone.
     let name = &location.name;
     let is_hub = |url: &str| origin(url).is_some_and(|own| Some(own) == origin(endpoint));
-    let token = var("HF_TOKEN").filter(|_| !name.contains("://") || is_hub(name));
-    Ok(Client::new(
-        Http::new(Timeouts::default())?,
-        location,
-        token,
-    ))
+    let token = if !name.contains("://") || is_hub(name) {
+        token()?
+    } else {
+        None
+    };
+    let mut http = Http::new(Timeouts::default())?;
+    if let Some(variable) = offline() {
+        http = http.offline(format!(
+            "{variable} is set, so no server is asked for what is not on this machine: unset it to fetch this"
+        ));
+    }
+    Ok(Client::new(http, location, token))
+}
+
+/// The variable by which the user asks for no network, as the hub's own tools read them.
+fn offline() -> Option<&'static str> {
+    let (name, value) = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+        .into_iter()
+        .find_map(|name| Some((name, var(name)?)))?;
+    is_true(&value).then_some(name)
+}
+
+fn is_true(value: &str) -> bool {
+    ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
+}
+
+/// The token of the environment, else the one that the hub's own login wrote.
+fn token() -> Result<Option<String>> {
+    if var("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value)) {
+        return Ok(None);
+    }
+    for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
+        if let Some(text) = var(name) {
+            return clean_token(&text, name);
+        }
+    }
+    let path = disk_cache::path_from_env("HF_TOKEN_PATH")
+        .or_else(|| Some(disk_cache::home_from_env()?.join("token")));
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let mut text = String::new();
+    let read = File::open(&path).and_then(|file| file.take(MAX_TOKEN).read_to_string(&mut text));
+    match read {
+        Ok(_) => clean_token(&text, &path.display().to_string()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                IoErrorKind::NotFound | IoErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => {
+            // Most models need none.
+            output::warn(&format!(
+                "the token in {} is not used: {error}",
+                path.display()
+            ));
+            Ok(None)
+        }
+    }
+}
+
+/// A token without the line's end that an editor adds; `None` if nothing is left.
+fn clean_token(text: &str, place: &str) -> Result<Option<String>> {
+    let token = text.trim();
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Error::new(
+            ErrorKind::Option,
+            format!(
+                "{place}: is no token of the hub: it has characters that none has; log in again"
+            ),
+        ));
+    }
+    Ok((!token.is_empty()).then(|| token.to_owned()))
 }
 
 fn place(model: &str) -> Option<Result<Place>> {
@@ -122,7 +197,7 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
     let cache = DiskCache::from_env();
     let store = cache
         .clone()
-        .map(|cache| Store::new(Rc::new(cache), Rc::new(warn)));
+        .map(|cache| Store::new(Rc::new(cache), Rc::new(output::warn)));
     let client = client(location, &endpoint)?;
     let snapshot = |commit: &str| {
         let cache = cache.as_ref().filter(|_| is_repository)?;
@@ -134,7 +209,7 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
         repository: name.clone(),
     };
     let repository = match block_on(Repository::open(client, store)) {
-        Ok(repository) => repository.warning(Rc::new(warn)),
+        Ok(repository) => repository.warning(Rc::new(output::warn)),
         Err(error) if error.kind() == ErrorKind::Network => {
             let noted = cache
                 .as_ref()
@@ -151,9 +226,7 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
     }
     let config = match &args.config {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                Error::new(ErrorKind::NotFound, format!("{}: {error}", path.display()))
-            })?;
+            let text = read_text(path)?;
             Some(Config::from_json(&text).map_err(|error| error.at(path.display()))?)
         }
         None => None,
@@ -168,17 +241,12 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
     Ok(Found::Model(Box::new(model)))
 }
 
-/// A warning for a person.
-pub fn warn(message: &str) {
-    eprintln!("warning: {message}");
-}
-
 /// Whether a download into a directory brought all that a model needs: it may have been interrupted.
 fn holds_model(dir: &Path) -> bool {
     let has = |file: &str| dir.join(file).is_file();
     let is_whole = |candidate: Candidate| match candidate {
         Candidate::Checkpoint(name) => has(name),
-        Candidate::Index(name) => std::fs::read_to_string(dir.join(name))
+        Candidate::Index(name) => read_text(&dir.join(name))
             .ok()
             .and_then(|text| Index::from_json(&text).ok())
             .is_some_and(|index| index.files().iter().all(|file| has(file))),
@@ -221,13 +289,22 @@ impl Progress {
         }
         self.shown.set(event.loaded);
         let mib = |bytes| bytes as f64 / f64::from(1 << 20);
-        eprint!("\r{:.0} of {:.0} MiB ", mib(event.loaded), mib(event.total));
-        let _ = std::io::stderr().flush();
+        show(format_args!(
+            "\r{:.0} of {:.0} MiB ",
+            mib(event.loaded),
+            mib(event.total)
+        ));
     }
 
     pub fn end(&self) {
         if self.is_watched && self.shown.get() > 0 {
-            eprint!("\r{:40}\r", "");
+            show(format_args!("\r{:40}\r", ""));
         }
     }
+}
+
+/// Shows a part of a line, if anybody sees it.
+fn show(text: std::fmt::Arguments<'_>) {
+    let mut err = std::io::stderr().lock();
+    let _ = err.write_fmt(text).and_then(|()| err.flush());
 }

@@ -62,6 +62,9 @@ impl TensorFile {
         }
         let mut bytes = Vec::new();
         self.file.read(index, &mut |piece| {
+            bytes
+                .try_reserve(piece.len())
+                .map_err(|_| Error::new(ErrorKind::OutOfMemory, "does not fit in memory"))?;
             bytes.extend_from_slice(piece);
             Ok(())
         })?;

@@ -13,6 +13,7 @@ use super::matrix::{Matrix, Rows};
 use super::norm::Norm;
 use super::threads;
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// The parameters of a block, named as in the checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,8 @@ impl Block<'_> {
     /// - `x`: `[pictures * tokens, dim]`
     ///
     /// # Errors
-    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if the shapes don't fit each other.
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if the shapes don't fit each other,
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if what is between its layers has no room.
     pub fn forward(self, x: &mut [f32], tokens: usize) -> Result<()> {
         self.check(x.len(), tokens)?;
         threads::inside(|| {
@@ -109,8 +111,10 @@ impl Block<'_> {
         let [dim, _] = self.proj.dims();
         let n = x.len() / dim;
         let part = threads::part(n, most_rows(dim), LEAST_ROWS);
-        streams.qkv.resize(n * 3 * dim, 0.0);
-        streams.attended.resize(n * dim, 0.0);
+        let len = n.checked_mul(dim);
+        let qkv_len = len.and_then(|len| len.checked_mul(3));
+        memory::resize(&mut streams.qkv, qkv_len, "queries, keys and values")?;
+        memory::resize(&mut streams.attended, len, "what attention gives")?;
         let Streams { qkv, attended } = streams;
 
         let tasks = x.chunks(part * dim).zip(qkv.chunks_mut(part * 3 * dim));

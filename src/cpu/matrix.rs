@@ -4,6 +4,7 @@ use super::epilogue::Epilogue;
 use super::float::FloatMatrix;
 use super::gelu::gelu_of;
 use crate::error::Result;
+use crate::memory;
 use crate::quant::int8::{Activations, IntMatrix, Write};
 
 /// A matrix `[d_output, d_input]`, laid out once as its product reads it.
@@ -74,7 +75,7 @@ impl Rows {
         let [_, d_input] = matrix.dims();
         match matrix {
             Matrix::Float(_) => {
-                self.floats.resize(n * d_input, 0.0);
+                memory::resize(&mut self.floats, n.checked_mul(d_input), "activations")?;
                 for (row, values) in self.floats.chunks_exact_mut(d_input).enumerate() {
                     write(row, values);
                 }
@@ -108,11 +109,11 @@ impl Rows {
         let [_, d_input] = matrix.dims();
         match matrix {
             Matrix::Float(_) => {
-                self.floats.resize(n * d_input, 0.0);
+                memory::resize(&mut self.floats, n.checked_mul(d_input), "activations")?;
                 product.product(x, &mut self.floats, Epilogue::Gelu)
             }
             Matrix::Int(matrix) => {
-                between.resize(n * d_input, 0.0);
+                memory::resize(between, n.checked_mul(d_input), "activations")?;
                 product.product(x, between, Epilogue::None)?;
                 self.codes.prepare(n, matrix)?;
                 let mut codes = self.codes.rows_mut();

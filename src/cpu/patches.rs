@@ -28,3 +28,19 @@ pub fn patches(
     }
     (patches, shape)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_may_have_unequal_sides() {
+        let images: Vec<f32> = (0..2 * 5 * 4).map(|i| i as f32).collect();
+        // Two channels of five lines of four; the fifth line is left over.
+        let (patches, shape) = patches(&images, [1, 2, 5, 4], [2, 4]);
+        assert_eq!(shape, [1, 2, 16]);
+        let line = |first: usize| (first..first + 8).map(|i| i as f32);
+        let expected: Vec<f32> = [0, 20, 8, 28].into_iter().flat_map(line).collect();
+        assert_eq!(patches, expected);
+    }
+}

@@ -8,6 +8,7 @@ use super::lanes::dispatch;
 use super::matrix::{Matrix, Rows};
 use super::threads;
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// The parameters of the probe, named as in the checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,8 @@ impl Probe<'_> {
     /// - output: `[pictures, num_classes]`, logits
     ///
     /// # Errors
-    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if the shapes don't fit each other.
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if the shapes don't fit each other,
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if the keys and values have no room.
     pub fn forward(self, x: &[f32], tokens: usize) -> Result<Vec<f32>> {
         let dim = self.cls_token.len();
         let [num_classes, _] = self.linear.dims();
@@ -67,8 +69,9 @@ impl Probe<'_> {
     fn run(self, x: &[f32], tokens: usize) -> Result<Vec<f32>> {
         let dim = self.cls_token.len();
         let n = x.len() / dim;
-        let mut keys = vec![0.0; n * dim];
-        let mut values = vec![0.0; n * dim];
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        memory::resize(&mut keys, n.checked_mul(dim), "the keys of the probe")?;
+        memory::resize(&mut values, n.checked_mul(dim), "the values of the probe")?;
         let part = threads::part(n, PART, PART / 4) * dim;
         let tasks = x
             .chunks(part)

@@ -31,6 +31,9 @@ pub trait AimBackend: Backend {
     /// What the backend means for the choice of a precision.
     const PLACE: Place;
 
+    /// Whether attention without a mask keeps the weights of some queries at a time, not of all.
+    const ATTENDS_IN_PARTS: bool = false;
+
     /// Whether a device can hold a tensor of so many bytes.
     ///
     /// # Errors
@@ -120,6 +123,15 @@ pub trait AimBackend: Backend {
     /// As [`AttentionPoolingClassifier::forward`].
     fn probe(head: &AttentionPoolingClassifier<Self>, tokens: Tensor<Self, 3>) -> Tensor<Self, 2> {
         head.layer_by_layer(tokens)
+    }
+
+    /// What went wrong in the parts that ran since the last call on this thread. Their outputs are tensors, with no
+    /// place for an error.
+    ///
+    /// # Errors
+    /// The first one.
+    fn failure() -> Result<()> {
+        Ok(())
     }
 
     /// Whether a device computes products with matrices of this form rightly.

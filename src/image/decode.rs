@@ -3,24 +3,39 @@
 use std::io::Cursor;
 
 use ::image::codecs::png::PngDecoder;
+#[cfg(not(target_family = "wasm"))]
+use ::image::codecs::pnm::PnmDecoder;
 use ::image::{ImageFormat, Limits, RgbImage};
 
 use super::pixels::{MAX_BYTES, read};
+#[cfg(not(target_family = "wasm"))]
+use super::tiff;
 use super::{bmp, gif, jpeg, webp};
 use crate::{Error, Result};
 
-/// Decodes a JPEG, PNG, WebP, GIF or BMP picture. The format is told by the content.
+/// What is read, for messages.
+const FORMATS: &str = if cfg!(target_family = "wasm") {
+    "JPEG, PNG, WebP, GIF and BMP"
+} else {
+    "JPEG, PNG, WebP, GIF, BMP, TIFF and PPM"
+};
+
+/// Decodes a JPEG, PNG, WebP, GIF or BMP picture; natively, a TIFF, PPM, PGM or PBM too. The format is told by the
+/// content, whatever the file is called.
 ///
 /// The result is what Pillow's `Image.open(..).convert("RGB")` gives:
 ///
 /// - alpha is dropped, not blended with a background; palettes are looked up; grey is repeated;
 /// - CMYK and YCCK JPEG are taken with Adobe's inversion, as `clip((255-K) - C*(255-K)/255)`;
-/// - EXIF orientation and colour profiles are ignored;
-/// - of an animation the first picture is taken;
-/// - of 16 bits a channel the high byte is taken. (For 16-bit grey PNG Pillow clips at 255 instead,
-///   which leaves nearly all white.)
+/// - EXIF orientation and colour profiles are ignored ([`decode_upright`](super::decode_upright) heeds the former),
+///   but a TIFF is turned;
+/// - of an animation, or of the pages of a TIFF, the first picture is taken;
+/// - of 16 bits a channel the high byte is taken. (For 16-bit grey Pillow clips at 255 instead, which leaves nearly
+///   all white.)
 ///
-/// PNG, BMP, GIF and WebP give the same bytes as Pillow with libwebp, JPEG differs by a level or two.
+/// PNG, BMP, GIF, TIFF and WebP give the same bytes as Pillow with libwebp; JPEG differs by a level or two, a PPM
+/// whose largest value is not 255 by one. Of TIFF these kinds are not read: palettes, grey with alpha, `YCbCr`
+/// that is not JPEG, CIE Lab, floats, and what Group 3 fax or Zstandard compress.
 ///
 /// # Errors
 /// Kind `Image` for empty input, bytes that are no picture, a format that isn't read here, a broken or
@@ -31,16 +46,26 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
         ImageFormat::Jpeg => jpeg::decode(bytes),
         ImageFormat::WebP => webp::decode(bytes),
         ImageFormat::Gif => gif::decode(bytes),
-        ImageFormat::Png => {
-            let mut limits = Limits::no_limits();
-            limits.max_alloc = Some(MAX_BYTES);
-            read(PngDecoder::with_limits(Cursor::new(bytes), limits), "PNG")
-        }
+        ImageFormat::Png => read(
+            PngDecoder::with_limits(Cursor::new(bytes), png_limits()),
+            "PNG",
+        ),
         ImageFormat::Bmp => bmp::decode(bytes),
+        #[cfg(not(target_family = "wasm"))]
+        ImageFormat::Tiff => tiff::decode(bytes),
+        #[cfg(not(target_family = "wasm"))]
+        ImageFormat::Pnm => read(PnmDecoder::new(Cursor::new(bytes)), "PPM"),
         other => Err(Error::image(format!(
-            "{other:?} pictures are not read: save it as JPEG, PNG, WebP, GIF or BMP"
+            "{other:?} pictures are not read: save it as a JPEG or PNG ({FORMATS} are read)"
         ))),
     }
+}
+
+/// What a PNG decoder may take.
+pub(super) fn png_limits() -> Limits {
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_BYTES);
+    limits
 }
 
 /// The format by its first bytes, or what the bytes are in place of a picture.
@@ -62,7 +87,7 @@ fn format(bytes: &[u8]) -> Result<ImageFormat> {
         "this is a git-lfs pointer, not the picture itself: run `git lfs pull`".to_owned()
     } else {
         format!(
-            "this is no picture in a known format ({} bytes): JPEG, PNG, WebP, GIF and BMP are read",
+            "this is no picture in a known format ({} bytes): {FORMATS} are read",
             bytes.len()
         )
     }))

@@ -7,7 +7,8 @@
 //! | file | idea |
 //! |---|---|
 //! | `decode.rs` | bytes to 8-bit RGB, as Pillow's `convert("RGB")` gives it |
-//! | `jpeg.rs`, `webp.rs`, `gif.rs`, `bmp.rs` | what these formats need besides |
+//! | `jpeg.rs`, `webp.rs`, `gif.rs`, `bmp.rs`, `tiff.rs` | what these formats need besides |
+//! | `upright.rs` | EXIF orientation, for those who heed it |
 //! | `pixels.rs` | what those share: limits, and pixels of any layout to RGB |
 //! | `geometry.rs` | torchvision's rounding of the resized size and of the crop's place |
 //! | `resize.rs` | Pillow's bicubic convolution, for the pixels of the crop alone |
@@ -27,6 +28,9 @@ mod normalize;
 mod pixels;
 mod preprocess;
 mod resize;
+#[cfg(not(target_family = "wasm"))]
+mod tiff;
+mod upright;
 mod webp;
 
 pub use self::decode::decode;
@@ -35,5 +39,8 @@ pub use self::jpeg::decode as decode_jpeg;
 pub use self::normalize::{MEAN, STD};
 pub use self::pixels::MAX_PIXELS;
 pub use self::preprocess::Preprocessor;
+pub use self::upright::{decode_upright, orientation};
 /// Rows of 8-bit red, green and blue: the type that [`decode`] gives and [`Preprocessor`] takes.
 pub use ::image::RgbImage;
+/// How a picture has to be turned, as EXIF numbers it from 1 to 8.
+pub use ::image::metadata::Orientation;

@@ -42,17 +42,29 @@ pub(super) fn check_bytes(bytes: u64) -> Result<()> {
 /// Zeros, or an error where there is no memory for them.
 pub(super) fn zeros(len: u64) -> Result<Vec<u8>> {
     check_bytes(len)?;
+    let (mut bytes, len) = room(len)?;
+    bytes.resize(len, 0);
+    Ok(bytes)
+}
+
+/// Checks that there is memory for so many bytes, before a decoder takes them that would end the process without.
+#[cfg(not(target_family = "wasm"))]
+pub(super) fn check_room(bytes: u64) -> Result<()> {
+    room(bytes).map(drop)
+}
+
+/// An empty vector with room for `len` bytes, and that number.
+fn room(len: u64) -> Result<(Vec<u8>, usize)> {
     let mut bytes = Vec::new();
     let reserved = usize::try_from(len)
         .ok()
         .filter(|&len| bytes.try_reserve_exact(len).is_ok());
-    let Some(len) = reserved else {
-        return Err(Error::image(format!(
+    match reserved {
+        Some(len) => Ok((bytes, len)),
+        None => Err(Error::image(format!(
             "there is no memory for the picture's {len} bytes: make it smaller"
-        )));
-    };
-    bytes.resize(len, 0);
-    Ok(bytes)
+        ))),
+    }
 }
 
 /// All pixels of a decoder whose header is read; `name` is the format's, for errors.

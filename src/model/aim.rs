@@ -56,7 +56,7 @@ impl<B: AimBackend> Aim<B> {
         let mut preprocessor = params.scope("preprocessor");
         let patchifier = PatchEmbed::new(&config, &mut preprocessor.scope("patchifier"))?;
         let [height, width] = config.img_size;
-        let position = sin_cos(config.grid(height, width)?, config.embed_dim, device);
+        let position = sin_cos(config.grid(height, width)?, config.embed_dim, device)?;
         let trunk = Trunk::new(&config, blocks, &mut params.scope("trunk"))?;
         let head = AttentionPoolingClassifier::new(&config, &mut params.scope("head"))?;
         Ok(Self {
@@ -164,7 +164,7 @@ impl<B: AimBackend> Aim<B> {
             self.position.clone()
         } else {
             let grid = self.config.grid(height, width)?;
-            sin_cos(grid, self.config.embed_dim, &images.device())
+            sin_cos(grid, self.config.embed_dim, &images.device())?
         };
         Ok(self.patchifier.forward(images) + position)
     }

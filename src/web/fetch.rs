@@ -152,7 +152,7 @@ impl Fetch {
             let piece = match self.before_stall(reader.read()).await {
                 Ok(piece) => piece,
                 Err(Failure::Aborted) => return Err(Failure::Aborted),
-                Err(Failure::Network(reason)) => break Some(reason),
+                Err(Failure::Network(reason) | Failure::Offline(reason)) => break Some(reason),
             };
             let done = Reflect::get(&piece, &"done".into()).is_ok_and(|done| done.is_truthy());
             if done {
@@ -246,7 +246,7 @@ impl Transport for Fetch {
             content_type: header("content-type"),
             retry_after: header("retry-after"),
             error_code: header("x-error-code"),
-            redirected: answer.redirected(),
+            redirected_to: answer.redirected().then(|| answer.url()),
             // `fetch` decodes what is compressed: a whole file comes out right, but what it makes of a
             // part need not be that part of the file. Parts whose encoding CORS hides are told by
             // their lengths.

@@ -96,6 +96,8 @@ impl Inventory {
 
     /// Checks the tensors of one more file, and says what each is, in the order of the file.
     ///
+    /// What the model was wrapped in when it was saved (`module.`, `_orig_mod.`) may stand before all names of a file.
+    ///
     /// In a quantised checkpoint the weight of a linear layer is codes, scales and biases, or, if
     /// its publisher kept it so, floats.
     ///
@@ -105,11 +107,14 @@ impl Inventory {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for codes of rows that don't fall
     /// into whole groups.
     pub fn take(&mut self, file: &str, tensors: &[TensorInfo]) -> Result<Vec<Located>> {
+        let wrapper = tensors
+            .first()
+            .map_or("", |info| layout::wrapper(&info.name));
         tensors
             .iter()
             .enumerate()
             .map(|(index, info)| {
-                let (place, slot) = self.claim(file, &info.name)?;
+                let (place, slot) = self.claim(file, &info.name, wrapper)?;
                 let spec = self.specs[place].clone();
                 let part = check(info, &spec, slot, self.quantization)?;
                 self.found[place].is_codes |= matches!(part, Part::Codes(_));
@@ -119,9 +124,9 @@ impl Inventory {
             .at(file)
     }
 
-    /// What a name stands for; `None` if the model has no such tensor.
+    /// What a name, wrapped or not, stands for; `None` if the model has no such tensor.
     pub fn spec(&self, name: &str) -> Option<&TensorSpec> {
-        let (place, _) = self.by_name.get(name)?;
+        let (place, _) = self.by_name.get(layout::unwrapped(name))?;
         self.specs.get(*place)
     }
 
@@ -136,16 +141,18 @@ impl Inventory {
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) if one is in no AIM model of this
     /// configuration or was in a file before.
     pub fn trust(&mut self, file: &str, tensors: &[&str]) -> Result<()> {
+        let wrapper = tensors.first().map_or("", |name| layout::wrapper(name));
         for name in tensors {
-            let (place, slot) = self.claim(file, name)?;
+            let (place, slot) = self.claim(file, name, wrapper)?;
             self.found[place].is_codes |= slot != Slot::Tensor;
         }
         Ok(())
     }
 
     /// Notes that a file holds a tensor, and says what the name stands for.
-    fn claim(&mut self, file: &str, name: &str) -> Result<(usize, Slot)> {
-        let Some(&(place, slot)) = self.by_name.get(name) else {
+    fn claim(&mut self, file: &str, name: &str, wrapper: &str) -> Result<(usize, Slot)> {
+        let bare = name.strip_prefix(wrapper);
+        let Some(&(place, slot)) = bare.and_then(|bare| self.by_name.get(bare)) else {
             return Err(self.unknown(name));
         };
         let found = &mut self.found[place];
@@ -219,6 +226,8 @@ impl Inventory {
             && [".scales", ".biases"].iter().any(|end| name.ends_with(end));
         let hint = if is_group {
             "; the checkpoint is quantised, but its config.json has no \"quantization\""
+        } else if self.spec(name).is_some() {
+            "; other names of the file begin otherwise: save the state dict of one model"
         } else {
             ""
         };
@@ -308,5 +317,44 @@ fn hint(own: &[usize], wanted: &[usize]) -> &'static str {
             "; channels come last, as in the MLX and JAX files: take the PyTorch ones"
         }
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Family;
+
+    #[test]
+    fn names_of_an_index_may_be_wrapped_all_alike() {
+        let config = Family::Aim600M.config();
+        let names: Vec<String> = layout::tensors(&config)
+            .into_iter()
+            .map(|spec| spec.name)
+            .collect();
+        let trust = |wrap: &dyn Fn(usize, &str) -> String| {
+            let wrapped: Vec<String> = names
+                .iter()
+                .enumerate()
+                .map(|(number, name)| wrap(number, name))
+                .collect();
+            let wrapped: Vec<&str> = wrapped.iter().map(String::as_str).collect();
+            let mut inventory = Inventory::new(&config);
+            assert!(wrapped.iter().all(|name| inventory.spec(name).is_some()));
+            inventory.trust("file", &wrapped)?;
+            inventory.finish()
+        };
+        for wrapper in ["", "module.", "_orig_mod.", "module._orig_mod."] {
+            trust(&|_, name| format!("{wrapper}{name}")).unwrap();
+        }
+        let mixed = trust(&|number, name| {
+            let wrapper = if number == 7 { "module." } else { "" };
+            format!("{wrapper}{name}")
+        });
+        let error = mixed.unwrap_err().to_string();
+        assert!(
+            error.contains("tensor module.") && error.contains("begin otherwise"),
+            "{error}"
+        );
     }
 }

@@ -39,6 +39,26 @@ impl TensorSpec {
     }
 }
 
+/// What `DataParallel` and `torch.compile` put before every name.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// The name of a tensor as the model itself has it, whatever the model was wrapped in when it was saved.
+pub fn unwrapped(name: &str) -> &str {
+    let mut bare = name;
+    while let Some(rest) = WRAPPERS
+        .iter()
+        .find_map(|wrapper| bare.strip_prefix(wrapper))
+    {
+        bare = rest;
+    }
+    bare
+}
+
+/// What the model was wrapped in when a tensor of this name was saved.
+pub fn wrapper(name: &str) -> &str {
+    name.strip_suffix(unwrapped(name)).unwrap_or_default()
+}
+
 /// Every tensor of a checkpoint in the order in which the model is loaded: patch embedding, probe,
 /// then block by block.
 ///

@@ -1,5 +1,7 @@
 //! A model in files on this machine: a directory, one checkpoint, or Apple's backbone and head.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
@@ -99,7 +101,7 @@ impl LocalModel {
 
     /// Opens the shards of an index, which lie beside it.
     fn from_index(index: &Path, config: &Path, repository: &str) -> Result<Self> {
-        let parsed = Index::from_json(&read_json(index)?).at(index.display())?;
+        let parsed = Index::from_json(&read_text(index)?).at(index.display())?;
         let files: Vec<_> = parsed
             .files()
             .iter()
@@ -122,12 +124,12 @@ impl LocalModel {
     }
 
     fn read(checkpoints: &[PathBuf], config: &Path, repository: &str) -> Result<Self> {
-        let text = read_json(config)?;
+        let text = read_text(config)?;
         let parsed = Config::of_repository(&text, repository).at(config.display())?;
 
         let beside = config.with_file_name(LABELS_FILE);
         let (labels, place) = if beside.is_file() {
-            (read_json(&beside)?, beside.as_path())
+            (read_text(&beside)?, beside.as_path())
         } else {
             (text, config)
         };
@@ -135,7 +137,7 @@ impl LocalModel {
 
         let listed = config.with_file_name(MANIFEST_FILE);
         let manifest = if listed.is_file() {
-            Manifest::from_json(&read_json(&listed)?).at(listed.display())?
+            Manifest::from_json(&read_text(&listed)?).at(listed.display())?
         } else {
             Manifest::default()
         };
@@ -222,8 +224,12 @@ impl LocalModel {
     }
 }
 
-/// Reads a small text file.
-fn read_json(path: &Path) -> Result<String> {
+/// Reads a small text file, such as a configuration.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if it is not there, [`ErrorKind::Format`](crate::ErrorKind::Format)
+/// if it can't be read, is no text or has over 16 MiB.
+pub fn read_text(path: &Path) -> Result<String> {
     let error = |error: std::io::Error| {
         let kind = if error.kind() == std::io::ErrorKind::NotFound {
             crate::ErrorKind::NotFound
@@ -232,12 +238,16 @@ fn read_json(path: &Path) -> Result<String> {
         };
         Error::new(kind, format!("{}: {error}", path.display())).with_source(error)
     };
-    let size = std::fs::metadata(path).map_err(error)?.len();
-    if size > JSON_LIMIT {
+    let mut text = String::new();
+    // Some files have no length, and no end.
+    File::open(path)
+        .and_then(|file| file.take(JSON_LIMIT + 1).read_to_string(&mut text))
+        .map_err(error)?;
+    if text.len() as u64 > JSON_LIMIT {
         return Err(Error::format(format!(
-            "{}: has {size} bytes, too many for a configuration",
+            "{}: has over {JSON_LIMIT} bytes, too many for a configuration",
             path.display()
         )));
     }
-    std::fs::read_to_string(path).map_err(error)
+    Ok(text)
 }

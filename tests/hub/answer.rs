@@ -17,6 +17,7 @@ use super::http::{Connection, Request};
 use super::{Logged, State};
 
 const PAGE: &[u8] = b"<!DOCTYPE html><html><title>Please log in</title><p>Sorry.</html>";
+const EXPIRED: &[u8] = b"<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:4665a5ea423c2713d436b5ee50593a9640e0018c1550b5a0002f74190d6caea8\nsize 12\n";
 
 /// Answers one request; an error ends the connection.
@@ -335,7 +336,7 @@ fn file_of(
 
     // Answers that are not of this file.
     match fault {
-        Fault::Expired => return plain(state, connection, request, 403, b"<Error>expired</Error>"),
+        Fault::Expired => return plain(state, connection, request, 403, EXPIRED),
         Fault::Html => return page(state, connection, request, None),
         Fault::HtmlPart => return page(state, connection, request, Some(PAGE)),
         Fault::Pointer => return page(state, connection, request, Some(POINTER)),

@@ -15,7 +15,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 #[allow(unused_imports)] // Each user names its own part.
 pub use fault::{Fault, Plan};
@@ -51,6 +51,8 @@ struct State {
     changes: AtomicU64,
     /// Bytes of weights sent, of all requests.
     sent: AtomicU64,
+    /// Answers that are under way.
+    under_way: AtomicU64,
     /// The SHA-256 of files as they were at a time.
     hashes: Mutex<HashMap<(PathBuf, SystemTime), String>>,
 }
@@ -69,6 +71,7 @@ impl Hub {
             signed: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            under_way: AtomicU64::new(0),
             hashes: Mutex::default(),
         });
         let endpoint = format!("http://{}", address(&hub));
@@ -89,8 +92,15 @@ impl Hub {
         *self.state.plan.lock().unwrap() = plan;
     }
 
-    /// From here on, behaves; forgets what it did.
+    /// From here on, behaves; forgets what it did. Answers to whoever is gone end first, so that their bytes are not
+    /// counted after it.
     pub fn reset(&self) {
+        let started = Instant::now();
+        while self.state.under_way.load(Ordering::SeqCst) > 0
+            && started.elapsed() < Duration::from_secs(1)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.state.reset();
     }
 
@@ -135,7 +145,10 @@ impl State {
 fn converse(state: &State, stream: TcpStream, is_storage: bool) {
     let mut connection = http::Connection::new(stream);
     while let Some(request) = connection.read() {
-        if answer::answer(state, &mut connection, &request, is_storage).is_err() {
+        state.under_way.fetch_add(1, Ordering::SeqCst);
+        let answered = answer::answer(state, &mut connection, &request, is_storage);
+        state.under_way.fetch_sub(1, Ordering::SeqCst);
+        if answered.is_err() {
             return;
         }
     }

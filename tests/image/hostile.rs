@@ -22,7 +22,15 @@ fn what_is_no_picture_is_named() {
         (b"\xEF\xBB\xBF\n <svg/>", "SVG"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs"),
         (b"hello", "no picture"),
-        (b"II*\0\x08\0\0\0", "Tiff"),
+        (
+            b"II*\0\x08\0\0\0",
+            if cfg!(target_family = "wasm") {
+                "Tiff"
+            } else {
+                "TIFF"
+            },
+        ),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "Avif"),
         (b"\xFF\xD8\xFF\xD9", "no picture"),
         (b"\xFF\xD8\xFF", "cut short"),
         (b"GIF89a", "cut short"),

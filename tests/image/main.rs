@@ -6,4 +6,6 @@ mod picture_files;
 
 mod goldens;
 mod hostile;
+mod native;
 mod resize;
+mod upright;

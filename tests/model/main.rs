@@ -6,5 +6,6 @@ mod common;
 
 mod config;
 mod generator;
+mod memory;
 mod parity;
 mod slices;

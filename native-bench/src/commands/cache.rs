@@ -5,7 +5,7 @@ use aim_web::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use crate::args::{Cache, CacheAction};
-use crate::output;
+use crate::output::{self, say};
 
 pub fn run(args: &Cache) -> Result<()> {
     let cache = DiskCache::from_env().ok_or_else(|| {
@@ -25,14 +25,13 @@ pub fn run(args: &Cache) -> Result<()> {
         }
         CacheAction::List { json: false } => {
             for model in cache.list()? {
-                println!("{:>14}  {}", model.bytes, model.name);
+                say!("{:>14}  {}", model.bytes, model.name)?;
             }
             Ok(())
         }
         CacheAction::Delete { name } => {
             let bytes = cache.delete(name)?;
-            println!("{name}: {bytes} bytes freed");
-            Ok(())
+            say!("{name}: {bytes} bytes freed")
         }
     }
 }

@@ -6,14 +6,25 @@ use aim_web::Result;
 use aim_web::classifier::{Classifier, Prediction};
 use serde::Serialize;
 
-use super::read_picture;
+use super::Outcome;
 use crate::args::Classify;
-use crate::{engine, model, output};
+use crate::output::{self, JsonList, say};
+use crate::{engine, model, pictures};
 
+/// What becomes of one picture.
 #[derive(Serialize)]
 struct Entry<'a> {
-    image: &'a Path,
-    predictions: Vec<Named>,
+    image: &'a str,
+    #[serde(flatten)]
+    outcome: Labels,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Labels {
+    Predictions(Vec<Named>),
+    /// Why it can't be read.
+    Error(String),
 }
 
 #[derive(Serialize)]
@@ -33,37 +44,62 @@ impl From<Prediction> for Named {
     }
 }
 
-pub fn run(args: &Classify) -> Result<()> {
+/// Names what is on each picture as it comes. One that can't be read is told, and the next ones follow.
+pub fn run(args: &Classify) -> Result<Outcome> {
     let model = model::open(&args.model)?;
     let blocks = model.config.blocks_to_run();
     let labels = model.labels.clone();
     let (engine, device) = engine::load(model, blocks, &args.model)?;
     let classifier = Classifier::new(engine, labels)?;
 
-    let mut entries = Vec::new();
-    for image in &args.images {
-        let picture = read_picture(image)?;
-        let predictions =
-            engine::wait(&device, classifier.classify(&picture, args.top_k as usize))?;
-        if args.json {
-            entries.push(Entry {
-                image,
-                predictions: predictions.into_iter().map(Named::from).collect(),
-            });
-        } else {
-            print(image, &predictions);
+    let mut outcome = Outcome::Complete;
+    let mut list = args.json.then(JsonList::new);
+    let mut all = || -> Result<()> {
+        for (path, is_there) in pictures::named(&args.images) {
+            let picture = is_there.and_then(|()| pictures::read(&path, args.exif));
+            let labels = match picture {
+                Ok(picture) => {
+                    let top_k = args.top_k as usize;
+                    let predictions = classifier.classify(&picture.pixels, top_k);
+                    Ok(engine::wait(&device, predictions)?)
+                }
+                Err(error) => {
+                    output::error(&error);
+                    outcome = Outcome::Incomplete;
+                    Err(error)
+                }
+            };
+            match (&mut list, labels) {
+                (Some(list), labels) => list.push(&Entry {
+                    image: &path.to_string_lossy(),
+                    outcome: match labels {
+                        Ok(labels) => {
+                            Labels::Predictions(labels.into_iter().map(Named::from).collect())
+                        }
+                        Err(error) => Labels::Error(output::one_line(&error)),
+                    },
+                })?,
+                (None, Ok(labels)) => print(&path, &labels)?,
+                (None, Err(_)) => {}
+            }
         }
-    }
-    if args.json {
-        output::print_json(&entries)?;
-    }
-    Ok(())
+        Ok(())
+    };
+    let done = all();
+    // A list that was begun is one, whatever happened.
+    let ended = match list {
+        Some(list) if done.is_ok() || list.is_begun() => list.end(),
+        _ => Ok(()),
+    };
+    done.and(ended)?;
+    Ok(outcome)
 }
 
-fn print(image: &Path, predictions: &[Prediction]) {
-    println!("{}", image.display());
+fn print(image: &Path, predictions: &[Prediction]) -> Result<()> {
+    say!("{}", image.display())?;
     for prediction in predictions {
         let percent = 100.0 * prediction.score;
-        println!("  {percent:5.1}%  {}", prediction.label);
+        say!("  {percent:5.1}%  {}", prediction.label)?;
     }
+    Ok(())
 }

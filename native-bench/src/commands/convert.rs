@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::args::{Convert, Dtype};
 use crate::model::{self, Source};
-use crate::{output, remote};
+use crate::output::{self, say};
+use crate::remote;
 
 pub fn run(args: &Convert) -> Result<()> {
     let (stored, name) = match args.model.dtype {
@@ -47,11 +48,11 @@ pub fn run(args: &Convert) -> Result<()> {
             "bytes": written.bytes,
         }));
     }
-    println!(
+    say!(
         "{} ({name}, {} shards, {} bytes)",
         args.output.display(),
         written.shards,
         written.bytes
-    );
+    )?;
     Ok(())
 }

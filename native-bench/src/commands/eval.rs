@@ -8,14 +8,11 @@ use aim_web::labels::Labels;
 use aim_web::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use super::read_picture;
+use super::Outcome;
 use crate::args::Eval;
-use crate::{engine, model, output};
-
-/// The endings that torchvision's `ImageFolder` takes for pictures.
-const ENDINGS: [&str; 9] = [
-    "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp",
-];
+use crate::output::{self, say};
+use crate::pictures::{self, IMAGE_FOLDER, Visited};
+use crate::{engine, model};
 
 /// Counts over some pictures.
 #[derive(Clone, Default, Serialize)]
@@ -54,7 +51,18 @@ struct Report {
     top_1_percent: f64,
     top_5_percent: f64,
     mean_loss: f64,
+    /// How many pictures can't be read: they are in no other count.
+    broken: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Broken>,
     classes: BTreeMap<String, Counts>,
+}
+
+/// A picture that can't be read.
+#[derive(Serialize)]
+struct Broken {
+    image: String,
+    error: String,
 }
 
 /// The pictures of one class.
@@ -64,7 +72,8 @@ struct Class {
     pictures: Vec<PathBuf>,
 }
 
-pub fn run(args: &Eval) -> Result<()> {
+/// Counts over all pictures. One that can't be read is told and left out, and the next ones follow.
+pub fn run(args: &Eval) -> Result<Outcome> {
     let model = model::open(&args.model)?;
     let classes = classes(&args.data_path, &model.labels)?;
     let blocks = model.config.blocks_to_run();
@@ -74,10 +83,24 @@ pub fn run(args: &Eval) -> Result<()> {
 
     let mut total = Counts::default();
     let mut by_class = BTreeMap::new();
+    let mut errors = Vec::new();
+    let mut not_turned = 0_u64;
     for class in classes {
         let counts: &mut Counts = by_class.entry(class.name).or_default();
         for path in class.pictures {
-            let images = classifier.images(&read_picture(&path)?);
+            let picture = match pictures::read(&path, args.exif) {
+                Ok(picture) => picture,
+                Err(error) => {
+                    output::error(&error);
+                    errors.push(Broken {
+                        image: path.to_string_lossy().into_owned(),
+                        error: output::one_line(&error),
+                    });
+                    continue;
+                }
+            };
+            not_turned += u64::from(picture.ignored.is_some());
+            let images = classifier.images(&picture.pixels);
             let logits = engine::wait(&device, classifier.logits(images))?;
             counts.add(&logits, class.index);
             total.add(&logits, class.index);
@@ -88,27 +111,43 @@ pub fn run(args: &Eval) -> Result<()> {
         top_5_percent: total.percent(total.top_5),
         mean_loss: total.loss / total.pictures.max(1) as f64,
         counts: total,
+        broken: errors.len(),
+        errors,
         classes: by_class,
     };
+    if not_turned > 0 {
+        output::note(&format!(
+            "the EXIF orientation of {not_turned} pictures is ignored, as the reference does; --exif respect turns them"
+        ));
+    }
+    let outcome = if report.broken > 0 {
+        Outcome::Incomplete
+    } else {
+        Outcome::Complete
+    };
     if args.json {
-        return output::print_json(&report);
+        output::print_json(&report)?;
+        return Ok(outcome);
     }
     for (name, counts) in &report.classes {
         let (right, all) = (counts.top_1, counts.pictures);
-        println!(
+        say!(
             "{name:<24} {right:>5} of {all:>5}  {:5.1}%",
             counts.percent(right)
-        );
+        )?;
     }
-    println!(
+    if report.broken > 0 {
+        say!("{} broken pictures are not counted", report.broken)?;
+    }
+    say!(
         "top-1 {:.2}%  top-5 {:.2}%  loss {:.4}  ({} pictures, {})",
         report.top_1_percent,
         report.top_5_percent,
         report.mean_loss,
         report.counts.pictures,
         device.name()
-    );
-    Ok(())
+    )?;
+    Ok(outcome)
 }
 
 /// The folders of `root/val` or of `root`, each a class: by name if all names are labels of the
@@ -116,11 +155,10 @@ pub fn run(args: &Eval) -> Result<()> {
 fn classes(root: &Path, labels: &Labels) -> Result<Vec<Class>> {
     let val = root.join("val");
     let root = if val.is_dir() { val } else { root.to_owned() };
-    let mut folders: Vec<PathBuf> = entries(&root)?
+    let folders: Vec<PathBuf> = pictures::entries(&root)?
         .into_iter()
         .filter(|path| path.is_dir())
         .collect();
-    folders.sort();
     let names: Vec<String> = folders
         .iter()
         .map(|folder| {
@@ -150,50 +188,31 @@ fn classes(root: &Path, labels: &Labels) -> Result<Vec<Class>> {
             ));
         }
     };
-    folders
-        .iter()
-        .zip(names)
-        .zip(indices)
-        .map(|((folder, name), index)| {
-            let mut pictures = Vec::new();
-            collect(folder, &mut pictures)?;
-            pictures.sort();
-            Ok(Class {
-                name,
-                index,
-                pictures,
-            })
-        })
-        .collect()
-}
-
-/// The pictures in a folder and the folders in it.
-fn collect(folder: &Path, pictures: &mut Vec<PathBuf>) -> Result<()> {
-    for path in entries(folder)? {
-        if path.is_dir() {
-            collect(&path, pictures)?;
-        } else if path
-            .extension()
-            .and_then(|ending| ending.to_str())
-            .is_some_and(|ending| ENDINGS.contains(&ending.to_ascii_lowercase().as_str()))
-        {
-            pictures.push(path);
+    let mut visited = Visited::default();
+    visited.enter_above(&root)?;
+    visited.enter(&root)?;
+    let classes: Vec<_> = names.into_iter().zip(indices).zip(folders).collect();
+    // A folder before the links to it, so that its pictures are its own class's.
+    let (links, folders): (Vec<_>, Vec<_>) = classes
+        .into_iter()
+        .partition(|(_, folder)| folder.is_symlink());
+    let mut kept = Vec::new();
+    for (class, folder) in folders.into_iter().chain(links) {
+        if visited.enter(&folder)? {
+            kept.push((class, folder));
         }
     }
-    Ok(())
-}
-
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let error = |error: std::io::Error| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("{}: {error}", folder.display()),
-        )
-    };
-    std::fs::read_dir(folder)
-        .map_err(error)?
-        .map(|entry| entry.map(|entry| entry.path()).map_err(error))
-        .collect()
+    let (classes, folders): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
+    let pictures = pictures::in_folders(&folders, &mut visited, IMAGE_FOLDER)?;
+    Ok(classes
+        .into_iter()
+        .zip(pictures)
+        .map(|((name, index), pictures)| Class {
+            name,
+            index,
+            pictures,
+        })
+        .collect())
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use serde::Serialize;
 
 use crate::args::Inspect;
 use crate::model::Source;
-use crate::{model, output, remote};
+use crate::output::{self, say};
+use crate::{model, remote};
 
 #[derive(Serialize)]
 struct Report {
@@ -68,8 +69,7 @@ pub fn run(args: &Inspect) -> Result<()> {
     if args.json {
         return output::print_json(&report);
     }
-    print(&report);
-    Ok(())
+    print(&report)
 }
 
 /// A model by its name.
@@ -200,14 +200,15 @@ fn recognise(file: &dyn Checkpoint) -> Option<Family> {
         let tensors = file.tensors();
         tensors
             .iter()
-            .find(|info| info.name == name)
+            .find(|info| layout::unwrapped(&info.name) == name)
             .map(|info| &info.shape)
     };
     let blocks = file
         .tensors()
         .iter()
         .filter(|info| {
-            info.name.starts_with("trunk.blocks.") && info.name.ends_with(".attn.qkv.weight")
+            let name = layout::unwrapped(&info.name);
+            name.starts_with("trunk.blocks.") && name.ends_with(".attn.qkv.weight")
         })
         .count();
     let width = shape("trunk.blocks.0.attn.proj.weight").or_else(|| shape("head.k.weight"))?[0];
@@ -232,7 +233,7 @@ fn best_of(config: &Config, file: &dyn Checkpoint) -> Best {
         bytes: file
             .tensors()
             .iter()
-            .filter(|info| needed.contains(&info.name))
+            .filter(|info| needed.contains(layout::unwrapped(&info.name)))
             .map(TensorInfo::bytes)
             .sum(),
         download_bytes: None,
@@ -262,7 +263,7 @@ fn report(files: &[&dyn Checkpoint]) -> Report {
     }
 }
 
-fn print(report: &Report) {
+fn print(report: &Report) -> Result<()> {
     let width = report
         .tensors
         .iter()
@@ -270,30 +271,31 @@ fn print(report: &Report) {
         .max()
         .unwrap_or_default();
     for Entry { name, dtype, shape } in &report.tensors {
-        println!("{name:<width$}  {dtype:<4} {shape:?}");
+        say!("{name:<width$}  {dtype:<4} {shape:?}")?;
     }
-    println!();
-    println!("files       {}", report.files.join(", "));
-    println!(
+    say!("")?;
+    say!("files       {}", report.files.join(", "))?;
+    say!(
         "model       {}",
         report.model.unwrap_or("none of the released ones")
-    );
-    println!("tensors     {}", report.tensors.len());
-    println!("parameters  {}", report.parameters);
-    println!("bytes       {}", report.bytes);
+    )?;
+    say!("tensors     {}", report.tensors.len())?;
+    say!("parameters  {}", report.parameters)?;
+    say!("bytes       {}", report.bytes)?;
     if let Some(best) = &report.best {
-        println!(
+        say!(
             "best        probe layers {:?}: {} blocks, {} bytes ({:.0}%)",
             best.probe_layers,
             best.blocks,
             best.bytes,
             100.0 * best.bytes as f64 / report.bytes.max(1) as f64
-        );
+        )?;
         if let (Some(download), Some(all)) = (best.download_bytes, report.file_bytes) {
-            println!(
+            say!(
                 "download    {download} of {all} bytes ({:.1}%)",
                 100.0 * download as f64 / all.max(1) as f64
-            );
+            )?;
         }
     }
+    Ok(())
 }

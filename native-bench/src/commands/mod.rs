@@ -10,20 +10,17 @@ pub mod preprocess;
 pub mod run;
 pub mod synth;
 
-use std::path::Path;
+/// How a command ended that had no error of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All was done.
+    Complete,
+    /// Some of it was not, which a person was told.
+    Incomplete,
+}
 
-use aim_web::{Error, ErrorKind, Result};
-use image::RgbImage;
-
-/// Reads and decodes a picture.
-fn read_picture(path: &Path) -> Result<RgbImage> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        let kind = if error.kind() == std::io::ErrorKind::NotFound {
-            ErrorKind::NotFound
-        } else {
-            ErrorKind::Image
-        };
-        Error::new(kind, format!("{}: {error}", path.display()))
-    })?;
-    aim_web::image::decode(&bytes).map_err(|error| error.at(path.display()))
+impl From<()> for Outcome {
+    fn from((): ()) -> Self {
+        Self::Complete
+    }
 }

@@ -7,8 +7,9 @@ use aim_web::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use crate::args::Parity;
+use crate::output::{self, say};
 use crate::tensors::TensorFile;
-use crate::{engine, model, output};
+use crate::{engine, model};
 
 /// What may be off without a word, by device and precision. In few bits a model differs by what its
 /// weights have lost; random weights lose as much as this.
@@ -111,7 +112,7 @@ pub fn run(args: &Parity) -> Result<()> {
         output::print_json(&comparisons)?;
     } else {
         let dtype = engine.precision();
-        println!("{}, {dtype}, tolerance {tolerance:.0e}", device.name());
+        say!("{}, {dtype}, tolerance {tolerance:.0e}", device.name())?;
         for Comparison {
             name,
             error,
@@ -119,7 +120,7 @@ pub fn run(args: &Parity) -> Result<()> {
         } in &comparisons
         {
             let verdict = if *within_tolerance { "ok" } else { "TOO FAR" };
-            println!("  {name:<14} {error:.2e}  {verdict}");
+            say!("  {name:<14} {error:.2e}  {verdict}")?;
         }
     }
     let off: Vec<&str> = comparisons

@@ -5,21 +5,28 @@ use aim_web::image::Preprocessor;
 use aim_web::{Error, ErrorKind, Result};
 use serde_json::json;
 
-use super::read_picture;
 use crate::args::Preprocess;
-use crate::tensors;
-use crate::{model, output};
+use crate::output::{self, say};
+use crate::pictures::{self, Picture};
+use crate::{model, tensors};
 
 /// The size of the released models.
 const DEFAULT_IMG_SIZE: usize = 224;
 
 pub fn run(args: &Preprocess) -> Result<()> {
-    let picture = read_picture(&args.image)?;
+    let Picture { pixels, ignored } = pictures::read(&args.image, args.exif)?;
+    if let Some(orientation) = ignored {
+        output::note(&format!(
+            "{}: its EXIF orientation ({}) is ignored, as the reference does; --exif respect turns it",
+            args.image.display(),
+            orientation.to_exif()
+        ));
+    }
     let preprocessor = Preprocessor::new(img_size(args)?)?;
     let size = preprocessor.img_size();
     let input = HostTensor {
         shape: vec![1, 3, size, size],
-        values: preprocessor.tensor(&picture),
+        values: preprocessor.tensor(&pixels),
     };
     let shape = input.shape.clone();
     tensors::write(&args.output, &[("input".to_owned(), input)])?;
@@ -27,7 +34,7 @@ pub fn run(args: &Preprocess) -> Result<()> {
     if args.json {
         output::print_json(&json!({ "output": args.output, "input": shape }))?;
     } else {
-        println!("{}\n  input {shape:?}", args.output.display());
+        say!("{}\n  input {shape:?}", args.output.display())?;
     }
     Ok(())
 }

@@ -4,8 +4,9 @@ use aim_web::Result;
 use serde_json::json;
 
 use crate::args::Run;
+use crate::output::{self, say};
 use crate::tensors::{self, TensorFile};
-use crate::{engine, model, output};
+use crate::{engine, model};
 
 pub fn run(args: &Run) -> Result<()> {
     let input = TensorFile::open(&args.input)?.f32("input")?;
@@ -38,14 +39,14 @@ pub fn run(args: &Run) -> Result<()> {
             "tensors": written,
         }))?;
     } else {
-        println!(
+        say!(
             "{} ({}, {})",
             args.output.display(),
             device.name(),
             engine.precision()
-        );
+        )?;
         for (name, tensor) in &tensors {
-            println!("  {name} {:?}", tensor.shape);
+            say!("  {name} {:?}", tensor.shape)?;
         }
     }
     Ok(())

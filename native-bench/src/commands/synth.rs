@@ -5,7 +5,7 @@ use aim_web::weights::shards::synth;
 use serde_json::json;
 
 use crate::args::Synth;
-use crate::output;
+use crate::output::{self, say};
 
 pub fn run(args: &Synth) -> Result<()> {
     let config = args.arch.config();
@@ -23,6 +23,5 @@ pub fn run(args: &Synth) -> Result<()> {
             "bytes": bytes,
         }));
     }
-    println!("{} ({} bytes)", args.output.display(), bytes);
-    Ok(())
+    say!("{} ({} bytes)", args.output.display(), bytes)
 }

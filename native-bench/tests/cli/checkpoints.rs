@@ -1,7 +1,9 @@
 //! Every good and every hostile checkpoint of `tests/bad`, through the whole program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use aim_web::config::{Config, Family};
+use aim_web::weights::shards::synth::{self, Format};
 use serde::Deserialize;
 use tempfile::tempdir;
 
@@ -148,4 +150,189 @@ fn a_checkpoint_without_a_config_says_how_to_name_one() {
         line.contains("--config") && line.contains("--arch"),
         "{line}"
     );
+}
+
+/// The tensors of a file under other names, some in one file and some in another.
+fn rename(from: &Path, to: &[PathBuf], name: impl Fn(&str) -> (String, usize)) {
+    let bytes = std::fs::read(from).expect("it is there");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    for (number, path) in to.iter().enumerate() {
+        let tensors: Vec<_> = file
+            .tensors()
+            .into_iter()
+            .filter_map(|(own, view)| {
+                let (name, place) = name(&own);
+                (place == number).then_some((name, view))
+            })
+            .collect();
+        safetensors::serialize_to_file(tensors, None, path).expect("written");
+    }
+}
+
+#[test]
+fn names_of_a_wrapped_model_are_read() {
+    let work = tempdir().expect("a temporary folder");
+    let path = |name: &str| work.path().join(name);
+    let (input, output) = (path("input.safetensors"), path("output.safetensors"));
+    write_input(&input);
+    let config = test_file("bad/config_ok.json");
+    let plain = test_file("bad/ok_plain.safetensors");
+    let text = std::fs::read_to_string(test_file("bad/manifest.json")).expect("it is there");
+    let manifest: Manifest = serde_json::from_str(&text).expect("JSON");
+    let run = |model: &Path| {
+        let mut program = aim_bench("run");
+        program.arg("--model").arg(model).arg("--input").arg(&input);
+        program.arg("--output").arg(&output);
+        program
+    };
+    let checkpoint = path("model.safetensors");
+    for wrapper in [
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+    ] {
+        let file = [checkpoint.clone()];
+        rename(&plain, &file, |name| (format!("{wrapper}{name}"), 0));
+        run(&checkpoint)
+            .arg("--config")
+            .arg(&config)
+            .assert()
+            .success();
+        let (_, logits) = read_tensor(&output, "logits");
+        assert!(
+            relative_error(&logits, &manifest.logits) < 1e-5,
+            "{wrapper}"
+        );
+        aim_bench("inspect").arg(&checkpoint).assert().success();
+    }
+    // A mixed one is no state dict of any model.
+    rename(&plain, std::slice::from_ref(&checkpoint), |name| {
+        let wrapper = if name.contains("mlp") { "module." } else { "" };
+        (format!("{wrapper}{name}"), 0)
+    });
+    let line = refused(run(&checkpoint).arg("--config").arg(&config));
+    assert!(
+        line.contains("module.") && line.contains("begin otherwise"),
+        "{line}"
+    );
+    std::fs::remove_file(&checkpoint).expect("it was there");
+
+    // As shards with an index.
+    let shards = [path("a.safetensors"), path("b.safetensors")];
+    let place = |name: &str| usize::from(name.contains("blocks"));
+    rename(&plain, &shards, |name| {
+        (format!("module.{name}"), place(name))
+    });
+    let bytes = std::fs::read(&plain).expect("it is there");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let map: serde_json::Map<_, _> = file
+        .names()
+        .into_iter()
+        .map(|name| {
+            let shard = ["a.safetensors", "b.safetensors"][place(name)];
+            (format!("module.{name}"), shard.into())
+        })
+        .collect();
+    let index = serde_json::json!({ "weight_map": map }).to_string();
+    std::fs::write(path("model.safetensors.index.json"), index).expect("written");
+    std::fs::copy(config, path("config.json")).expect("copied");
+    run(work.path()).assert().success();
+    let (_, logits) = read_tensor(&output, "logits");
+    assert!(relative_error(&logits, &manifest.logits) < 1e-5);
+}
+
+#[test]
+fn a_patch_of_unequal_sides_runs() {
+    let work = tempdir().expect("a temporary folder");
+    let path = |name: &str| work.path().join(name);
+    let config = Config {
+        img_size: [4, 6],
+        patch_size: [2, 3],
+        embed_dim: 8,
+        num_blocks: 1,
+        num_heads: 2,
+        num_classes: 3,
+        probe_layers: vec![0],
+        ..Family::Aim600M.config()
+    };
+    let model = path("model");
+    synth::write(&config, 1, Format::Safetensors, &model, false).expect("written");
+    let (input, output) = (path("input.safetensors"), path("output.safetensors"));
+    write_tensor(&input, "input", &[2, 3, 4, 6], &vec![0.5; 2 * 3 * 4 * 6]);
+    let mut program = aim_bench("run");
+    program
+        .arg("--model")
+        .arg(&model)
+        .arg("--input")
+        .arg(&input);
+    program.arg("--output").arg(&output).assert().success();
+    let (shape, logits) = read_tensor(&output, "logits");
+    assert_eq!(shape, [2, 3]);
+    assert!(logits.iter().all(|logit| logit.is_finite()));
+    // Pictures are cut to squares.
+    let line = refused(
+        aim_bench("classify")
+            .arg("a.png")
+            .arg("--model")
+            .arg(&model),
+    );
+    assert!(line.contains("4x6"), "{line}");
+}
+
+#[test]
+fn a_model_that_does_not_fit_in_memory_is_refused_at_once() {
+    let work = tempdir().expect("a temporary folder");
+    let model = work.path().join("model");
+    let config = Config {
+        img_size: [4096, 4096],
+        patch_size: [1, 1],
+        embed_dim: 512,
+        num_blocks: 1,
+        num_heads: 4,
+        num_classes: 3,
+        probe_layers: vec![0],
+        ..Family::Aim600M.config()
+    };
+    synth::write(&config, 1, Format::Safetensors, &model, false).expect("written");
+    let picture = test_file("pictures/tiny_50x37.png");
+    let line = refused(
+        aim_bench("classify")
+            .arg(picture)
+            .arg("--model")
+            .arg(&model),
+    );
+    assert!(
+        line.contains("out of memory") && line.contains("4096x4096"),
+        "{line}"
+    );
+    // So is an input that is too large for a model that fits.
+    let tiny = test_file("../models/aim-tiny");
+    let input = work.path().join("input.safetensors");
+    write_sparse_input(&input, &[1, 3, 1 << 18, 1 << 18]);
+    let mut program = aim_bench("run");
+    program.arg("--model").arg(tiny).arg("--input").arg(&input);
+    let line = refused(
+        program
+            .arg("--output")
+            .arg(work.path().join("output.safetensors")),
+    );
+    assert!(line.contains("memory"), "{line}");
+}
+
+/// A safetensors file of zeros that takes no room on a disk.
+fn write_sparse_input(path: &Path, shape: &[u64]) {
+    use std::io::Write as _;
+
+    let bytes = 4 * shape.iter().product::<u64>();
+    let header = serde_json::json!({
+        "input": { "dtype": "F32", "shape": shape, "data_offsets": [0, bytes] },
+    })
+    .to_string();
+    let mut file = std::fs::File::create(path).expect("the folder is writable");
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .expect("written");
+    file.write_all(header.as_bytes()).expect("written");
+    file.set_len(8 + header.len() as u64 + bytes)
+        .expect("a sparse file");
 }

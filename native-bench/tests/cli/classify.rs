@@ -80,12 +80,14 @@ fn pictures_that_are_none_are_refused() {
         std::fs::write(&path, bytes).expect("the folder is writable");
         path
     };
+    let folder = work.path().join("no pictures");
+    std::fs::create_dir(&folder).expect("the folder is writable");
     for path in [
         write("empty.png", b""),
         write("page.jpg", b"<!DOCTYPE html><html></html>"),
         write("noise.webp", &[0x5A; 300]),
         Path::new("missing.png").to_owned(),
-        work.path().to_owned(),
+        folder,
     ] {
         let line = refused(aim_bench("classify").arg(&path));
         assert!(line.contains(&path.display().to_string()), "{line}");

@@ -6,9 +6,11 @@ mod classify;
 mod convert;
 mod float_model;
 mod inspect;
+mod pictures;
 mod preprocess;
 mod remote;
 mod run_and_parity;
+mod streams;
 mod torch;
 mod usage;
 

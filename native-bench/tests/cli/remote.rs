@@ -48,7 +48,20 @@ impl World {
             .env("HF_HOME", self.home.path())
             .env("HF_ENDPOINT", &self.hub.endpoint)
             .env_remove("HF_HUB_CACHE")
+            .env_remove("HUGGINGFACE_HUB_CACHE")
+            .env_remove("HF_HUB_OFFLINE")
+            .env_remove("TRANSFORMERS_OFFLINE")
+            .env_remove("HF_HUB_DISABLE_IMPLICIT_TOKEN")
+            .env_remove("HUGGING_FACE_HUB_TOKEN")
+            .env_remove("HF_TOKEN_PATH")
             .env_remove("HF_TOKEN");
+    }
+
+    /// `classify` with `me/tiny`.
+    fn classify(&self) -> Command {
+        let mut program = self.command("classify");
+        program.arg(photograph()).args(["--model", "me/tiny"]);
+        program
     }
 
     /// An empty folder where the hub's own tools keep the newest state of `me/tiny`.
@@ -266,4 +279,184 @@ fn a_flipped_bit_in_a_folder_with_a_manifest_is_found() {
     command.arg(photograph()).arg("--model").arg(&folder);
     let error = refused(&mut command);
     assert!(error.contains("aim.manifest.json"), "{error}");
+}
+
+#[test]
+fn offline_nothing_is_asked_of_a_server() {
+    let world = World::new();
+    for (variables, name) in [
+        (&[("HF_HUB_OFFLINE", "1")][..], "HF_HUB_OFFLINE"),
+        (&[("TRANSFORMERS_OFFLINE", "yes")], "TRANSFORMERS_OFFLINE"),
+    ] {
+        let started = std::time::Instant::now();
+        let error = refused(world.classify().envs(variables.iter().copied()));
+        assert!(error.contains(name) && error.contains("me/tiny"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(2), "it waited");
+        // Nor of a server that is no hub.
+        let folder = world.hub.folder("me/tiny");
+        let mut program = world.command("classify");
+        program.arg(photograph()).args(["--model", &folder]);
+        let error = refused(program.envs(variables.iter().copied()));
+        assert!(error.contains(name), "{error}");
+    }
+    assert_eq!(world.hub.log().len(), 0);
+
+    // What is cached is there, by whatever variable.
+    let online = json(&mut world.classify());
+    world.hub.reset();
+    for variable in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
+        let report = json(world.classify().env(variable, "TRUE"));
+        assert_eq!(report, online);
+    }
+    assert_eq!(world.hub.log().len(), 0);
+    // The first that is set decides, as with the hub's own tools.
+    let mut program = world.classify();
+    program.envs([("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]);
+    json(&mut program);
+    assert_ne!(world.hub.log().len(), 0);
+}
+
+#[test]
+fn offline_a_snapshot_of_the_hubs_own_tools_is_used() {
+    let world = World::new();
+    let snapshot = world.snapshot();
+    for entry in std::fs::read_dir(world.root.path().join("me/tiny"))
+        .expect("there")
+        .flatten()
+    {
+        std::fs::copy(entry.path(), snapshot.join(entry.file_name())).expect("copied");
+    }
+    let commit = snapshot.file_name().expect("a name").to_string_lossy();
+    let embedded = json(aim_bench("classify").arg(photograph()));
+    let elsewhere = world.root.path().join("elsewhere");
+    for (model, variable, cache) in [
+        (
+            "me/tiny".to_owned(),
+            "HF_HUB_CACHE",
+            world.home.path().join("hub"),
+        ),
+        (
+            format!("me/tiny@{commit}"),
+            "HUGGINGFACE_HUB_CACHE",
+            world.home.path().join("hub"),
+        ),
+        ("me/tiny".to_owned(), "HF_HUB_CACHE", PathBuf::from("~/hub")),
+    ] {
+        let mut program = world.command("classify");
+        program.arg(photograph()).args(["--model", &model]);
+        program
+            .env("HF_HUB_OFFLINE", "1")
+            .env("HF_HOME", &elsewhere);
+        program.env(variable, cache).env("HOME", world.home.path());
+        assert_eq!(json(&mut program), embedded, "{model} {variable}");
+    }
+    assert_eq!(world.hub.log().len(), 0);
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_warned_of_and_done_without() {
+    let world = World::new();
+    let file = world.root.path().join("file");
+    std::fs::write(&file, b"no folder").expect("written");
+    let output = world
+        .classify()
+        .env("HF_HOME", &file)
+        .arg("--json")
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report, json(aim_bench("classify").arg(photograph())));
+    let warnings = String::from_utf8(output.stderr).expect("UTF-8");
+    let lines: Vec<&str> = warnings.lines().collect();
+    assert_eq!(lines.len(), 1, "{warnings}");
+    assert!(
+        lines[0].starts_with("warning: me/tiny is not kept") && lines[0].contains("file"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn the_token_is_the_hubs_own() {
+    let world = World::new();
+    let home_token = world.home.path().join("token");
+    let other = world.root.path().join("other");
+    std::fs::write(&home_token, "hf_home\n").expect("written");
+    std::fs::write(&other, "hf_other\r\n").expect("written");
+    let asked_with = |variables: &[(&str, &str)], model: &str| {
+        world.hub.reset();
+        let mut program = world.command("classify");
+        program.arg(photograph()).args(["--model", model]);
+        let _ = program
+            .envs(variables.iter().copied())
+            .output()
+            .expect("it starts");
+        let log = world.hub.log();
+        assert!(!log.is_empty());
+        let first = log[0].authorization.clone();
+        assert!(
+            log.iter()
+                .all(|request| request.is_signed || request.authorization == first),
+            "{log:?}"
+        );
+        assert!(
+            log.iter()
+                .all(|request| !request.is_signed || request.authorization.is_none()),
+            "{log:?}"
+        );
+        first
+    };
+    let other = other.to_str().expect("UTF-8");
+    for (variables, expected) in [
+        (&[][..], Some("Bearer hf_home")),
+        (&[("HF_TOKEN_PATH", other)], Some("Bearer hf_other")),
+        (
+            &[("HF_TOKEN_PATH", other), ("HF_TOKEN", " hf_own ")],
+            Some("Bearer hf_own"),
+        ),
+        (&[("HF_TOKEN_PATH", "/no/such/file")], None),
+        (&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")], None),
+    ] {
+        assert_eq!(
+            asked_with(variables, "me/tiny").as_deref(),
+            expected,
+            "{variables:?}"
+        );
+    }
+    // Another server does not get it.
+    let folder = format!(
+        "{}/files/me/tiny",
+        world.hub.endpoint.replace("127.0.0.1", "localhost")
+    );
+    assert_eq!(asked_with(&[], &folder), None);
+    std::fs::write(&home_token, "hf_\u{e9} and more").expect("written");
+    let error = refused(&mut world.classify());
+    assert!(
+        error.contains("token") && error.contains("log in"),
+        "{error}"
+    );
+    assert!(!error.contains("and more"), "a secret is shown: {error}");
+}
+
+#[test]
+fn an_address_that_stays_refused_is_signed_anew_once_and_named() {
+    let world = World::new();
+    world.hub.set(Plan::of(Fault::Expired));
+    let error = refused(&mut world.classify());
+    assert!(
+        error.contains("AccessDenied Request has expired") && error.contains("127.0.0.1"),
+        "{error}"
+    );
+    assert!(!error.contains("/signed/"), "a secret is shown: {error}");
+    let refusals = world
+        .hub
+        .log()
+        .iter()
+        .filter(|request| request.status == 403)
+        .count();
+    assert_eq!(refusals, 2, "{:?}", world.hub.log());
+    // One that has expired meanwhile is only signed anew.
+    world.hub.set(Plan::passing(Fault::Expired, 1));
+    json(&mut world.classify());
 }

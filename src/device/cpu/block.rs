@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::Cpu;
-use super::tensor::{from_values, or_nan, values};
+use super::tensor::{fail, from_values, or_nan, values};
 use crate::cpu::block;
 use crate::cpu::norm::Norm;
 use crate::cpu::pool::Probe;
@@ -55,7 +55,10 @@ pub(super) fn probe(
         num_heads: head.num_heads,
     };
     let logits = probe.forward(&values(tokens), length);
-    let logits = logits.unwrap_or_else(|_| vec![f32::NAN; batch * num_classes]);
+    let logits = logits.unwrap_or_else(|error| {
+        fail(error);
+        vec![f32::NAN; batch * num_classes]
+    });
     from_values(logits, [batch, num_classes])
 }
 

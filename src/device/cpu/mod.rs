@@ -45,6 +45,12 @@ impl AimBackend for Cpu {
         },
     };
 
+    const ATTENDS_IN_PARTS: bool = true;
+
+    fn failure() -> Result<()> {
+        tensor::failure()
+    }
+
     fn check_size(_: u64, _: &Self::Device) -> Result<()> {
         Ok(())
     }

@@ -3,7 +3,8 @@
 use super::kernel::{Form, Proven};
 use super::matrix::IntMatrix;
 use super::rounding::Round;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::memory;
 
 /// Rows of `x`, rounded to whole numbers. A buffer to be used again: it allocates only to grow.
 ///
@@ -66,7 +67,7 @@ impl Activations {
     /// Makes room for `n` rows to multiply with `w`. What they hold is undetermined until they are written.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfMemory`] if there is no room for them.
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if there is no room for them.
     pub fn prepare(&mut self, n: usize, w: &IntMatrix) -> Result<()> {
         let shape = Shape {
             kernel: w.kernel(),
@@ -99,13 +100,7 @@ impl Activations {
 
 /// `n` times `each` values.
 fn resize<T: Clone + Default>(values: &mut Vec<T>, n: usize, each: usize) -> Result<()> {
-    let error = || Error::new(ErrorKind::OutOfMemory, "no memory for activations");
-    let len = n.checked_mul(each).ok_or_else(error)?;
-    values
-        .try_reserve(len.saturating_sub(values.len()))
-        .map_err(|source| error().with_source(source))?;
-    values.resize(len, T::default());
-    Ok(())
+    memory::resize(values, n.checked_mul(each), "activations")
 }
 
 /// Rows to multiply with.
@@ -196,7 +191,7 @@ impl RowsMut<'_> {
     /// - `x`: `[d_input]`
     ///
     /// # Errors
-    /// [`ErrorKind::Option`] if there is no such row or `x` has another length.
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if there is no such row or `x` has another length.
     pub fn quantize(&mut self, row: usize, x: &[f32]) -> Result<()> {
         let Activations {
             shape,

@@ -186,6 +186,7 @@ impl<T: Transport> Client<T> {
         };
         let count = |bytes| self.count(bytes);
         let mut attempt = 0;
+        let mut is_renewed = false;
         let body = loop {
             let again = match self.get(request.clone(), &count).await {
                 Ok(Response { status: 404, .. }) => return Ok(None),
@@ -196,8 +197,8 @@ impl<T: Transport> Client<T> {
                         Some(reason) => (reason, None),
                     }
                 }
-                Ok(response) => self.refusal(url, response)?,
-                Err(failure) => (network(failure)?, None),
+                Ok(response) => self.refusal(url, response, &mut is_renewed)?,
+                Err(failure) => (network(failure, url)?, None),
             };
             self.wait(url, &mut attempt, again).await?;
         };
@@ -248,9 +249,10 @@ impl<T: Transport> Client<T> {
         let url = self.location.url(&file.name);
         let mut bytes: Vec<u8> = Vec::new();
         let mut attempt = 0;
+        let mut is_renewed = false;
         while (bytes.len() as u64) < range.end.saturating_sub(range.start) {
             let rest = range.start + bytes.len() as u64..range.end;
-            let again = match self.attempt(file, rest, &count).await? {
+            let again = match self.attempt(file, rest, &mut is_renewed, &count).await? {
                 Outcome::Bytes(more, cut) => {
                     let progress = more.len() >= PROGRESS;
                     bytes.extend(more);
@@ -258,7 +260,7 @@ impl<T: Transport> Client<T> {
                         range.end = range.end.min(pinned.len);
                     }
                     if progress || bytes.len() as u64 >= range.end.saturating_sub(range.start) {
-                        attempt = 0;
+                        (attempt, is_renewed) = (0, false);
                         continue;
                     }
                     let reason = cut.unwrap_or_else(|| "only small parts came".to_owned());
@@ -275,6 +277,7 @@ impl<T: Transport> Client<T> {
         &self,
         file: &RemoteFile,
         range: Range<u64>,
+        is_renewed: &mut bool,
         arrived: &dyn Fn(u64),
     ) -> Result<Outcome> {
         let pinned = file.pinned();
@@ -292,7 +295,10 @@ impl<T: Transport> Client<T> {
         };
         let response = match self.get(request, arrived).await {
             Ok(response) => response,
-            Err(failure) => return Ok(Outcome::Again(network(failure)?, None)),
+            Err(failure) => {
+                let url = self.location.url(&file.name);
+                return Ok(Outcome::Again(network(failure, &url)?, None));
+            }
         };
         self.check_encoding(&self.location.url(&file.name), &response)?;
         match response.status {
@@ -328,7 +334,8 @@ impl<T: Transport> Client<T> {
                 if status == 403 && !self.location.is_repository() {
                     self.note_absent(&file.name, false);
                 }
-                let (reason, after) = self.refusal(&self.location.url(&file.name), response)?;
+                let url = self.location.url(&file.name);
+                let (reason, after) = self.refusal(&url, response, is_renewed)?;
                 Ok(Outcome::Again(reason, after))
             }
         }
@@ -413,13 +420,37 @@ impl<T: Transport> Client<T> {
     }
 
     /// An answer that is no success: passing or final.
-    fn refusal(&self, url: &str, response: Response) -> Result<(String, Option<String>)> {
+    fn refusal(
+        &self,
+        url: &str,
+        response: Response,
+        is_renewed: &mut bool,
+    ) -> Result<(String, Option<String>)> {
         let status = response.status;
-        // The hub redirects to signed addresses that expire; asking the hub again signs a new one.
-        if retry::is_passing(status) || (status == 403 && response.redirected) {
+        // The hub redirects to signed addresses that expire; asking the hub again signs a new one. Its own refusals have a
+        // code, also behind the redirect of a renamed repository.
+        let signed = response
+            .redirected_to
+            .as_deref()
+            .filter(|_| status == 403 && response.error_code.is_none());
+        if retry::is_passing(status) || (signed.is_some() && !*is_renewed) {
+            *is_renewed |= signed.is_some();
             return Ok((
                 format!("the server answered {status}"),
                 response.retry_after,
+            ));
+        }
+        let said = match words(&response.body) {
+            words if words.is_empty() => words,
+            words => format!(" ({words})"),
+        };
+        if let Some(target) = signed {
+            return Err(Error::new(
+                ErrorKind::Network,
+                format!(
+                    "{url}: {} answered 403{said} to an address that the server has just signed: check this machine's clock, and whether its network or region may reach that host",
+                    host(target)
+                ),
             ));
         }
         Err(match status {
@@ -430,7 +461,7 @@ impl<T: Transport> Client<T> {
                 ))
             }
             401 | 403 => Error::not_found(format!(
-                "{url}: the server answered {status}: there is no such model, or it needs a token of somebody who may read it"
+                "{url}: the server answered {status}{said}: there is no such model, or it needs a token of somebody who may read it"
             )),
             _ => Error::new(
                 ErrorKind::Network,
@@ -483,7 +514,7 @@ impl<T: Transport> Client<T> {
         *attempt += 1;
         match self.transport.sleep(wait).await {
             Ok(()) => Ok(()),
-            Err(failure) => network(failure).map(|_| ()),
+            Err(failure) => network(failure, url).map(|_| ()),
         }
     }
 }
@@ -495,10 +526,30 @@ fn text(body: Vec<u8>) -> Result<Option<String>> {
     Ok((!is_html).then_some(text))
 }
 
-/// A failure that may pass as its reason; an abort as the error that ends everything.
-fn network(failure: Failure) -> Result<String> {
+/// The host of a URL: the rest of one that is signed is a secret.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
+/// What the body of a refusal says, without its tags: XML of a store of objects, or a page.
+fn words(body: &[u8]) -> String {
+    const MOST: usize = 1024;
+    let text = String::from_utf8_lossy(body.get(..MOST).unwrap_or(body)).into_owned();
+    let mut words = Vec::new();
+    for part in text.split('<') {
+        // Of the first part, all of it: it is before the first tag.
+        let part = part.split_once('>').map_or(part, |(_, text)| text);
+        words.extend(part.split_whitespace());
+    }
+    printable(&words.join(" "))
+}
+
+/// A failure that may pass as its reason; one that won't as the error that ends everything.
+fn network(failure: Failure, url: &str) -> Result<String> {
     match failure {
         Failure::Network(reason) => Ok(reason),
+        Failure::Offline(reason) => Err(Error::new(ErrorKind::Network, format!("{url}: {reason}"))),
         Failure::Aborted => Err(Error::aborted()),
     }
 }
@@ -514,6 +565,25 @@ fn content_range(header: &str) -> Option<(Range<u64>, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_refusal_says_is_read_without_its_tags() {
+        for (body, expected) in [
+            (
+                &b"<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"[..],
+                "AccessDenied Request has expired",
+            ),
+            (b"not in your region\n", "not in your region"),
+            (b"<html><p>Please\x1b[2J log in</p>", r"Please\u{1b}[2J log in"),
+            (b"", ""),
+            (b"\xff<", "\u{fffd}"),
+        ] {
+            assert_eq!(words(body), expected);
+        }
+        assert!(words(&[b'x'; 5000]).len() < 300);
+        assert_eq!(host("https://a.b:8/c?secret"), "a.b:8");
+        assert_eq!(host("https://a.b?secret"), "a.b");
+    }
 
     #[test]
     fn content_ranges_are_read() {

@@ -15,6 +15,7 @@ use futures_util::future::{FutureExt as _, LocalBoxFuture, ready};
 use sha2::{Digest as _, Sha256};
 
 use super::cache::{Cache, Key, Sealed};
+use super::listing::is_commit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::weights::shards::manifest::{CHUNK, to_hex};
 
@@ -51,6 +52,24 @@ pub struct CachedModel {
     pub bytes: u64,
 }
 
+/// Where the hub's own tools keep their files: `HF_HOME`, else a folder in the user's home; `None` if there is neither.
+pub fn home_from_env() -> Option<PathBuf> {
+    path_from_env("HF_HOME").or_else(|| {
+        let cache =
+            path_from_env("XDG_CACHE_HOME").or_else(|| Some(std::env::home_dir()?.join(".cache")));
+        Some(cache?.join("huggingface"))
+    })
+}
+
+/// A path of the environment, if there is one; `~` at its start is the user's home, as where no shell expands it.
+pub fn path_from_env(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os(name).filter(|value| !value.is_empty())?);
+    match path.strip_prefix("~") {
+        Ok(rest) => Some(std::env::home_dir()?.join(rest)),
+        Err(_) => Some(path),
+    }
+}
+
 impl DiskCache {
     /// A cache in `home`, laid out as in `HF_HOME`.
     pub fn new(home: &Path) -> Self {
@@ -63,18 +82,10 @@ impl DiskCache {
     /// The cache that `HF_HOME` and `HF_HUB_CACHE` name, else the one in the user's home; `None` if
     /// there is none of these.
     pub fn from_env() -> Option<Self> {
-        let var = |name| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let home = var("HF_HOME").or_else(|| {
-            let cache =
-                var("XDG_CACHE_HOME").or_else(|| Some(std::env::home_dir()?.join(".cache")));
-            Some(cache?.join("huggingface"))
-        })?;
-        let mut cache = Self::new(&home);
-        if let Some(hub) = var("HF_HUB_CACHE") {
+        let mut cache = Self::new(&home_from_env()?);
+        // The second is what the first was called before.
+        let hub = path_from_env("HF_HUB_CACHE").or_else(|| path_from_env("HUGGINGFACE_HUB_CACHE"));
+        if let Some(hub) = hub {
             cache.hub = hub;
         }
         Some(cache)
@@ -86,13 +97,15 @@ impl DiskCache {
         dir.join("config.json").is_file().then_some(dir)
     }
 
-    /// The commit that the hub's own tools noted for a branch or tag.
+    /// The commit that the hub's own tools noted for a branch or tag; a commit is its own.
     pub fn noted_commit(&self, repository: &str, revision: &str) -> Option<String> {
+        if is_commit(revision) {
+            return Some(revision.to_owned());
+        }
         let note = self.repository(repository).join("refs").join(revision);
         let commit = fs::read_to_string(note).ok()?;
         let commit = commit.trim();
-        let is_commit = commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit());
-        is_commit.then(|| commit.to_owned())
+        is_commit(commit).then(|| commit.to_owned())
     }
 
     /// The models of which there are chunks, by name.

@@ -54,6 +54,8 @@ pub struct Http {
     runtime: Runtime,
     client: Client,
     timeouts: Timeouts,
+    /// Why no server may be asked.
+    offline: Option<String>,
 }
 
 impl Http {
@@ -85,12 +87,23 @@ impl Http {
             runtime,
             client,
             timeouts,
+            offline: None,
         })
+    }
+
+    /// From here on, asks no server: every request fails at once, for this reason.
+    #[must_use]
+    pub fn offline(mut self, reason: impl Into<String>) -> Self {
+        self.offline = Some(reason.into());
+        self
     }
 }
 
 impl Transport for Http {
     async fn get(&self, request: Request, arrived: &dyn Fn(u64)) -> Result<Response, Failure> {
+        if let Some(reason) = &self.offline {
+            return Err(Failure::Offline(reason.clone()));
+        }
         let (sender, mut receiver) = unbounded_channel();
         let client = self.client.clone();
         let stall = self.timeouts.stall;
@@ -152,7 +165,10 @@ async fn get(
         {
             let next = url.join(&target).map_err(|error| error.to_string())?;
             if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(format!("{url} redirects to an address without TLS"));
+                return Err(format!(
+                    "{} redirects to an address without TLS",
+                    host(&url)
+                ));
             }
             url = next;
             continue;
@@ -166,7 +182,7 @@ async fn get(
             content_encoding: header(&CONTENT_ENCODING),
             retry_after: header(&RETRY_AFTER),
             error_code: header(&ERROR_CODE),
-            redirected: url != first,
+            redirected_to: (url != first).then(|| url.to_string()),
             body: Vec::new(),
             cut: None,
         };
@@ -175,7 +191,15 @@ async fn get(
             .err();
         return Ok(response);
     }
-    Err(format!("over {REDIRECTS} redirects, the last to {url}"))
+    Err(format!(
+        "over {REDIRECTS} redirects, the last to {}",
+        host(&url)
+    ))
+}
+
+/// What may be said of an address: the rest of one that is signed is a secret.
+fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or_default()
 }
 
 /// Asks one server. The token is for the first one's origin only.

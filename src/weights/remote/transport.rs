@@ -37,8 +37,8 @@ pub struct Response {
     pub retry_after: Option<String>,
     /// `X-Error-Code`: why the hub refuses.
     pub error_code: Option<String>,
-    /// True if the address that answered is not the one that was asked.
-    pub redirected: bool,
+    /// The address that answered, if it is not the one that was asked.
+    pub redirected_to: Option<String>,
     /// What arrived of the body.
     pub body: Vec<u8>,
     /// Why the body ended before its end, if it did.
@@ -50,6 +50,8 @@ pub struct Response {
 pub enum Failure {
     /// The server was not reached, or took too long. Trying again may help.
     Network(String),
+    /// No server may be asked. Trying again does not help.
+    Offline(String),
     /// The caller gave up.
     Aborted,
 }

@@ -1,0 +1,159 @@
+//! Standard output that nobody reads, or that has no room.
+#![cfg(unix)]
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use aim_web::config::{Config, Family};
+use aim_web::weights::shards::synth::{self, Format};
+use tempfile::tempdir;
+
+use super::test_file;
+
+/// Every command, and help.
+fn commands(work: &Path) -> Vec<Vec<String>> {
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let photo = text(&test_file("photos/5/signer017-1296.jpg"));
+    let input = text(&work.join("input.safetensors"));
+    let output = text(&work.join("output.safetensors"));
+    let data = work.join("data/val/5");
+    std::fs::create_dir_all(&data).expect("created");
+    std::fs::copy(&photo, data.join("photo.jpg")).expect("copied");
+    let made = Command::new(env!("CARGO_BIN_EXE_aim-bench"))
+        .args([
+            "preprocess",
+            &photo,
+            "--img-size",
+            "112",
+            "--output",
+            &input,
+        ])
+        .output()
+        .expect("it starts");
+    assert!(made.status.success());
+    let made = Command::new(env!("CARGO_BIN_EXE_aim-bench"))
+        .args([
+            "run", "--device", "cpu", "--input", &input, "--output", &output,
+        ])
+        .output()
+        .expect("it starts");
+    assert!(made.status.success());
+    let data = text(&work.join("data"));
+    let shards = text(&work.join("shards"));
+    let floats = work.join("floats");
+    if !floats.exists() {
+        let config = Config {
+            embed_dim: 64,
+            num_blocks: 1,
+            num_heads: 2,
+            num_classes: 3,
+            probe_layers: vec![0],
+            ..Family::Aim600M.config()
+        };
+        synth::write(&config, 1, Format::Safetensors, &floats, false).expect("written");
+    }
+    let floats = text(&floats);
+    [
+        &["classify", "--device", "cpu", &photo, &photo][..],
+        &["classify", "--device", "cpu", &photo, "--json"],
+        &["eval", "--device", "cpu", "--data-path", &data],
+        &[
+            "run",
+            "--device",
+            "cpu",
+            "--input",
+            &input,
+            "--output",
+            &input.replace("input", "o"),
+        ],
+        &[
+            "preprocess",
+            &photo,
+            "--output",
+            &input.replace("input", "p"),
+        ],
+        &["inspect"],
+        &["inspect", "--json"],
+        &[
+            "parity",
+            "--device",
+            "cpu",
+            "--reference",
+            &output,
+            "--input",
+            &input,
+        ],
+        &[
+            "convert",
+            "--model",
+            &floats,
+            "--output",
+            &shards,
+            "--overwrite",
+        ],
+        &["cache", "list", "--json"],
+        &["--help"],
+        &["--version"],
+        &["classify", "--help"],
+    ]
+    .iter()
+    .map(|args| args.iter().map(|&arg| arg.to_owned()).collect())
+    .collect()
+}
+
+fn run(args: &[String], home: &Path, stdout: Stdio) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aim-bench"))
+        .args(args)
+        .env("HF_HOME", home)
+        .stdout(stdout)
+        .output()
+        .expect("it starts")
+}
+
+/// The end of a pipe that nobody reads.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn a_closed_pipe_ends_every_command_quietly() {
+    let work = tempdir().expect("a temporary folder");
+    for args in commands(work.path()) {
+        let Output { status, stderr, .. } = run(&args, work.path(), closed_pipe());
+        assert_eq!(String::from_utf8_lossy(&stderr), "", "{args:?}");
+        assert_eq!(status.code(), Some(141), "{args:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_is_an_error() {
+    let work = tempdir().expect("a temporary folder");
+    for args in commands(work.path()) {
+        let full = OpenOptions::new().write(true).open("/dev/full");
+        let full = Stdio::from(full.expect("Linux has it"));
+        let Output { status, stderr, .. } = run(&args, work.path(), full);
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        assert!(
+            stderr.starts_with("error: standard output: "),
+            "{args:?}: {stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+        assert_eq!(status.code(), Some(1), "{args:?}");
+    }
+}
+
+#[test]
+fn errors_that_nobody_reads_are_no_panic() {
+    for args in [&["classify", "missing.png"][..], &["classify"]] {
+        let status = Command::new(env!("CARGO_BIN_EXE_aim-bench"))
+            .args(args)
+            .stdout(File::create("/dev/null").expect("it is there"))
+            .stderr(closed_pipe())
+            .status()
+            .expect("it starts");
+        assert!(matches!(status.code(), Some(1 | 2)), "{status}");
+    }
+}
