@@ -42,4 +42,4 @@ if (files.some((file) => !file.startsWith('unit'))) {
 }
 
 // One file at a time: each starts a browser, and two would fight for the processor.
-run(process.execPath, ['--test', '--test-reporter=spec', '--test-concurrency=1', '--test-timeout=900000', ...files.map((file) => `tests/${file}`)]);
+run(process.execPath, ['--test', '--test-reporter=spec', '--test-concurrency=1', '--test-timeout=600000', ...files.map((file) => `tests/${file}`)]);
