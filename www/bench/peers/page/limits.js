@@ -3,7 +3,7 @@ const { instance } = await WebAssembly.instantiateStreaming(fetch('/work/tiles.w
 const { memory, memory_at, ...tiles } = instance.exports;
 const SIZE = 1 << 16;
 // Rows and columns of both operands, and lanes, as in tiles.rs.
-const [ROWS, COLUMNS, LANES] = [4, 3, 4];
+const [ROWS, COLUMNS, LANES] = [4, 2, 4];
 const DEPTH = 384;
 const TIMES = 20_000;
 
