@@ -197,8 +197,8 @@ fn polynomial<S: Simd, const N: usize>(
     x: S::f32s,
 ) -> S::f32s {
     let mut sum = coefficients[0];
-    for i in 1..N {
-        sum = mul_add(simd, sum, x, coefficients[i]);
+    for coefficient in coefficients.iter().skip(1) {
+        sum = mul_add(simd, sum, x, *coefficient);
     }
     sum
 }
@@ -210,8 +210,8 @@ fn constants<S: Simd, const N: usize>(simd: S, values: &[f32; N]) -> [S::f32s; N
     #[cfg(target_family = "wasm")]
     let values = std::hint::black_box(values);
     let mut vectors = [simd.splat_f32s(0.0); N];
-    for i in 0..N {
-        vectors[i] = simd.splat_f32s(values[i]);
+    for (vector, value) in vectors.iter_mut().zip(values) {
+        *vector = simd.splat_f32s(*value);
     }
     vectors
 }
