@@ -56,12 +56,22 @@ pub fn gelu<S: Simd>(simd: S, values: &mut [f32]) {
 pub fn exp<S: Simd>(simd: S, values: &mut [f32], most: f32) -> f32 {
     let exp = Exp::new(simd);
     let most = simd.splat_f32s(most);
-    let mut sums = simd.splat_f32s(0.0);
+    // Several sums, as one of thousands of numbers loses digits.
+    let mut sums = [simd.splat_f32s(0.0); 4];
     let (vectors, rest) = S::as_mut_simd_f32s(values);
-    for x in vectors {
-        *x = exp.of(simd, simd.sub_f32s(*x, most));
-        sums = simd.add_f32s(sums, *x);
+    let (fours, single) = vectors.as_chunks_mut::<4>();
+    for four in fours {
+        for (x, sum) in four.iter_mut().zip(&mut sums) {
+            *x = exp.of(simd, simd.sub_f32s(*x, most));
+            *sum = simd.add_f32s(*sum, *x);
+        }
     }
+    for (x, sum) in single.iter_mut().zip(&mut sums) {
+        *x = exp.of(simd, simd.sub_f32s(*x, most));
+        *sum = simd.add_f32s(*sum, *x);
+    }
+    let [a, b, c, d] = sums;
+    let sums = simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d));
     let mut sum = simd.reduce_sum_f32s(sums);
     if !rest.is_empty() {
         let x = simd.partial_load_f32s(rest);
