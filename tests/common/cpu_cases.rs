@@ -10,20 +10,9 @@ use aim_web::cpu::norm::Norm;
 use aim_web::cpu::patches::patches;
 use aim_web::cpu::pool::Probe;
 
-const EPSILON: f32 = 1e-6;
+use super::int8_cases::values;
 
-/// Nearly normal values.
-fn values(len: usize, mut seed: u64) -> Vec<f32> {
-    let mut uniform = || {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 40) as f32 / (1 << 24) as f32
-    };
-    (0..len)
-        .map(|_| uniform() + uniform() + uniform() + uniform() - 2.0)
-        .collect()
-}
+const EPSILON: f32 = 1e-6;
 
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()

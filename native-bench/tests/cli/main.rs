@@ -104,3 +104,18 @@ fn relative_error(ours: &[f32], reference: &[f32]) -> f32 {
         }
     }) / largest
 }
+
+/// Lets a command keep to this hub and this home, whatever the variables of whoever runs the tests say.
+fn use_hub(program: &mut Command, hub: &hub::Hub, home: &Path) {
+    program
+        .env("HF_HOME", home)
+        .env("HF_ENDPOINT", &hub.endpoint)
+        .env_remove("HF_HUB_CACHE")
+        .env_remove("HUGGINGFACE_HUB_CACHE")
+        .env_remove("HF_HUB_OFFLINE")
+        .env_remove("TRANSFORMERS_OFFLINE")
+        .env_remove("HF_HUB_DISABLE_IMPLICIT_TOKEN")
+        .env_remove("HUGGING_FACE_HUB_TOKEN")
+        .env_remove("HF_TOKEN_PATH")
+        .env_remove("HF_TOKEN");
+}

@@ -9,7 +9,7 @@ use assert_cmd::Command;
 use tempfile::TempDir;
 
 use super::hub::{Fault, Hub, Plan};
-use super::{aim_bench, json, read_tensor, refused, relative_error, write_tensor};
+use super::{aim_bench, json, read_tensor, refused, relative_error, use_hub, write_tensor};
 
 /// A hub with `me/tiny`, a copy of the embedded model.
 struct World {
@@ -44,17 +44,7 @@ impl World {
     }
 
     fn environment(&self, program: &mut Command) {
-        program
-            .env("HF_HOME", self.home.path())
-            .env("HF_ENDPOINT", &self.hub.endpoint)
-            .env_remove("HF_HUB_CACHE")
-            .env_remove("HUGGINGFACE_HUB_CACHE")
-            .env_remove("HF_HUB_OFFLINE")
-            .env_remove("TRANSFORMERS_OFFLINE")
-            .env_remove("HF_HUB_DISABLE_IMPLICIT_TOKEN")
-            .env_remove("HUGGING_FACE_HUB_TOKEN")
-            .env_remove("HF_TOKEN_PATH")
-            .env_remove("HF_TOKEN");
+        use_hub(program, &self.hub, self.home.path());
     }
 
     /// `classify` with `me/tiny`.

@@ -6,7 +6,7 @@ use assert_cmd::Command;
 use tempfile::TempDir;
 
 use super::hub::Hub;
-use super::{aim_bench, json, read_tensor, refused, write_tensor};
+use super::{aim_bench, json, read_tensor, refused, use_hub, write_tensor};
 
 /// One model in both forms, `me/safetensors` and `me/torch`, of 30 MB.
 struct World {
@@ -45,10 +45,7 @@ impl World {
 
     fn command(&self, command: &str) -> Command {
         let mut program = aim_bench(command);
-        program
-            .env("HF_HOME", self.home.path())
-            .env("HF_ENDPOINT", &self.hub.endpoint)
-            .env_remove("HF_TOKEN");
+        use_hub(&mut program, &self.hub, self.home.path());
         program
     }
 
