@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// [`ErrorKind::OutOfMemory`] if they don't fit; `what` they are is in the message.
+#[cfg_attr(not(feature = "cpu"), allow(dead_code))] // A GPU's memory is not ours.
 pub fn resize<T: Clone + Default>(
     values: &mut Vec<T>,
     len: Option<usize>,
