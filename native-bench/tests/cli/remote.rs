@@ -18,18 +18,23 @@ struct World {
     home: TempDir,
 }
 
+/// Copies what is in a folder.
+fn copy_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from)
+        .expect("the folder is there")
+        .flatten()
+    {
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    }
+}
+
 impl World {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a temporary folder");
         let tiny = root.path().join("me/tiny");
         std::fs::create_dir_all(&tiny).expect("the folder is writable");
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/aim-tiny");
-        for entry in std::fs::read_dir(model)
-            .expect("the model is there")
-            .flatten()
-        {
-            std::fs::copy(entry.path(), tiny.join(entry.file_name())).expect("copied");
-        }
+        copy_files(&model, &tiny);
         Self {
             hub: Hub::start(root.path(), 0),
             root,
@@ -103,12 +108,7 @@ fn a_model_of_the_hub_or_of_a_folder_names_what_the_embedded_one_names() {
 fn what_the_hubs_own_tools_downloaded_is_used() {
     let world = World::new();
     let snapshot = world.snapshot();
-    for entry in std::fs::read_dir(world.root.path().join("me/tiny"))
-        .expect("there")
-        .flatten()
-    {
-        std::fs::copy(entry.path(), snapshot.join(entry.file_name())).expect("copied");
-    }
+    copy_files(&world.root.path().join("me/tiny"), &snapshot);
     let report = json(
         world
             .command("classify")
@@ -310,12 +310,7 @@ fn offline_nothing_is_asked_of_a_server() {
 fn offline_a_snapshot_of_the_hubs_own_tools_is_used() {
     let world = World::new();
     let snapshot = world.snapshot();
-    for entry in std::fs::read_dir(world.root.path().join("me/tiny"))
-        .expect("there")
-        .flatten()
-    {
-        std::fs::copy(entry.path(), snapshot.join(entry.file_name())).expect("copied");
-    }
+    copy_files(&world.root.path().join("me/tiny"), &snapshot);
     let commit = snapshot.file_name().expect("a name").to_string_lossy();
     let embedded = json(aim_bench("classify").arg(photograph()));
     let elsewhere = world.root.path().join("elsewhere");
