@@ -69,6 +69,8 @@ enum Fault {
     None,
     /// Each answer ends after so many bytes.
     Cut(usize),
+    /// An answer that is longer breaks off, and hardly any of what came before is left.
+    Lost(usize),
     /// This many answers are errors first.
     Refuse(u16, u32),
     /// This many answers are 429 first, with this `Retry-After`.
@@ -130,6 +132,10 @@ impl Server {
                 response.body.truncate(most);
                 response.cut = Some("connection reset".to_owned());
             }
+            Fault::Lost(most) if response.body.len() > most => {
+                response.body.truncate(1000);
+                response.cut = Some("connection reset".to_owned());
+            }
             Fault::Refuse(status, times) if nth < times => {
                 return Ok(Response {
                     status,
@@ -180,6 +186,7 @@ impl Server {
             Fault::Abort(after) if nth >= after => return Err(Failure::Aborted),
             // Those whose time is over.
             Fault::None
+            | Fault::Lost(_)
             | Fault::Refuse(..)
             | Fault::Busy(..)
             | Fault::Expired(_)
@@ -277,6 +284,7 @@ fn passing_faults_change_nothing() {
     let expected = expected();
     for fault in [
         Fault::Cut(1_000_003),
+        Fault::Lost(100_000),
         Fault::Refuse(503, 3),
         Fault::Refuse(429, 1),
         Fault::Expired(1),

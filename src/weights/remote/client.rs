@@ -250,8 +250,13 @@ impl<T: Transport> Client<T> {
         let mut bytes: Vec<u8> = Vec::new();
         let mut attempt = 0;
         let mut is_renewed = false;
+        // A browser may drop what has come when an answer breaks off: where answers of this length
+        // always do, shorter ones get through.
+        let mut most = u64::MAX;
         while (bytes.len() as u64) < range.end.saturating_sub(range.start) {
-            let rest = range.start + bytes.len() as u64..range.end;
+            let start = range.start + bytes.len() as u64;
+            let rest = start..range.end.min(start.saturating_add(most));
+            let asked = rest.end - rest.start;
             let again = match self.attempt(file, rest, &mut is_renewed, &count).await? {
                 Outcome::Bytes(more, cut) => {
                     let progress = more.len() >= PROGRESS;
@@ -263,6 +268,7 @@ impl<T: Transport> Client<T> {
                         (attempt, is_renewed) = (0, false);
                         continue;
                     }
+                    most = (asked / 4).max(PROGRESS as u64);
                     let reason = cut.unwrap_or_else(|| "only small parts came".to_owned());
                     (reason, None)
                 }
