@@ -10,6 +10,9 @@ try {
 
   const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 480 });
   const context = canvas.getContext('2d');
+  // A frame of a camera has no transparency.
+  context.fillStyle = '#456';
+  context.fillRect(0, 0, canvas.width, canvas.height);
   const frames = [];
   for (let i = 0; i < Number(query.get('frames')); i++) {
     context.fillStyle = `hsl(${i * 20} 60% 50%)`;
