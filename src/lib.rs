@@ -35,6 +35,8 @@ pub mod device;
 pub mod embedded;
 pub mod engine;
 mod error;
+#[cfg(feature = "gpu")]
+mod gpu;
 pub mod image;
 pub mod labels;
 mod memory;

@@ -13,16 +13,29 @@ use crate::error::{Error, ErrorKind, Result};
 /// The backend: f32 values, i32 indices.
 pub type Gpu = burn_wgpu::WebGpu<f32, i32, u32>;
 
-/// The queues of the open devices; burn keeps its own to itself.
-static QUEUES: Mutex<Vec<(WgpuDevice, wgpu::Queue)>> = Mutex::new(Vec::new());
+/// What is known of an open device besides what burn keeps of it.
+struct Open {
+    device: WgpuDevice,
+    queue: wgpu::Queue,
+    is_software: bool,
+}
+
+/// The open devices.
+static OPEN: Mutex<Vec<Open>> = Mutex::new(Vec::new());
+
+/// Whether a device computes on the CPU.
+pub(super) fn is_software(device: &WgpuDevice) -> bool {
+    let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    open.iter()
+        .any(|open| open.device == *device && open.is_software)
+}
 
 /// The queue of a device, until it is destroyed.
 pub(super) fn queue(device: &WgpuDevice) -> Option<wgpu::Queue> {
-    let queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
-    queues
-        .iter()
-        .find(|(open, _)| open == device)
-        .map(|(_, queue)| queue.clone())
+    let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    open.iter()
+        .find(|open| open.device == *device)
+        .map(|open| open.queue.clone())
 }
 
 /// A device and what is behind it.
@@ -51,8 +64,8 @@ impl GpuDevice {
 
     /// Gives the device up, as if it went away.
     pub fn destroy(&self) {
-        let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.retain(|(open, _)| *open != self.device);
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|open| open.device != self.device);
         self.wgpu.destroy();
     }
 }
@@ -174,9 +187,13 @@ pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
         backend: info.backend,
     };
     let burns = burn_wgpu::init_device(setup, RuntimeOptions::default());
-    let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
-    queues.push((burns.clone(), queue));
-    drop(queues);
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    open.push(Open {
+        device: burns.clone(),
+        queue,
+        is_software,
+    });
+    drop(open);
     Ok(GpuDevice {
         device: burns,
         adapter: info.name,

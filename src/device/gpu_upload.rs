@@ -3,13 +3,13 @@
 
 use std::fmt;
 
-use burn::tensor::{DType, Element, Shape, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{DType, Element, Shape, TensorData};
 use burn_wgpu::{CubeTensor, WgpuDevice, WgpuRuntime};
 use cubecl::prelude::*;
 
 use super::backend::Rows;
 use super::gpu::{self, Gpu};
-use super::gpu_packed::GpuMatrix;
+use super::gpu_block::{GpuMatrix, check_count};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many elements of 4 bytes are written to a buffer at once.
@@ -81,6 +81,8 @@ pub struct GpuRows {
     piece: Vec<f32>,
     /// How many values are still to come.
     lacking: usize,
+    d_output: usize,
+    device: WgpuDevice,
 }
 
 impl GpuRows {
@@ -92,6 +94,7 @@ impl GpuRows {
 
 impl Rows<Gpu> for GpuRows {
     fn new(d_output: usize, d_input: usize, device: &WgpuDevice) -> Result<Self> {
+        check_count(d_output, d_input, device)?;
         let shape = Shape::new([d_output, d_input]);
         let upload = Upload::new(shape, DType::F32, device)?;
         Ok(Self {
@@ -99,6 +102,8 @@ impl Rows<Gpu> for GpuRows {
             piece: Vec::new(),
             // Its bytes were counted just now.
             lacking: d_output * d_input,
+            d_output,
+            device: device.clone(),
         })
     }
 
@@ -131,11 +136,11 @@ impl Rows<Gpu> for GpuRows {
             )));
         }
         self.write();
-        let matrix = Tensor::<Gpu, 2>::from_primitive(TensorPrimitive::Float(self.upload.tensor));
-        let transposed = matrix.transpose().into_primitive().tensor();
-        // For good: a product would do it each time.
-        let transposed = burn_wgpu::into_contiguous(transposed);
-        let transposed = Tensor::from_primitive(TensorPrimitive::Float(transposed));
-        Ok(GpuMatrix::Float(transposed))
+        let groups = upload(&[0], &self.device)?;
+        Ok(GpuMatrix::of_floats(
+            self.upload.tensor,
+            groups,
+            self.d_output,
+        ))
     }
 }

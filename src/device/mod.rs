@@ -9,7 +9,7 @@ pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 #[cfg(feature = "gpu")]
-pub mod gpu_packed;
+pub mod gpu_block;
 #[cfg(feature = "gpu")]
 pub mod gpu_upload;
 pub mod host;

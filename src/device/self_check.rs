@@ -1,4 +1,4 @@
-//! Tries a device with one small product before a model is trusted to it.
+//! Tries a device with the parts of one small block before a model is trusted to it.
 
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
@@ -9,65 +9,108 @@ use crate::error::{Error, Result};
 use crate::precision::Form;
 use crate::quant::{Halver, Method, Quantizer, dequantize};
 
-/// Rows of the input.
-const N: usize = 3;
+/// Rows of the inputs: few, and more than a tile of any device's kernel.
+const N: [usize; 2] = [3, 133];
+
+/// Rows of the matrix, likewise.
+const D_OUTPUT: usize = 132;
 
 /// Two groups of the largest size.
 const D_INPUT: usize = 256;
 
 /// Multiplies small matrices as a model of this form would, and compares with the same product made
-/// here. The matrix has a few rows more than one `tile` of the device's kernel.
+/// here.
 ///
 /// # Errors
 /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the product is wrong or none comes.
-pub(super) async fn product<B: AimBackend>(
-    form: Form,
-    tile: usize,
-    device: &B::Device,
-) -> Result<()> {
-    let d_output = tile + 5;
-    let some = |len: usize, step: usize| -> Vec<f32> {
-        (0..len)
-            .map(|i| (i * step % 101) as f32 / 50.0 - 1.0)
-            .collect()
-    };
-    let w = some(d_output * D_INPUT, 37);
-    let x = some(N * D_INPUT, 53);
-    let on_device = |values: Vec<f32>, rows: usize| {
-        Tensor::<B, 2>::from_data(TensorData::new(values, [rows, D_INPUT]), device)
-    };
-    let x_there = on_device(x.clone(), N);
-
-    let (y, w) = match form {
+pub(super) async fn product<B: AimBackend>(form: Form, device: &B::Device) -> Result<()> {
+    let w = some(D_OUTPUT * D_INPUT, 37);
+    let (matrix, w) = match form {
         Form::Fp32 => {
-            let mut rows = B::Rows::new(d_output, D_INPUT, device)?;
+            let mut rows = B::Rows::new(D_OUTPUT, D_INPUT, device)?;
             rows.push(&w)?;
-            (B::product(x_there, &rows.finish()?), w)
+            (rows.finish()?, w)
         }
         Form::Fp16 => {
-            let mut halver = Halver::new(d_output, D_INPUT)?;
+            let mut halver = Halver::new(D_OUTPUT, D_INPUT)?;
             halver.push(&w)?;
             let packed = B::pack(PackedMatrix::Half(halver.finish()?), device)?;
             let rounded = w.iter().map(|&w| f16::from_f32(w).to_f32()).collect();
-            (B::product(x_there, &packed), rounded)
+            (packed, rounded)
         }
         Form::Quantised(scheme) => {
-            let mut quantizer = Quantizer::new(d_output, D_INPUT, scheme, Method::Nearest)?;
+            let mut quantizer = Quantizer::new(D_OUTPUT, D_INPUT, scheme, Method::Nearest)?;
             quantizer.push(&w)?;
             let matrix = quantizer.finish()?;
             let w = dequantize::matrix(&matrix)?;
-            let packed = B::pack(PackedMatrix::Quantised(matrix), device)?;
-            (B::product(x_there, &packed), w)
+            (B::pack(PackedMatrix::Quantised(matrix), device)?, w)
         }
     };
-    let y = host::read(y).await?.values;
-    if y.len() == N * d_output && is_near(&product_here(&x, &w), &y) {
-        return Ok(());
+    for n in N {
+        let x = some(n * D_INPUT, 53);
+        let x_there = Tensor::from_data(TensorData::new(x.clone(), [n, D_INPUT]), device);
+        let y = host::read(B::product(x_there, &matrix)).await?.values;
+        if y.len() != n * D_OUTPUT || !is_near(&product_here(&x, &w), &y) {
+            return Err(wrong(&format!("{} products", form.precision())));
+        }
     }
-    Err(Error::device_lost(format!(
-        "the GPU computes {} products wrongly, perhaps by a fault of its driver: use the CPU",
-        form.precision()
-    )))
+    Ok(())
+}
+
+/// Attends with some tokens, and compares with the same made here.
+///
+/// # Errors
+/// As [`product`].
+pub(super) async fn attention<B: AimBackend>(device: &B::Device) -> Result<()> {
+    let (tokens, heads, head_dim) = (37, 2, 36);
+    let dim = heads * head_dim;
+    let qkv = some(tokens * 3 * dim, 29);
+    let there = TensorData::new(qkv.clone(), [1, tokens, 3 * dim]);
+    let y = B::attend(Tensor::from_data(there, device), heads, None);
+    let y = host::read(y).await?.values;
+    let expected = attention_here(&qkv, tokens, heads, head_dim);
+    if y.len() != expected.len() || !is_near(&expected, &y) {
+        return Err(wrong("attention"));
+    }
+    Ok(())
+}
+
+fn some(len: usize, step: usize) -> Vec<f32> {
+    (0..len)
+        .map(|i| (i * step % 101) as f32 / 50.0 - 1.0)
+        .collect()
+}
+
+fn wrong(what: &str) -> Error {
+    Error::device_lost(format!(
+        "the GPU computes {what} wrongly, perhaps by a fault of its driver: use the CPU"
+    ))
+}
+
+/// `softmax(q kᵀ / sqrt(head_dim)) v` of every head of `[tokens, 3, heads, head_dim]`.
+fn attention_here(qkv: &[f32], tokens: usize, heads: usize, head_dim: usize) -> Vec<f32> {
+    let row = |token: usize, part: usize, head: usize| {
+        let start = ((token * 3 + part) * heads + head) * head_dim;
+        qkv.get(start..start + head_dim).unwrap_or_default()
+    };
+    let mut y = Vec::with_capacity(tokens * heads * head_dim);
+    for query in 0..tokens {
+        for head in 0..heads {
+            let q = row(query, 0, head);
+            let weight = |key: usize| {
+                let dot: f32 = q.iter().zip(row(key, 1, head)).map(|(q, k)| q * k).sum();
+                (dot / (head_dim as f32).sqrt()).exp()
+            };
+            let weights: Vec<f32> = (0..tokens).map(weight).collect();
+            let sum: f32 = weights.iter().sum();
+            y.extend((0..head_dim).map(|c| {
+                let values = weights.iter().enumerate();
+                let value = |key: usize| row(key, 2, head).get(c).copied().unwrap_or_default();
+                values.map(|(key, weight)| weight * value(key)).sum::<f32>() / sum
+            }));
+        }
+    }
+    y
 }
 
 /// `x Wᵀ`
@@ -92,15 +135,24 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_not_near() {
-        let x = vec![0.5; N * D_INPUT];
+        let x = vec![0.5; 3 * D_INPUT];
         let w = vec![0.25; 2 * D_INPUT];
         let y = product_here(&x, &w);
-        assert_eq!(y, [32.0; 2 * N]);
+        assert_eq!(y, [32.0; 2 * 3]);
         assert!(is_near(&y, &y));
         for wrong in [0.0, 31.99, f32::NAN] {
             let mut broken = y.clone();
             broken[3] = wrong;
             assert!(!is_near(&y, &broken), "{wrong}");
         }
+    }
+
+    #[test]
+    fn attention_of_alike_keys_is_the_mean_of_the_values() {
+        // Two tokens, one head of one channel: queries, keys, values.
+        assert_eq!(
+            attention_here(&[1.0, 2.0, 3.0, -1.0, 2.0, 5.0], 2, 1, 1),
+            [4.0, 4.0]
+        );
     }
 }

@@ -10,15 +10,12 @@
 //! - [`Quantizer`]: rows of f32 go in, in pieces of any length, a matrix comes out;
 //! - [`dequantize`]: rows and tiles as f32;
 //! - [`HalfMatrix`]: 16-bit floats, packed for a GPU;
-//! - `int8`: the product with a quantised matrix on the CPU, in integers (feature `cpu`);
-//! - `gpu`: the kernel of the product on a GPU (feature `gpu`).
+//! - `int8`: the product with a quantised matrix on the CPU, in integers (feature `cpu`).
 //!
 //! Nothing here depends on a tensor library: [`device`](crate::device) joins it to burn. The results of quantisation are the
 //! same bit for bit on every platform: no fused multiply-add, sums in a fixed order.
 
 pub mod dequantize;
-#[cfg(feature = "gpu")]
-pub(crate) mod gpu;
 mod half_matrix;
 #[cfg(feature = "cpu")]
 pub mod int8;

@@ -6,6 +6,7 @@ mod common;
 
 mod config;
 mod generator;
+mod gpu_parts;
 mod memory;
 mod parity;
 mod slices;

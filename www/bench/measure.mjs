@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { hasCard } from './card.mjs';
 import { launch } from '../package/tests/lib/chrome.mjs';
 import { ISOLATED, serve } from '../package/tests/lib/server.mjs';
 import { photograph } from '../package/tests/lib/site.mjs';
@@ -30,21 +31,6 @@ const served = await serve({ '/page/': at('page/'), '/package/': at('../package/
 
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 
-/** Whether Chromium has a graphics card here. */
-async function hasCard() {
-  const browser = await launch({ webgpu: 'hardware' });
-  try {
-    const page = await browser.newPage();
-    await page.goto(`${served.url}picture.jpg`);
-    return await page.evaluate(async () => {
-      const info = (await navigator.gpu?.requestAdapter())?.info;
-      return info !== undefined && !info.isFallbackAdapter && info.architecture !== 'swiftshader';
-    });
-  } finally {
-    await browser.close();
-  }
-}
-
 /** One cold visit: a new browser has nothing in any cache. */
 async function visit(device, webgpu, frames) {
   const before = served.sent();
@@ -66,7 +52,7 @@ const [busy] = loadavg();
 const rows = [];
 let failed = false;
 for (const device of values.devices.split(',')) {
-  const software = device === 'webgpu' && !(await hasCard());
+  const software = device === 'webgpu' && !(await hasCard(`${served.url}picture.jpg`));
   const [runs, frames] = software ? [1, 2] : [Number(values.runs), Number(values.frames)];
   const results = [];
   for (let i = 0; i < runs; i++) results.push(await visit(device, device !== 'webgpu' ? 'off' : software ? 'software' : 'hardware', frames));

@@ -1,14 +1,17 @@
 // The contenders in Chromium: one browser, a page for each.
 import { fileURLToPath } from 'node:url';
+import { hasCard } from '../card.mjs';
 import { launch } from '../../package/tests/lib/chrome.mjs';
 import { ISOLATED, serve } from '../../package/tests/lib/server.mjs';
 import { PACKAGE } from '../../package/tests/lib/site.mjs';
 
-/** `open(contender, size)` opens one of contenders.mjs, `limits()` gives what register tiles do. */
-export async function chromium(work) {
+/** `open(contender, size)` opens one of contenders.mjs, `limits()` gives what register tiles do on the CPU. */
+export async function chromium(work, { webgpu = false } = {}) {
   const page = fileURLToPath(new URL('page/', import.meta.url));
   const served = await serve({ '/page/': page, '/package/': PACKAGE, '/peers/': `${work}/npm/node_modules/`, '/work/': `${work}/` }, { headers: ISOLATED });
-  const browser = await launch({ webgpu: 'off' });
+  // A graphics card if Chromium has one.
+  const card = webgpu && (await hasCard(served.url));
+  const browser = await launch({ webgpu: !webgpu ? 'off' : card ? 'hardware' : 'software' });
 
   async function visit(path, name) {
     const page = await browser.newPage();
@@ -22,8 +25,9 @@ export async function chromium(work) {
 
   return {
     chromium: `Chromium ${browser.version()}`,
-    async open({ runtime, file, dtype, threads }, size) {
-      const query = new URLSearchParams({ runtime, file, dtype, threads, folder: `/work/${size}/` });
+    adapter: webgpu ? (card ? 'the graphics card' : 'SwiftShader, which computes on the CPU') : undefined,
+    async open({ runtime, file, device = 'wasm', dtype, threads }, size) {
+      const query = new URLSearchParams({ runtime, file, device, dtype, threads, folder: `/work/${size}/` });
       const { page, alive } = await visit(`index.html?${query}`, 'contender');
       const { failed, build } = await page.evaluate(() => ({ failed: contender.failed, build: contender.build }));
       if (failed) {
@@ -38,6 +42,7 @@ export async function chromium(work) {
       };
     },
     async limits() {
+      if (webgpu) return undefined;
       const { page } = await visit('limits.html', 'limits');
       const found = await page.evaluate(() => limits);
       await page.close();

@@ -1,5 +1,5 @@
 // Measures the package beside onnxruntime and LiteRT, in Chromium and natively, and writes docs/performance.md:
-//   node www/bench/peers/measure.mjs [--places Chromium,native] [--sizes tiny,small] [--dtypes fp32,q8,q4] [--threads 1,2]
+//   node www/bench/peers/measure.mjs [--places Chromium,WebGPU,native] [--sizes tiny,small] [--dtypes fp32,q8,q4] [--threads 1,2]
 //       [--rounds 5] [--runs 3] [--work target/peers] [--output docs/performance.md] [--prepare-only] [--report-only]
 // It needs the built package (pkg-scripts/build-wasm.sh cpu cpu-relaxed cpu-threads; npm run build in www/package), Chromium,
 // Rust, Python 3.11 or newer with venv, and PyPI and npm the first time: 6 GB on the disk, most of it PyTorch's.
@@ -38,6 +38,9 @@ const { values } = parseArgs({
     'report-only': { type: 'boolean', default: false },
   },
 });
+
+/** The sections of the places. */
+const HEADS = { Chromium: 'In Chromium', WebGPU: 'In Chromium, on WebGPU', native: 'Natively' };
 
 /** A list of names, each of them allowed. */
 function list(option, allowed) {
@@ -90,6 +93,11 @@ function prepared() {
       prepare.tiles(work);
       return { built, open: () => chromium(work) };
     },
+    WebGPU: () => {
+      const built = prepare.builtPackage();
+      prepare.npm(work);
+      return { built, open: () => chromium(work, { webgpu: true }) };
+    },
     native: () => {
       const program = prepare.program();
       return { built: new Date(statSync(program).mtimeMs), open: async () => native(work, { python, program }) };
@@ -102,7 +110,7 @@ async function measure({ about, where: all }) {
   for (const { place, built, open } of all) {
     const where = await open();
     try {
-      const version = [where.chromium, prepare.versions[place]()].filter(Boolean).join(', ');
+      const version = [where.chromium, where.adapter, prepare.versions[place]()].filter(Boolean).join(', ');
       const limits = await where.limits();
       for (const size of sizes) {
         const { pictures, classes } = about[size];
@@ -113,7 +121,7 @@ async function measure({ about, where: all }) {
         const opened = await openAll(asked, pictures, reference, WARM, say);
         const times = await timeInTurns(opened, { rounds, runs, pictures });
         for (const { run } of opened) await run?.close();
-        const rows = opened.map(({ contender: { name, dtype, bits, threads }, about, rms, failed }, i) => ({ name, dtype, bits, threads, about, rms, failed, rounds: times[i] }));
+        const rows = opened.map(({ contender: { name, device, dtype, bits, threads }, about, rms, failed }, i) => ({ name, device, dtype, bits, threads, about, rms, failed, rounds: times[i] }));
         const found = results();
         found.places[place] = { ...found.places[place], version, limits, sizes: { ...found.places[place]?.sizes, [size]: { when: new Date().toISOString(), built: built.toISOString(), about: about[size], rounds, runs, rows } } };
         writeFileSync(kept, JSON.stringify(found));
@@ -129,7 +137,7 @@ function write() {
   const output = resolve(values.output);
   if (!existsSync(output)) writeFileSync(output, '# Performance\n');
   writeSection(output, 'Ratios', ratioSection(all));
-  for (const place of Object.keys(all.places)) writeSection(output, place === 'native' ? 'Natively' : 'In Chromium', placeSection(all, place));
+  for (const place of Object.keys(all.places)) writeSection(output, HEADS[place], placeSection(all, place));
   writeSection(output, 'What the machine gives', limitSection(all));
   writeSection(output, 'How it is measured', howSection(all));
   writeFileSync(`${dirname(output)}/performance.svg`, chart(ratios(all)));

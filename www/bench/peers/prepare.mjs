@@ -39,6 +39,10 @@ export const versions = {
     const { dependencies } = JSON.parse(readFileSync(here('package.json'), 'utf8'));
     return `onnxruntime-web ${dependencies['onnxruntime-web']}, LiteRT.js ${dependencies['@litertjs/core']}`;
   },
+  WebGPU: () => {
+    const { dependencies } = JSON.parse(readFileSync(here('package.json'), 'utf8'));
+    return `onnxruntime-web ${dependencies['onnxruntime-web']}`;
+  },
   native: () => {
     const pinned = Object.fromEntries(readFileSync(here('requirements.txt'), 'utf8').split('\n').map((line) => line.split('==')));
     return `onnxruntime ${pinned.onnxruntime}, LiteRT ${pinned['ai-edge-litert']}, PyTorch ${pinned.torch}`;

@@ -47,6 +47,7 @@ describe('contenders', () => {
     const all = contenders('Chromium', ['q8'], [1, 2]);
     assert.deepEqual(new Set(all.map(({ bits }) => bits)), new Set([8]));
     assert.equal(all.length, 6);
+    assert.deepEqual(contenders('WebGPU', ['fp32'], [1, 2]).map(({ name, threads }) => [name, threads]), [['aim-web', 1], ['onnxruntime-web', 1]]);
   });
 
   test('zeros, NaN and what JSON makes of it are wrong', () => {
@@ -59,6 +60,9 @@ describe('contenders', () => {
     const row = (name, bits) => ({ name, bits });
     const [a, b, c, d] = [row('aim-web', 8), row('aim-web', 4), row('LiteRT.js', 8), row('LiteRT.js', 32)];
     assert.deepEqual(pairs([a, b, c, d]), [[a, c], [b, a]]);
+    // On a GPU, against our own floats.
+    const [e, f] = [a, row('aim-web', 32)].map((one) => ({ ...one, device: 'webgpu' }));
+    assert.deepEqual(pairs([e, f, d]), [[f, d], [e, f]]);
   });
 });
 

@@ -1,0 +1,366 @@
+//! The parts of a block on a GPU: burn's tensors in, kernels of [`gpu`](crate::gpu), burn's tensors out.
+
+use burn::tensor::{Bool, DType, Shape, Tensor, TensorPrimitive};
+use burn_wgpu::{CubeTensor, WgpuDevice, WgpuRuntime};
+use cubecl::prelude::*;
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+
+use super::backend::{AimBackend, Epilogue, PackedMatrix};
+use super::gpu::{self, Gpu};
+use super::gpu_upload::{GpuRows, upload};
+use super::self_check;
+use crate::error::{Error, Result};
+use crate::gpu::launch::{Limits, Plan, plan};
+use crate::gpu::linear::{Form as KernelForm, Then, Tile, combine, linear};
+use crate::gpu::{attention, norm, rows};
+use crate::model::attention::attention as by_layers;
+use crate::model::norm::{EPSILON, Norm};
+use crate::precision::{Form, Place};
+use crate::quant::{Bits, pair};
+
+/// A tensor of burn's.
+type Buffer = CubeTensor<WgpuRuntime>;
+
+/// A matrix on a GPU, row-major as in a checkpoint.
+#[derive(Clone, Debug)]
+pub struct GpuMatrix {
+    /// `[d_output * ceil(d_input * bits / 32)]`; floats of 32 bits are words too.
+    words: Buffer,
+    /// `[d_output * d_input / group_size]`; not read for floats.
+    groups: Buffer,
+    bits: u32,
+    group_size: usize,
+    d_output: usize,
+}
+
+impl GpuMatrix {
+    /// A matrix of floats.
+    pub(super) const fn of_floats(words: Buffer, groups: Buffer, d_output: usize) -> Self {
+        Self {
+            words,
+            groups,
+            bits: 32,
+            group_size: 1,
+            d_output,
+        }
+    }
+}
+
+impl AimBackend for Gpu {
+    type Rows = GpuRows;
+    type Matrix = GpuMatrix;
+
+    const PLACE: Place = Place {
+        halves: true,
+        budget: Some(if cfg!(target_family = "wasm") {
+            1 << 30
+        } else {
+            4 << 30
+        }),
+    };
+
+    fn check_size(bytes: u64, device: &Self::Device) -> Result<()> {
+        let client = WgpuRuntime::client(device);
+        let most = client.properties().memory.max_page_size;
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!(
+            "takes {bytes} bytes, but this GPU has buffers of at most {most}: load the model in fewer bits"
+        )))
+    }
+
+    fn pack(matrix: PackedMatrix, device: &Self::Device) -> Result<Self::Matrix> {
+        let [d_output, d_input] = matrix.dims();
+        check_count(d_output, d_input, device)?;
+        let (words, groups, bits, group_size) = match matrix {
+            PackedMatrix::Quantised(matrix) => {
+                let scheme = matrix.scheme();
+                let (codes, scales, biases) = matrix.into_parts();
+                let groups: Vec<u32> = scales
+                    .into_iter()
+                    .zip(biases)
+                    .map(|(scale, bias)| pair(scale, bias))
+                    .collect();
+                let bits = match scheme.bits() {
+                    Bits::Four => 4,
+                    Bits::Eight => 8,
+                };
+                (codes, groups, bits, scheme.group_size())
+            }
+            PackedMatrix::Half(matrix) => (matrix.into_words(), vec![0], 16, 1),
+        };
+        for buffer in [&words, &groups] {
+            Self::check_size((buffer.len() as u64).saturating_mul(4), device)?;
+        }
+        Ok(GpuMatrix {
+            words: upload(&words, device)?,
+            groups: upload(&groups, device)?,
+            bits,
+            group_size,
+            d_output,
+        })
+    }
+
+    fn product(x: Tensor<Self, 2>, w: &Self::Matrix) -> Tensor<Self, 2> {
+        let [n, d_input] = x.dims();
+        let y = product(&buffer(x), n, d_input, w, Then::Nothing, None);
+        tensor(y, [n, w.d_output])
+    }
+
+    fn linear_then(
+        x: Tensor<Self, 3>,
+        w: &Self::Matrix,
+        epilogue: Epilogue<Self>,
+    ) -> Tensor<Self, 3> {
+        let [batch, tokens, d_input] = x.dims();
+        let (then, addend) = match epilogue {
+            Epilogue::None => (Then::Nothing, None),
+            Epilogue::Gelu => (Then::Gelu, None),
+            Epilogue::Add(residual) => (Then::Add, Some(buffer(residual))),
+            Epilogue::Bias(bias) => (Then::Bias, Some(buffer(bias))),
+        };
+        let y = product(&buffer(x), batch * tokens, d_input, w, then, addend);
+        tensor(y, [batch, tokens, w.d_output])
+    }
+
+    fn normalize(x: Tensor<Self, 3>, norm: &Norm<Self>) -> Tensor<Self, 3> {
+        let [batch, tokens, dim] = x.dims();
+        if !dim.is_multiple_of(4) {
+            return norm.normalize(x);
+        }
+        let x = buffer(x);
+        let y = empty_like(&x, batch * tokens * dim);
+        norm::norm::launch(
+            &x.client,
+            in_plane((batch * tokens).div_ceil(norm::TOKENS as usize), &x.client),
+            CubeDim::new_2d(norm::UNITS, norm::TOKENS),
+            x.clone().into_array_arg(),
+            buffer(norm.weight().clone()).into_array_arg(),
+            buffer(norm.bias().clone()).into_array_arg(),
+            y.clone().into_array_arg(),
+            (batch * tokens) as u32,
+            dim as u32,
+            EPSILON as f32,
+        );
+        tensor(y, [batch, tokens, dim])
+    }
+
+    fn attend(
+        qkv: Tensor<Self, 3>,
+        num_heads: usize,
+        mask: Option<&Tensor<Self, 2, Bool>>,
+    ) -> Tensor<Self, 3> {
+        let [batch, tokens, channels] = qkv.dims();
+        let dim = channels / 3;
+        let head_dim = dim / num_heads;
+        // A mask is for pre-training alone.
+        if mask.is_some() || !head_dim.is_multiple_of(4) || head_dim > attention::MOST_CHANNELS {
+            return by_layers(qkv, num_heads, mask);
+        }
+        let qkv = buffer(qkv);
+        let y = empty_like(&qkv, batch * tokens * dim);
+        let (_, _, most) = qkv.client.properties().hardware.max_cube_count;
+        let mut first = 0;
+        while first < batch as u32 {
+            let some = (batch as u32 - first).min(most);
+            attention::attention::launch(
+                &qkv.client,
+                CubeCount::Static(
+                    tokens.div_ceil(attention::SIDE) as u32,
+                    num_heads as u32,
+                    some,
+                ),
+                CubeDim::new_2d(attention::UNITS, attention::UNITS),
+                qkv.clone().into_array_arg(),
+                y.clone().into_array_arg(),
+                tokens as u32,
+                first,
+                1.0 / (head_dim as f32).sqrt(),
+                head_dim,
+            );
+            first += some;
+        }
+        tensor(y, [batch, tokens, dim])
+    }
+
+    /// A kernel that a driver does not compile is an error of nobody's call, and one that it compiles
+    /// wrongly none at all; both would show as wrong labels later.
+    fn self_check(form: Form, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
+        async move {
+            self_check::product::<Self>(form, device).await?;
+            self_check::attention::<Self>(device).await
+        }
+        .boxed_local()
+    }
+}
+
+/// Refuses a matrix whose products a device can't count.
+pub(super) fn check_count(d_output: usize, d_input: usize, device: &WgpuDevice) -> Result<()> {
+    let client = WgpuRuntime::client(device);
+    let (most_columns, ..) = client.properties().hardware.max_cube_count;
+    let columns = u32::try_from(d_output.div_ceil(rows::OUTPUTS as usize));
+    if u32::try_from(d_input).is_err() || columns.map_or(true, |n| n > most_columns) {
+        return Err(Error::unsupported(format!(
+            "a matrix of {d_output} x {d_input} is too large for this GPU"
+        )));
+    }
+    Ok(())
+}
+
+/// `[n, d_output]` of `x`, `[n, d_input]`.
+fn product(
+    x: &Buffer,
+    n: usize,
+    d_input: usize,
+    w: &GpuMatrix,
+    then: Then,
+    addend: Option<Buffer>,
+) -> Buffer {
+    // What is not read has to be something.
+    let addend = addend.unwrap_or_else(|| x.clone());
+    let hardware = &x.client.properties().hardware;
+    let limits = Limits {
+        units: hardware.max_units_per_cube,
+        shared: hardware.max_shared_memory_size,
+        is_software: gpu::is_software(&x.device),
+    };
+    let y = empty_like(x, n * w.d_output);
+    let (_, most_rows, _) = hardware.max_cube_count;
+    match plan(n, w.d_output, d_input, limits) {
+        Plan::Rows => {
+            for first in (0..n as u32).step_by(most_rows as usize) {
+                rows::rows::launch(
+                    &x.client,
+                    CubeCount::Static(
+                        (w.d_output as u32).div_ceil(rows::OUTPUTS),
+                        (n as u32 - first).min(most_rows),
+                        1,
+                    ),
+                    CubeDim::new_2d(rows::UNITS, rows::OUTPUTS),
+                    x.clone().into_array_arg(),
+                    w.words.clone().into_array_arg(),
+                    w.groups.clone().into_array_arg(),
+                    addend.clone().into_array_arg(),
+                    y.clone().into_array_arg(),
+                    d_input as u32,
+                    w.d_output as u32,
+                    first,
+                    w.bits,
+                    w.group_size,
+                    then,
+                );
+            }
+            y
+        }
+        Plan::Tiles(tile, 1) => {
+            tiles(x, n, d_input, w, tile, 1, then, &addend, &y);
+            y
+        }
+        Plan::Tiles(tile, parts) => {
+            let sums = empty_like(x, parts * n * w.d_output);
+            tiles(x, n, d_input, w, tile, parts, Then::Nothing, x, &sums);
+            const UNITS: u32 = 64;
+            let len = n * w.d_output / 4;
+            combine::launch(
+                &x.client,
+                in_plane(len.div_ceil(UNITS as usize), &x.client),
+                CubeDim::new_1d(UNITS),
+                sums.into_array_arg(),
+                addend.into_array_arg(),
+                y.clone().into_array_arg(),
+                len as u32,
+                (w.d_output / 4) as u32,
+                parts as u32,
+                then,
+            );
+            y
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "those of the kernel")]
+fn tiles(
+    x: &Buffer,
+    n: usize,
+    d_input: usize,
+    w: &GpuMatrix,
+    tile: Tile,
+    parts: usize,
+    then: Then,
+    addend: &Buffer,
+    y: &Buffer,
+) {
+    let (_, most_rows, _) = x.client.properties().hardware.max_cube_count;
+    let (units_x, units_y) = tile.units();
+    let rows = n.div_ceil(tile.rows) as u32;
+    for first in (0..rows).step_by(most_rows as usize) {
+        linear::launch(
+            &x.client,
+            CubeCount::Static(
+                w.d_output.div_ceil(tile.columns) as u32,
+                (rows - first).min(most_rows),
+                parts as u32,
+            ),
+            CubeDim::new_2d(units_x, units_y),
+            // The words of a load.
+            match w.bits {
+                32 => 4,
+                16 => 2,
+                _ => 1,
+            },
+            x.clone().into_array_arg(),
+            w.words.clone().into_array_arg(),
+            w.groups.clone().into_array_arg(),
+            addend.clone().into_array_arg(),
+            y.clone().into_array_arg(),
+            n as u32,
+            d_input as u32,
+            w.d_output as u32,
+            first * tile.rows as u32,
+            d_input.div_ceil(tile.step).div_ceil(parts) as u32,
+            KernelForm {
+                bits: w.bits,
+                group_size: w.group_size,
+                then,
+            },
+            tile,
+        );
+    }
+}
+
+/// As many cubes, in two dimensions if there are more than one has.
+fn in_plane(cubes: usize, client: &ComputeClient<WgpuRuntime>) -> CubeCount {
+    let (most, ..) = client.properties().hardware.max_cube_count;
+    let x = cubes.min(most as usize).max(1);
+    CubeCount::Static(x as u32, cubes.div_ceil(x) as u32, 1)
+}
+
+/// The values of a tensor, row-major.
+fn buffer<const D: usize>(x: Tensor<Gpu, D>) -> Buffer {
+    burn_wgpu::into_contiguous(x.into_primitive().tensor())
+}
+
+/// Room for `len` floats.
+fn empty_like(x: &Buffer, len: usize) -> Buffer {
+    CubeTensor::new_contiguous(
+        x.client.clone(),
+        x.device.clone(),
+        Shape::new([len]),
+        x.client.empty(len * size_of::<f32>()),
+        DType::F32,
+    )
+}
+
+/// The tensor of a shape that has as many values.
+fn tensor<const D: usize>(values: Buffer, shape: [usize; D]) -> Tensor<Gpu, D> {
+    let values = CubeTensor::new_contiguous(
+        values.client,
+        values.device,
+        Shape::new(shape),
+        values.handle,
+        DType::F32,
+    );
+    Tensor::from_primitive(TensorPrimitive::Float(values))
+}
