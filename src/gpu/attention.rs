@@ -1,7 +1,7 @@
 //! Attention that never writes its scores to memory: for some queries of a head it walks along the keys and
 //! keeps a running maximum, a running sum and a running output.
 //!
-//! Source: *FlashAttention*, Dao et al., 2022.
+//! Source: *`FlashAttention`*, Dao et al., 2022.
 
 use cubecl::prelude::*;
 
