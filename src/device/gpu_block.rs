@@ -11,7 +11,7 @@ use super::gpu::{self, Gpu};
 use super::gpu_upload::{GpuRows, upload};
 use super::self_check;
 use crate::error::{Error, Result};
-use crate::gpu::launch::{Limits, Plan, plan};
+use crate::gpu::launch::{Limits, Plan, plan, tiles as tiles_of};
 use crate::gpu::linear::{Form as KernelForm, Then, Tile, combine, linear};
 use crate::gpu::{attention, norm, rows};
 use crate::model::attention::attention as by_layers;
@@ -196,6 +196,21 @@ impl AimBackend for Gpu {
     }
 }
 
+fn limits(device: &WgpuDevice) -> Limits {
+    let client = WgpuRuntime::client(device);
+    let hardware = &client.properties().hardware;
+    Limits {
+        units: hardware.max_units_per_cube,
+        shared: hardware.max_shared_memory_size,
+        is_software: gpu::is_software(device),
+    }
+}
+
+/// The kernels that a device's products take, in words.
+pub(super) fn kernels(device: &WgpuDevice) -> String {
+    tiles_of(limits(device))
+}
+
 /// Refuses a matrix whose products a device can't count.
 pub(super) fn check_count(d_output: usize, d_input: usize, device: &WgpuDevice) -> Result<()> {
     let client = WgpuRuntime::client(device);
@@ -221,11 +236,7 @@ fn product(
     // What is not read has to be something.
     let addend = addend.unwrap_or_else(|| x.clone());
     let hardware = &x.client.properties().hardware;
-    let limits = Limits {
-        units: hardware.max_units_per_cube,
-        shared: hardware.max_shared_memory_size,
-        is_software: gpu::is_software(&x.device),
-    };
+    let limits = limits(&x.device);
     let y = empty_like(x, n * w.d_output);
     let (_, most_rows, _) = hardware.max_cube_count;
     match plan(n, w.d_output, d_input, limits) {

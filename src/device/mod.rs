@@ -19,6 +19,8 @@ mod self_check;
 use futures_util::future::{Either, select};
 
 use crate::error::{Error, Result};
+#[cfg(feature = "cpu")]
+use crate::quant::{Bits, int8::Kernel};
 
 /// A device that a model can be loaded on.
 #[derive(Clone, Debug)]
@@ -39,6 +41,19 @@ impl Device {
             Self::Cpu => "CPU".to_owned(),
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => format!("GPU: {}", gpu.adapter),
+        }
+    }
+
+    /// What its products with quantised matrices are computed by.
+    pub fn kernels(&self) -> String {
+        match self {
+            #[cfg(feature = "cpu")]
+            Self::Cpu => {
+                let [eight, four] = [Bits::Eight, Bits::Four].map(|bits| Kernel::best(bits).name());
+                format!("{eight} (8 bits), {four} (4 bits)")
+            }
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu_block::kernels(&gpu.device),
         }
     }
 

@@ -36,6 +36,14 @@ pub(crate) struct Limits {
     pub is_software: bool,
 }
 
+impl Limits {
+    /// Whether a tile fits, and is worth it: the cubes of a CPU share its caches anyway.
+    const fn has_room(self, tile: Tile) -> bool {
+        let (x, y) = tile.units();
+        x * y <= self.units && tile.shared() <= self.shared && (!self.is_software || x * y <= 64)
+    }
+}
+
 /// How a product is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
@@ -45,17 +53,24 @@ pub(crate) enum Plan {
     Tiles(Tile, usize),
 }
 
+/// The tiles that a device takes, in words.
+pub(crate) fn tiles(limits: Limits) -> String {
+    let fits = |tile: &&Tile| limits.has_room(**tile);
+    let all: Vec<String> = [SMALL, LARGE]
+        .iter()
+        .filter(fits)
+        .map(|tile| format!("{} x {}", tile.rows, tile.columns))
+        .collect();
+    format!("tiles of {}", all.join(" and "))
+}
+
 /// The plan of a product of `[n, d_input]` and `[d_output, d_input]`.
 pub(crate) fn plan(n: usize, d_output: usize, d_input: usize, limits: Limits) -> Plan {
     if n < FEW_ROWS || !d_input.is_multiple_of(4) || !d_output.is_multiple_of(4) {
         return Plan::Rows;
     }
     let cubes = |tile: Tile| n.div_ceil(tile.rows) * d_output.div_ceil(tile.columns);
-    let fits = |tile: Tile| {
-        let (x, y) = tile.units();
-        x * y <= limits.units && tile.shared() <= limits.shared
-    };
-    if !limits.is_software && fits(LARGE) && cubes(LARGE) >= ENOUGH_CUBES {
+    if limits.has_room(LARGE) && cubes(LARGE) >= ENOUGH_CUBES {
         return Plan::Tiles(LARGE, 1);
     }
     if limits.is_software {
@@ -104,6 +119,12 @@ mod tests {
             ..LARGE_GPU
         };
         assert_eq!(plan(256, 1536, 1536, software), Plan::Tiles(SMALL, 1));
+    }
+
+    #[test]
+    fn tiles_are_told() {
+        assert_eq!(tiles(LARGE_GPU), "tiles of 64 x 64 and 128 x 128");
+        assert_eq!(tiles(LEAST), "tiles of 64 x 64");
     }
 
     #[test]

@@ -133,10 +133,12 @@ impl Classifier {
             load_ms,
             warmup_ms,
         } = &*self.state;
+        let kernels = device.kernels();
         let (device, adapter) = backend::describe(device);
         let info = Object::new();
         set(&info, "device", device);
         set(&info, "adapter", adapter);
+        set(&info, "kernels", kernels);
         set(&info, "dtype", inner.engine().precision().name());
         set(&info, "blocks", inner.engine().blocks() as u32);
         set(&info, "bytesFetched", *bytes_fetched as f64);

@@ -49,6 +49,21 @@ impl Kernel {
         Self::PortableSigned,
     ];
 
+    /// What it is called in `aim.info`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Avx512Vnni => "AVX-512 VNNI",
+            Self::AvxVnni => "AVX-VNNI",
+            Self::Avx2 => "AVX2",
+            Self::NeonDot => "NEON dot",
+            Self::RelaxedUnsigned => "relaxed dot, unsigned",
+            Self::RelaxedSigned => "relaxed dot, signed",
+            Self::Simd128 => "simd128",
+            Self::Portable => "portable, unsigned",
+            Self::PortableSigned => "portable, signed",
+        }
+    }
+
     /// The best that this machine has for codes of so many bits. In WebAssembly a few products tell.
     pub fn best(bits: Bits) -> Self {
         Self::ALL

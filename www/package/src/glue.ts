@@ -55,6 +55,7 @@ export interface GlueClassifier {
 export interface GlueInfo {
   device: string;
   adapter: string;
+  kernels: string;
   dtype: string;
   blocks: number;
   bytesFetched: number;

@@ -12,6 +12,8 @@ export interface AimInfo {
   threads: number;
   /** The GPU, or the processor's instruction set. */
   adapter: string;
+  /** What products are computed by: the tiles of a GPU, or the instructions for weights of 8 and of 4 bits. */
+  kernels: string;
   /** How the weights are held. */
   dtype: string;
   /** How many blocks run: up to the highest probed one. */

@@ -68,6 +68,7 @@ test('asked for: the same answers as the CPU, and only the WebGPU build is fetch
     return {
       devices: [gpu.device, cpu.device],
       adapter: gpu.info.adapter,
+      kernels: gpu.info.kernels,
       logits: difference(a, b) / Math.max(...b.map(Math.abs)),
       scores: difference(...scores),
       features: difference(features[0].data, features[1].data) / Math.max(...features[1].data.map(Math.abs)),
@@ -77,6 +78,7 @@ test('asked for: the same answers as the CPU, and only the WebGPU build is fetch
   });
   assert.deepEqual(result.devices, ['webgpu', 'wasm']);
   assert.match(result.adapter, /swiftshader/i);
+  assert.equal(result.kernels, 'tiles of 64 x 64');
   assert.ok(result.logits < 1e-4, `logits off by ${result.logits}`);
   assert.ok(result.scores < 1e-3, `scores off by ${result.scores}`);
   assert.ok(result.features < 1e-4, `features off by ${result.features}`);

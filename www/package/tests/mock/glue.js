@@ -131,7 +131,7 @@ export class Classifier {
   }
 
   info() {
-    return { device: build, adapter: 'mock', dtype: 'q8', blocks: 4, bytesFetched: this.#bytes.length, bytesCached: 0, loadMs: 1, warmupMs: 1, imgSize: 224, wasmBytes: 65536 };
+    return { device: build, adapter: 'mock', kernels: 'mock', dtype: 'q8', blocks: 4, bytesFetched: this.#bytes.length, bytesCached: 0, loadMs: 1, warmupMs: 1, imgSize: 224, wasmBytes: 65536 };
   }
 
   labels() {
