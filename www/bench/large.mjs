@@ -4,7 +4,7 @@
 // loads a second time from there; a number probes that block, so that none above it is loaded. Fails if the wasm heap
 // on WebGPU is over its limit.
 import { mkdtempSync, rmSync } from 'node:fs';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -12,6 +12,7 @@ import { launchProfile } from '../package/tests/lib/chrome.mjs';
 import { hub } from '../package/tests/lib/hub.mjs';
 import { serve } from '../package/tests/lib/server.mjs';
 import { PACKAGE, PHOTOS, photograph, start } from '../package/tests/lib/site.mjs';
+import { idleOrExit } from './idle.mjs';
 import { writeSection } from './section.mjs';
 
 /** What the heap of the wasm instance may have on WebGPU, whatever the model. */
@@ -24,10 +25,10 @@ if (!root || cases.length === 0) {
   process.exit(2);
 }
 
+const busy = await idleOrExit(values.output);
 const server = await hub(root);
 const served = await serve({ '/': fileURLToPath(new URL('../package/tests/e2e/pages/', import.meta.url)), '/pkg/': PACKAGE, '/photos/': PHOTOS });
 const photo = `/photos/${photograph('5').slice(PHOTOS.length)}`;
-const [busy] = loadavg();
 
 /** One load in a fresh browser, and another one from its cache. */
 async function visit(model, dtype, device, flags) {
@@ -85,7 +86,7 @@ const table = `
 weights (\`aim-bench synth\`, \`convert\`), from a server on the same machine, each in a new Chromium. The heap is all the memory
 that the wasm instance ever had; on a GPU it may have ${LIMIT / 2 ** 20} MiB.
 
-Processor: ${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} threads, of which other work kept ${number(busy, 1)} busy when it began.
+Processor: ${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} threads. ${busy}
 
 | model | dtype | build, adapter | blocks | fetched, MB | from the cache, MB | load, s | wasm heap, MiB | a picture, s (label) |
 |---|---|---|---|---|---|---|---|---|

@@ -1,12 +1,14 @@
 // Measures the built package in Chromium and writes a section of a page:
 //   node www/bench/measure.mjs [--output docs/browser.md] [--runs 5] [--frames 30] [--model URL] [--dtype auto] [--devices wasm,threads,webgpu]
 // `wasm` is the CPU on one thread, `threads` on all. WebGPU is measured on the graphics card if Chromium has one, else
-// on its software adapter, which takes many seconds a frame: there one visit and two frames have to do.
+// on its software adapter, which takes many seconds a frame: there one visit and two frames have to do. Nothing is written on a
+// busy machine.
 import { readFileSync } from 'node:fs';
-import { cpus, loadavg } from 'node:os';
+import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { hasCard } from './card.mjs';
+import { idleOrExit } from './idle.mjs';
 import { launch } from '../package/tests/lib/chrome.mjs';
 import { ISOLATED, serve } from '../package/tests/lib/server.mjs';
 import { photograph } from '../package/tests/lib/site.mjs';
@@ -23,6 +25,7 @@ const { values } = parseArgs({
   },
 });
 
+const busy = await idleOrExit(values.output);
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 const served = await serve({ '/page/': at('page/'), '/package/': at('../package/') }, {
   headers: ISOLATED,
@@ -47,8 +50,6 @@ async function visit(device, webgpu, frames) {
   }
 }
 
-// What else the machine was doing.
-const [busy] = loadavg();
 const rows = [];
 let failed = false;
 for (const device of values.devices.split(',')) {
@@ -75,7 +76,7 @@ pixels, from the call to the labels. Medians over the visits. The server is on t
 the page from other origins, so that it may use threads.
 
 Processor: ${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} threads. Model: ${values.model ?? 'the embedded one'}.
-Other work kept ${busy.toFixed(1)} threads busy when it began${busy > cpus().length / 2 ? ': on an idle machine all of it takes a fraction' : ''}.
+${busy}
 
 | device | build | adapter | threads | dtype | label | fetched, MB | navigation to first label, s | load, ms | warm-up, ms | a frame, ms | visits x frames |
 |---|---|---|---|---|---|---|---|---|---|---|---|

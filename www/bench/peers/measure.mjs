@@ -10,6 +10,7 @@ import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'no
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { idleOrExit } from '../idle.mjs';
 import { writeSection } from '../section.mjs';
 import { chromium } from './browser.mjs';
 import { chart } from './chart.mjs';
@@ -145,7 +146,10 @@ function write() {
 
 try {
   const ready = values['report-only'] ? undefined : prepared();
-  if (ready && !values['prepare-only']) await measure(ready);
+  if (ready && !values['prepare-only']) {
+    await idleOrExit(values.output);
+    await measure(ready);
+  }
   if (!values['prepare-only']) write();
 } catch (error) {
   console.error(error.message);

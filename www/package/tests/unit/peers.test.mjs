@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { chart } from '../../../bench/peers/chart.mjs';
+import { busyThreads } from '../../../bench/idle.mjs';
 import { contenders, isWrong, pairs } from '../../../bench/peers/contenders.mjs';
 import { describe as inWords } from '../../../bench/peers/machine.mjs';
 import { leastTime, limitSection, placeSection, ratioSection, ratios } from '../../../bench/peers/report.mjs';
@@ -40,6 +41,13 @@ describe('statistics', () => {
     assert.ok(Math.abs(relativeRms([3.3, 4.4], [3, 4]) - 0.1) < 1e-12);
     assert.ok(Number.isNaN(relativeRms([1], [1, 2])));
   });
+});
+
+test('how busy a machine is: idle time and that of the lowest priority are free', () => {
+  const reading = (...times) => times.map(([user, nice, idle]) => ({ times: { user, nice, idle } }));
+  const before = reading([0, 0, 0], [5, 5, 5]);
+  assert.equal(busyThreads(before, reading([50, 0, 50], [5, 55, 55])), 0.5);
+  assert.equal(busyThreads(before, before), 0);
 });
 
 describe('contenders', () => {
