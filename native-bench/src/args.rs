@@ -119,6 +119,19 @@ pub enum Exif {
     Ignore,
 }
 
+/// How progress is shown on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Show {
+    /// A bar in a terminal, elsewhere a line every ten seconds.
+    Auto,
+    /// A bar.
+    Bar,
+    /// Lines, also at the begin and at the end.
+    Lines,
+    /// Not at all.
+    Off,
+}
+
 #[derive(Debug, ClapArgs)]
 pub struct Classify {
     /// JPEG, PNG, WebP, GIF, BMP, TIFF or PPM files; folders of them; - for standard input.

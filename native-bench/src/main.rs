@@ -4,10 +4,12 @@
 
 mod args;
 mod commands;
+mod data;
 mod engine;
 mod model;
 mod output;
 mod pictures;
+mod progress;
 mod remote;
 mod tensors;
 

@@ -78,6 +78,11 @@ pub fn note(message: &str) {
     let _ = writeln!(io::stderr(), "note: {}", without_controls(message));
 }
 
+/// Tells a person how far something is.
+pub fn plain(message: &str) {
+    let _ = writeln!(io::stderr(), "{}", without_controls(message));
+}
+
 /// An error and what lies below it, on one line.
 pub fn one_line(error: &Error) -> String {
     let mut line = error.to_string();

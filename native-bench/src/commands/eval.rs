@@ -1,17 +1,16 @@
 //! `aim-bench eval`: accuracy and loss on a folder of labelled pictures.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
+use aim_web::Result;
 use aim_web::classifier::Classifier;
-use aim_web::labels::Labels;
-use aim_web::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::Outcome;
-use crate::args::Eval;
+use crate::args::{Eval, Show};
+use crate::data::{DataSet, Seen, classes};
 use crate::output::{self, say};
-use crate::pictures::{self, IMAGE_FOLDER, Visited};
+use crate::progress::Progress;
 use crate::{engine, model};
 
 /// Counts over some pictures.
@@ -56,6 +55,16 @@ struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Broken>,
     classes: BTreeMap<String, Counts>,
+    data: Data,
+}
+
+/// What was read.
+#[derive(Serialize)]
+struct Data {
+    path: String,
+    sha256: String,
+    #[serde(flatten)]
+    seen: Seen,
 }
 
 /// A picture that can't be read.
@@ -65,47 +74,51 @@ struct Broken {
     error: String,
 }
 
-/// The pictures of one class.
-struct Class {
-    name: String,
-    index: usize,
-    pictures: Vec<PathBuf>,
-}
-
 /// Counts over all pictures. One that can't be read is told and left out, and the next ones follow.
 pub fn run(args: &Eval) -> Result<Outcome> {
     let model = model::open(&args.model)?;
-    let classes = classes(&args.data_path, &model.labels)?;
+    let data = DataSet::open(&args.data_path, "val")?;
+    let mapping = classes::map(data.classes(), &model.labels)
+        .map_err(|error| error.at(args.data_path.display()))?;
     let blocks = model.config.blocks_to_run();
     let labels = model.labels.clone();
     let (engine, device) = engine::load(model, blocks, &args.model)?;
     let classifier = Classifier::new(engine, labels)?;
 
     let mut total = Counts::default();
-    let mut by_class = BTreeMap::new();
+    let mut by_class: BTreeMap<String, Counts> = BTreeMap::new();
     let mut errors = Vec::new();
     let mut not_turned = 0_u64;
-    for class in classes {
-        let counts: &mut Counts = by_class.entry(class.name).or_default();
-        for path in class.pictures {
-            let picture = match pictures::read(&path, args.exif) {
-                Ok(picture) => picture,
-                Err(error) => {
-                    output::error(&error);
-                    errors.push(Broken {
-                        image: path.to_string_lossy().into_owned(),
-                        error: output::one_line(&error),
-                    });
-                    continue;
-                }
-            };
-            not_turned += u64::from(picture.ignored.is_some());
-            let images = classifier.images(&picture.pixels);
-            let logits = engine::wait(&device, classifier.logits(images))?;
-            counts.add(&logits, class.index);
-            total.add(&logits, class.index);
-        }
+    for class in data.classes() {
+        by_class.insert(class.name.clone(), Counts::default());
     }
+    let progress = Progress::new(Show::Auto, "pictures", data.len() as u64, 0);
+    for number in 0..data.len() {
+        let class = data.class(number);
+        match data.read(number, args.exif) {
+            Ok(picture) => {
+                not_turned += u64::from(picture.ignored.is_some());
+                let images = classifier.images(&picture.pixels);
+                let logits = engine::wait(&device, classifier.logits(images))?;
+                let index = mapping.indices[class];
+                let name = &data.classes()[class].name;
+                by_class
+                    .entry(name.clone())
+                    .or_default()
+                    .add(&logits, index);
+                total.add(&logits, index);
+            }
+            Err(error) => {
+                progress.aside(|| output::error(&error));
+                errors.push(Broken {
+                    image: data.name(number).into_owned(),
+                    error: output::one_line(&error),
+                });
+            }
+        }
+        progress.advance(1, &format!("top-1 {:.1}%", total.percent(total.top_1)));
+    }
+    progress.end();
     let report = Report {
         top_1_percent: total.percent(total.top_1),
         top_5_percent: total.percent(total.top_5),
@@ -114,6 +127,11 @@ pub fn run(args: &Eval) -> Result<Outcome> {
         broken: errors.len(),
         errors,
         classes: by_class,
+        data: Data {
+            path: data.path().to_owned(),
+            sha256: data.sha256(),
+            seen: data.seen().clone(),
+        },
     };
     if not_turned > 0 {
         output::note(&format!(
@@ -148,71 +166,6 @@ pub fn run(args: &Eval) -> Result<Outcome> {
         device.name()
     )?;
     Ok(outcome)
-}
-
-/// The folders of `root/val` or of `root`, each a class: by name if all names are labels of the
-/// model, else by their order if there are as many as classes.
-fn classes(root: &Path, labels: &Labels) -> Result<Vec<Class>> {
-    let val = root.join("val");
-    let root = if val.is_dir() { val } else { root.to_owned() };
-    let folders: Vec<PathBuf> = pictures::entries(&root)?
-        .into_iter()
-        .filter(|path| path.is_dir())
-        .collect();
-    let names: Vec<String> = folders
-        .iter()
-        .map(|folder| {
-            folder
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .collect();
-    let by_name: Option<Vec<usize>> = names
-        .iter()
-        .map(|name| labels.names().iter().position(|label| label == name))
-        .collect();
-    let indices = match by_name {
-        Some(indices) if !indices.is_empty() => indices,
-        _ if folders.len() == labels.names().len() => (0..folders.len()).collect(),
-        _ => {
-            return Err(Error::new(
-                ErrorKind::Option,
-                format!(
-                    "{}: its {} folders are neither named like the model's {} classes nor as many",
-                    root.display(),
-                    folders.len(),
-                    labels.names().len()
-                ),
-            ));
-        }
-    };
-    let mut visited = Visited::default();
-    visited.enter_above(&root)?;
-    visited.enter(&root)?;
-    let classes: Vec<_> = names.into_iter().zip(indices).zip(folders).collect();
-    // A folder before the links to it, so that its pictures are its own class's.
-    let (links, folders): (Vec<_>, Vec<_>) = classes
-        .into_iter()
-        .partition(|(_, folder)| folder.is_symlink());
-    let mut kept = Vec::new();
-    for (class, folder) in folders.into_iter().chain(links) {
-        if visited.enter(&folder)? {
-            kept.push((class, folder));
-        }
-    }
-    let (classes, folders): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
-    let pictures = pictures::in_folders(&folders, &mut visited, IMAGE_FOLDER)?;
-    Ok(classes
-        .into_iter()
-        .zip(pictures)
-        .map(|((name, index), pictures)| Class {
-            name,
-            index,
-            pictures,
-        })
-        .collect())
 }
 
 #[cfg(test)]
