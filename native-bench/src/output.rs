@@ -98,7 +98,7 @@ pub fn one_line(error: &Error) -> String {
 }
 
 /// A text whose control characters are spelt out: the name of a file must not command a terminal.
-fn without_controls(text: &str) -> String {
+pub fn without_controls(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
@@ -110,7 +110,8 @@ fn without_controls(text: &str) -> String {
     line
 }
 
-fn to_json(value: &impl Serialize) -> Result<String> {
+/// A value as JSON, for people.
+pub fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|error| {
         Error::new(
             ErrorKind::Format,

@@ -35,21 +35,23 @@ pub struct Picture {
 
 /// Reads and decodes a picture; `-` is standard input.
 pub fn read(path: &Path, exif: Exif) -> Result<Picture> {
-    let read = || -> Result<Picture> {
-        let bytes = bytes(path)?;
-        match exif {
-            Exif::Respect => Ok(Picture {
-                pixels: image::decode_upright(&bytes)?,
-                ignored: None,
-            }),
-            Exif::Ignore => Ok(Picture {
-                pixels: image::decode(&bytes)?,
-                ignored: Some(image::orientation(&bytes))
-                    .filter(|orientation| *orientation != Orientation::NoTransforms),
-            }),
-        }
-    };
+    let read = || decode(&bytes(path)?, exif);
     read().map_err(|error| error.at(path.display()))
+}
+
+/// Decodes a picture.
+pub fn decode(bytes: &[u8], exif: Exif) -> Result<Picture> {
+    match exif {
+        Exif::Respect => Ok(Picture {
+            pixels: image::decode_upright(bytes)?,
+            ignored: None,
+        }),
+        Exif::Ignore => Ok(Picture {
+            pixels: image::decode(bytes)?,
+            ignored: Some(image::orientation(bytes))
+                .filter(|orientation| *orientation != Orientation::NoTransforms),
+        }),
+    }
 }
 
 /// What is in a file, or comes from standard input.

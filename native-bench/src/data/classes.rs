@@ -16,6 +16,8 @@ pub enum By {
     Wnid,
     /// They are as many as the model's.
     Order,
+    /// They are numbers of the model's.
+    Number,
 }
 
 /// The model's class of each class of a data set.
@@ -26,7 +28,7 @@ pub struct Mapping {
 }
 
 /// Finds a data set's classes among a model's: by its labels if all are called so, by `ImageNet`'s numbers if all are, by
-/// order if they are as many and none is a label.
+/// order if they are as many and none is called as a label at another place.
 ///
 /// # Errors
 /// Kind `Option` if none of that is so; the message names a class that is not found.
@@ -48,11 +50,11 @@ pub fn map(classes: &[Class], labels: &Labels) -> Result<Mapping> {
         });
     }
     let names = labels.names();
-    let named = classes
+    let is_in_place = classes
         .iter()
-        .filter(|class| by_label(&class.name).is_some())
-        .count();
-    if named == 0 && classes.len() == names.len() {
+        .enumerate()
+        .all(|(number, class)| by_label(&class.name).is_none_or(|index| index == number));
+    if is_in_place && classes.len() == names.len() {
         return Ok(Mapping {
             by: By::Order,
             indices: (0..classes.len()).collect(),
@@ -65,13 +67,41 @@ pub fn map(classes: &[Class], labels: &Labels) -> Result<Mapping> {
     Err(Error::new(
         ErrorKind::Option,
         format!(
-            "its {} classes are neither all named like the model's {} nor as many without such names: {:?} is none of {}",
+            "its {} classes are neither all named like the model's {} nor as many in the same order: {:?} is none of {}",
             classes.len(),
             names.len(),
             stranger,
             some(names)
         ),
     ))
+}
+
+/// The classes of a data set that calls them by the model's own numbers.
+///
+/// # Errors
+/// Kind `Option` for a number that the model does not have.
+pub fn by_number(classes: &[Class], labels: &Labels) -> Result<Mapping> {
+    let count = labels.names().len();
+    let indices = classes
+        .iter()
+        .map(|class| {
+            let number = class
+                .name
+                .parse()
+                .ok()
+                .filter(|&number: &usize| number < count);
+            number.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Option,
+                    format!("class {} is none of the model's {count}", class.name),
+                )
+            })
+        })
+        .collect::<Result<_>>()?;
+    Ok(Mapping {
+        by: By::Number,
+        indices,
+    })
 }
 
 /// The model's class of an `ImageNet` number.
@@ -167,11 +197,12 @@ mod tests {
     fn by_order_if_no_name_says_otherwise() {
         let own = labels(&["a", "b", "c"]);
         assert_eq!(mapped(&["x", "y", "z"], &own), (By::Order, vec![0, 1, 2]));
-        for names in [&["a", "b", "z"][..], &["x", "y"], &["a", "b", "c", "d"]] {
+        assert_eq!(mapped(&["a", "y", "z"], &own), (By::Order, vec![0, 1, 2]));
+        for names in [&["b", "c", "z"][..], &["x", "y"], &["a", "b", "c", "d"]] {
             let error = map(&classes(names), &own).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Option, "{names:?}");
         }
-        let error = map(&classes(&["a", "B", "c"]), &own).unwrap_err();
+        let error = map(&classes(&["a", "B"]), &own).unwrap_err();
         assert!(error.to_string().contains("\"B\""), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use aim_web::Result;
 
 use super::walk::{self, Visited};
-use super::{DataSet, Place, Sample};
+use super::{Builder, DataSet, Place, text};
 use crate::pictures::IMAGE_FOLDER;
 
 /// The folders of `root/split` or of `root`, each a class.
@@ -42,26 +42,21 @@ pub(super) fn open(root: &Path, split: &str) -> Result<DataSet> {
     });
     let pictures = walk::in_folders(&classes, &mut visited, IMAGE_FOLDER)?;
 
-    let mut names = Vec::new();
-    let mut samples = Vec::new();
-    let mut hidden = 0;
+    let mut builder = Builder::new(&root);
+    // They are sorted by the bytes of their names.
+    builder.is_in_order = true;
     for (folder, pictures) in classes.iter().zip(pictures) {
         // What tools leave behind, such as .ipynb_checkpoints.
         if pictures.is_empty() && walk::is_hidden(folder) {
             continue;
         }
-        let class = u32::try_from(names.len()).unwrap_or(u32::MAX);
-        let name = folder.file_name().unwrap_or_default();
-        names.push(name.to_string_lossy().into_owned());
+        let name = text(folder.file_name().unwrap_or_default().as_encoded_bytes());
+        let class = builder.class(&name);
         for path in pictures {
-            hidden += u64::from(walk::is_hidden(&path));
-            samples.push(Sample {
-                // One that can't be looked at can't be read either, which is told then.
-                len: fs::metadata(&path).map_or(0, |meta| meta.len()),
-                place: Place::File(path),
-                class,
-            });
+            // One that can't be looked at can't be read either, which is told then.
+            let len = fs::metadata(&path).map_or(0, |meta| meta.len());
+            builder.add(Place::File(path), Some(class), len);
         }
     }
-    Ok(DataSet::new(&root, names, samples, hidden))
+    Ok(builder.finish())
 }
