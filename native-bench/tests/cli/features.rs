@@ -9,7 +9,7 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::RowAccessor as _;
 use tempfile::tempdir;
 
-use super::eval::photos;
+use super::eval::{photos, random_model};
 use super::pictures::{parsed, run};
 use super::{aim_bench, json, read_tensor, refused, relative_error};
 
@@ -138,32 +138,25 @@ fn rows_are_the_features_of_their_pictures() {
     assert!(relative_error(&all[20 * tokens.len()..21 * tokens.len()], &tokens) < 1e-5);
 
     // What the probe classifies: its last matrix makes the logits of it.
-    json(features(&path("data"), &path("probe")).args(["--pool", "probe", "--dtype", "fp32"]));
+    let model = random_model(work.path(), 21);
+    let of_model = |mut program: Command| {
+        program.arg("--model").arg(&model);
+        program
+    };
+    json(of_model(features(&path("data"), &path("probe"))).args(["--pool", "probe"]));
     let (shape, probe) = npy(&path("probe/features.npy"));
-    assert_eq!(shape, [24, 192]);
-    let linear = path("floats");
-    let mut program = aim_bench("convert");
-    program
-        .arg("--output")
-        .arg(&linear)
-        .args(["--dtype", "fp32"]);
+    assert_eq!(shape, [24, 64]);
+    let mut program = of_model(aim_bench("preprocess"));
+    program.arg(&photo).arg("--output").arg(path("in"));
     assert_eq!(run(&mut program).0, 0);
-    let (_, linear) = read_tensor(
-        &linear.join("model-00001-of-00001.safetensors"),
-        "head.linear.weight",
-    );
-    let mut program = aim_bench("run");
-    program
-        .arg("--input")
-        .arg(path("in"))
-        .arg("--output")
-        .arg(path("out"))
-        .args(["--dtype", "fp32"]);
-    assert_eq!(run(&mut program).0, 0);
+    let mut program = of_model(aim_bench("run"));
+    program.arg("--input").arg(path("in"));
+    assert_eq!(run(program.arg("--output").arg(path("out"))).0, 0);
     let (_, logits) = read_tensor(&path("out"), "logits");
-    let own = &probe[20 * 192..21 * 192];
+    let (_, linear) = read_tensor(&model.join("model.safetensors"), "head.linear.weight");
+    let own = &probe[20 * 64..21 * 64];
     let by_hand: Vec<f32> = linear
-        .chunks_exact(192)
+        .chunks_exact(64)
         .map(|row| row.iter().zip(own).map(|(w, x)| w * x).sum())
         .collect();
     assert!(relative_error(&by_hand, &logits) < 1e-5);

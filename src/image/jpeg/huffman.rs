@@ -185,7 +185,7 @@ mod tests {
         let symbols: Vec<u8> = (1..=16).collect();
         let table = Huffman::new(&[1; 16], &symbols).unwrap();
         // 0, 10, and fifteen ones with a zero; then a value of 3 bits: 011 is -4.
-        let data = [0b0101_1111, 0b1111_1111, 0b1101_1000];
+        let data = [0b0101_1111, 0b1111_1111, 0b1100_1100];
         let mut bits = Bits::new(&data);
         assert_eq!(bits.symbol(&table).unwrap(), 1);
         assert_eq!(bits.symbol(&table).unwrap(), 2);
