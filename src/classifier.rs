@@ -1,6 +1,6 @@
 //! The way of a picture: crop, normalise, model, softmax, labels.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use image::RgbImage;
 
@@ -23,7 +23,7 @@ pub struct Prediction {
 /// A model with what surrounds it: pictures in, names out.
 #[derive(Clone)]
 pub struct Classifier {
-    engine: Rc<dyn Engine>,
+    engine: Arc<dyn Engine>,
     preprocessor: Preprocessor,
     labels: Labels,
 }

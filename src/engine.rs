@@ -23,6 +23,7 @@ use crate::precision::{Form, Precision};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load;
 use crate::weights::load::assemble::{Assembler, Loaded};
+use crate::weights::load::fingerprint::Fingerprint;
 use crate::weights::load::sink::Sink;
 use crate::weights::remote::{Event, RemoteModel, Transport};
 
@@ -35,10 +36,21 @@ pub struct HostOutput {
     pub features: Vec<HostTensor>,
 }
 
-/// A model that is ready to run. `images` are `[batch, num_channels, height, width]`, normalised.
+/// What becomes of the tokens of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// They stay: `[batch, tokens, embed_dim]`.
+    None,
+    /// Their mean: `[batch, embed_dim]`.
+    Mean,
+    /// As the probe's attention pools them, before it classifies: `[batch, embed_dim]`.
+    Probe,
+}
+
+/// A model that is ready to run, on several threads at once if need be. `images` are `[batch, num_channels, height, width]`, normalised.
 ///
 /// A read from a lost device may never end: await these futures by [`Device::unless_lost`].
-pub trait Engine {
+pub trait Engine: Send + Sync {
     /// The model's shape.
     fn config(&self) -> &Config;
 
@@ -65,6 +77,17 @@ pub trait Engine {
         images: HostTensor,
         layers: &'a [usize],
     ) -> LocalBoxFuture<'a, Result<Vec<HostTensor>>>;
+
+    /// The mean over the outputs of some blocks, which is what the probe reads, pooled. A layer listed twice counts
+    /// twice.
+    ///
+    /// Fails as [`Aim::mean_of_layers`] and [`read`].
+    fn pooled<'a>(
+        &'a self,
+        images: HostTensor,
+        layers: &'a [usize],
+        pool: Pool,
+    ) -> LocalBoxFuture<'a, Result<HostTensor>>;
 
     /// The outputs of some blocks under the prefix-causal mask of pre-training.
     ///
@@ -237,6 +260,25 @@ pub async fn load(
     model.finish()
 }
 
+/// As [`load()`], and a hash that tells the model's weights from others: see [`Fingerprint::finish`].
+///
+/// # Errors
+/// As [`load()`].
+pub async fn load_with_fingerprint(
+    files: &mut [Box<dyn Checkpoint>],
+    config: Config,
+    blocks: usize,
+    precision: Precision,
+    device: &Device,
+) -> Result<(Box<dyn Engine>, String)> {
+    self_check(&config, blocks, precision, device).await?;
+    let mut model = begin(config.clone(), blocks, precision, device)?;
+    let mut fingerprint = Fingerprint::new(&mut *model);
+    load::load(files, &config, &mut fingerprint)?;
+    let fingerprint = fingerprint.finish(&config);
+    Ok((model.finish()?, fingerprint))
+}
+
 /// Fetches the probe and the first `blocks` blocks from a server onto a device.
 ///
 /// # Errors
@@ -252,6 +294,25 @@ pub async fn fetch<T: Transport>(
     let mut engine = begin(model.config.clone(), blocks, precision, device)?;
     model.stream(&mut *engine, report).await?;
     engine.finish()
+}
+
+/// As [`fetch`], and a hash that tells the model's weights from others: see [`Fingerprint::finish`].
+///
+/// # Errors
+/// As [`fetch`].
+pub async fn fetch_with_fingerprint<T: Transport>(
+    model: RemoteModel<T>,
+    blocks: usize,
+    precision: Precision,
+    device: &Device,
+    report: &dyn Fn(Event),
+) -> Result<(Box<dyn Engine>, String)> {
+    self_check(&model.config, blocks, precision, device).await?;
+    let mut engine = begin(model.config.clone(), blocks, precision, device)?;
+    let mut fingerprint = Fingerprint::new(&mut *engine);
+    model.stream(&mut fingerprint, report).await?;
+    let fingerprint = fingerprint.finish(&model.config);
+    Ok((engine.finish()?, fingerprint))
 }
 
 /// A model that is being loaded. Its backend is hidden, so that its kernels are compiled once, with
@@ -385,6 +446,35 @@ impl<B: AimBackend> Engine for OnBackend<B> {
             let features = self.model.features(images, layers)?;
             B::failure()?;
             read_all(features).await
+        }
+        .boxed_local()
+    }
+
+    fn pooled<'a>(
+        &'a self,
+        images: HostTensor,
+        layers: &'a [usize],
+        pool: Pool,
+    ) -> LocalBoxFuture<'a, Result<HostTensor>> {
+        async move {
+            let images = self.images(images, 1, false)?;
+            let tokens = self.model.mean_of_layers(images, layers)?;
+            match pool {
+                Pool::None => {
+                    B::failure()?;
+                    read(tokens).await
+                }
+                Pool::Mean => {
+                    let mean: Tensor<B, 2> = tokens.mean_dim(1).squeeze_dim(1);
+                    B::failure()?;
+                    read(mean).await
+                }
+                Pool::Probe => {
+                    let pooled = self.model.pooled_by_probe(tokens);
+                    B::failure()?;
+                    read(pooled).await
+                }
+            }
         }
         .boxed_local()
     }

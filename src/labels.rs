@@ -13,6 +13,19 @@ pub const LABELS_FILE: &str = "labels.json";
 /// first), as torchvision lists them in the metadata of its weights.
 const IMAGENET_1K: &str = include_str!("labels/imagenet_1k.txt");
 
+/// The numbers of the same classes in `WordNet`, which are the names of their folders, in the same order.
+const IMAGENET_1K_WNIDS: &str = include_str!("labels/imagenet_1k_wnids.txt");
+
+/// `ImageNet`-1k's classes by name, `tench` first, in the order of its models' logits.
+pub fn imagenet_names() -> impl Iterator<Item = &'static str> {
+    IMAGENET_1K.lines()
+}
+
+/// `ImageNet`-1k's classes by their numbers in `WordNet`, `n01440764` first, in the same order.
+pub fn imagenet_wnids() -> impl Iterator<Item = &'static str> {
+    IMAGENET_1K_WNIDS.lines()
+}
+
 /// A name for each class, in the order of the logits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels(Vec<String>);
@@ -47,7 +60,7 @@ impl Labels {
     /// What to call the classes of a model that brings no labels: ImageNet's names for a thousand
     /// classes, else `class 0`, `class 1`, and so on.
     pub fn unnamed(num_classes: usize) -> Self {
-        let imagenet: Vec<String> = IMAGENET_1K.lines().map(str::to_owned).collect();
+        let imagenet: Vec<String> = imagenet_names().map(str::to_owned).collect();
         if imagenet.len() == num_classes {
             return Self(imagenet);
         }
@@ -91,5 +104,37 @@ fn in_order(names: BTreeMap<String, String>) -> Result<Vec<String>> {
             "id2label has no name for class {gap}"
         ))),
         None => Ok(numbered.into_values().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_of_imagenet_has_a_name_and_a_number() {
+        let wnids: Vec<&str> = imagenet_wnids().collect();
+        assert_eq!((wnids.len(), imagenet_names().count()), (1000, 1000));
+        // Folders are sorted, and classes follow them.
+        assert!(wnids.is_sorted_by(|a, b| a < b));
+        let is_wnid = |wnid: &str| {
+            let digits = wnid.strip_prefix('n').unwrap_or_default();
+            digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_digit())
+        };
+        assert!(wnids.iter().all(|wnid| is_wnid(wnid)));
+        let name = |wnid: &str| {
+            let index = imagenet_wnids().position(|own| own == wnid);
+            imagenet_names().nth(index.unwrap()).unwrap()
+        };
+        for (wnid, expected) in [
+            ("n01440764", "tench"),
+            ("n02085620", "Chihuahua"),
+            ("n02012849", "crane bird"),
+            ("n03126707", "crane"),
+            ("n03710721", "maillot tank suit"),
+            ("n15075141", "toilet tissue"),
+        ] {
+            assert_eq!(name(wnid), expected);
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! The command line: what can be asked for.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aim_web::config::{Family, ProbeLayers};
 use aim_web::precision::Precision;
 use aim_web::weights::shards::synth::Format;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 /// Run Apple's AIM vision transformers on this machine.
 #[derive(Debug, Parser)]
@@ -21,6 +23,10 @@ pub enum Command {
     Classify(Classify),
     /// Measure accuracy and loss on a folder of labelled pictures.
     Eval(Eval),
+    /// Add the counts of several processes of eval.
+    Merge(Merge),
+    /// Write what the model makes of pictures, before it names them.
+    Features(Features),
     /// Run the model on a tensor and write logits, and features if asked.
     Run(Run),
     /// Turn a picture into the tensor a model takes.
@@ -111,12 +117,26 @@ impl From<Dtype> for Precision {
 }
 
 /// What becomes of a picture whose EXIF data say that the camera was not upright.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Exif {
     /// It is turned upright, as browsers show it.
     Respect,
     /// It stays as it is stored, as the reference reads it.
     Ignore,
+}
+
+/// How progress is shown on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Show {
+    /// A bar in a terminal, elsewhere a line every ten seconds.
+    Auto,
+    /// A bar.
+    Bar,
+    /// Lines, also at the begin and at the end.
+    Lines,
+    /// Not at all.
+    Off,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -141,15 +161,162 @@ pub struct Classify {
     pub json: bool,
 }
 
+/// Which pictures, and how they are read.
 #[derive(Debug, ClapArgs)]
-pub struct Eval {
-    /// A folder with a folder of pictures for each class, in it or in its `val`.
+pub struct Data {
+    /// A folder with a folder of pictures for each class, in it or in its --split; a .tar of such a folder or in
+    /// `WebDataset`'s layout; a .parquet of the hub's picture data sets; a pattern of the latter two, such as
+    /// 'shard-{000..099}.tar' or 'train-*.parquet'.
     #[arg(long, value_name = "ROOT")]
     pub data_path: PathBuf,
+
+    /// The folder in a folder that is taken if it is there.
+    #[arg(long, value_name = "NAME", default_value = "val")]
+    pub split: String,
 
     /// Whether a photograph is turned as its EXIF orientation says; the reference ignores it.
     #[arg(long, value_enum, default_value_t = Exif::Ignore)]
     pub exif: Exif,
+
+    /// How many pictures a GPU takes at a time; on a CPU each core takes one.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: u32,
+
+    /// Stop at the first picture that can't be read, in place of counting it.
+    #[arg(long)]
+    pub strict: bool,
+
+    /// How progress is shown.
+    #[arg(long, value_enum, default_value_t = Show::Auto)]
+    pub progress: Show,
+}
+
+/// Which of several processes this is [default: as torchrun, Open MPI, PMI or Slurm says].
+#[derive(Debug, ClapArgs)]
+pub struct World {
+    /// The number of this process, from 0.
+    #[arg(long, value_name = "N", requires = "world_size")]
+    pub rank: Option<u64>,
+
+    /// How many processes share the work.
+    #[arg(long, value_name = "N", requires = "rank", value_parser = clap::value_parser!(u64).range(1..))]
+    pub world_size: Option<u64>,
+
+    /// The number of this process on its machine: which GPU it takes.
+    #[arg(long, value_name = "N")]
+    pub local_rank: Option<u64>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Eval {
+    #[command(flatten)]
+    pub data: Data,
+
+    /// A folder to keep the counts in while they grow, a file for each process. Started again it goes on from there;
+    /// `merge` adds them.
+    #[arg(long, value_name = "DIR")]
+    pub parts: Option<PathBuf>,
+
+    /// How often they are written, in seconds, if that takes no more than a fiftieth of the time.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub save_every: Duration,
+
+    /// A file to write with a line of JSON for each picture: its path, its class, the likeliest five. With several
+    /// processes each has its own, by its number.
+    #[arg(long, value_name = "FILE")]
+    pub results_file: Option<PathBuf>,
+
+    /// A folder to write the report to: all of it as JSON, classes and confusion as CSV, confusion as SVG.
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub world: World,
+
+    #[command(flatten)]
+    pub model: Model,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Merge {
+    /// Counts that `eval --parts` or `eval --json` wrote; of all processes.
+    #[arg(required = true, value_name = "PART.json")]
+    pub parts: Vec<PathBuf>,
+
+    /// A folder to write the report to: all of it as JSON, classes and confusion as CSV, confusion as SVG.
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What becomes of the tokens of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pool {
+    /// Their mean.
+    Mean,
+    /// As the probe's attention pools them, before it classifies.
+    Probe,
+    /// All are written.
+    None,
+}
+
+/// The files that features are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeatureFormat {
+    Npy,
+    Safetensors,
+}
+
+/// The type of the numbers that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeatureDtype {
+    Fp32,
+    Fp16,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Features {
+    #[command(flatten)]
+    pub data: Data,
+
+    /// The folder to write, laid out as clip-retrieval does: `img_emb/img_emb_0.npy`, `metadata/metadata_0.parquet`.
+    /// Started again, partitions that are there are not made again.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// The blocks whose outputs are averaged: best, last, or numbers from 0 such as 12,13,14 [default: those of
+    /// --probe-layers].
+    #[arg(long, value_name = "best|last|LIST", conflicts_with = "probe_layers")]
+    pub layers: Option<ProbeLayers>,
+
+    /// What becomes of the tokens of a picture.
+    #[arg(long, value_enum, default_value_t = Pool::Mean)]
+    pub pool: Pool,
+
+    /// The files that are written.
+    #[arg(long, value_enum, default_value_t = FeatureFormat::Npy)]
+    pub format: FeatureFormat,
+
+    /// The type of the numbers that are written.
+    #[arg(long, value_enum, default_value_t = FeatureDtype::Fp32)]
+    pub output_dtype: FeatureDtype,
+
+    /// How many files of features to write. Several processes share them out.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub partitions: u32,
+
+    #[command(flatten)]
+    pub world: World,
 
     #[command(flatten)]
     pub model: Model,
@@ -267,6 +434,13 @@ pub struct Convert {
     /// Write JSON to standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: Option<f64> = text.parse().ok();
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "must be a number of seconds".to_owned())
 }
 
 fn group_size(text: &str) -> Result<usize, String> {

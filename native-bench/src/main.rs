@@ -4,12 +4,20 @@
 
 mod args;
 mod commands;
+mod data;
 mod engine;
+mod features;
+mod files;
+mod inference;
 mod model;
+mod ordered;
 mod output;
 mod pictures;
+mod progress;
 mod remote;
+mod report;
 mod tensors;
+mod world;
 
 use std::process::ExitCode;
 
@@ -43,6 +51,8 @@ fn run(command: Command) -> Result<Outcome> {
     let outcome = match command {
         Command::Classify(args) => commands::classify::run(&args)?,
         Command::Eval(args) => commands::eval::run(&args)?,
+        Command::Merge(args) => commands::merge::run(&args)?,
+        Command::Features(args) => commands::features::run(&args)?,
         Command::Run(args) => commands::run::run(&args)?.into(),
         Command::Preprocess(args) => commands::preprocess::run(&args)?.into(),
         Command::Inspect(args) => commands::inspect::run(&args)?.into(),

@@ -51,6 +51,15 @@ pub fn open(args: &args::Model) -> Result<Model> {
     Ok(model)
 }
 
+/// What the options call the model.
+pub fn name(args: &args::Model) -> String {
+    match (&args.model, &args.backbone) {
+        (Some(model), _) => model.clone(),
+        (None, Some(backbone)) => backbone.display().to_string(),
+        (None, None) => "embedded".to_owned(),
+    }
+}
+
 /// A model on this machine, or else on a server.
 fn open_named(model: &str, args: &args::Model) -> Result<Model> {
     let path = Path::new(model);

@@ -78,6 +78,11 @@ pub fn note(message: &str) {
     let _ = writeln!(io::stderr(), "note: {}", without_controls(message));
 }
 
+/// Tells a person how far something is.
+pub fn plain(message: &str) {
+    let _ = writeln!(io::stderr(), "{}", without_controls(message));
+}
+
 /// An error and what lies below it, on one line.
 pub fn one_line(error: &Error) -> String {
     let mut line = error.to_string();
@@ -93,7 +98,7 @@ pub fn one_line(error: &Error) -> String {
 }
 
 /// A text whose control characters are spelt out: the name of a file must not command a terminal.
-fn without_controls(text: &str) -> String {
+pub fn without_controls(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
@@ -105,7 +110,8 @@ fn without_controls(text: &str) -> String {
     line
 }
 
-fn to_json(value: &impl Serialize) -> Result<String> {
+/// A value as JSON, for people.
+pub fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|error| {
         Error::new(
             ErrorKind::Format,

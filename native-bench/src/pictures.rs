@@ -1,7 +1,6 @@
 //! Pictures that a command line names: files, folders, patterns, standard input.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use aim_web::image::{self, Orientation, RgbImage};
 use aim_web::{Error, ErrorKind, Result};
 
 use crate::args::Exif;
-use crate::output;
+use crate::data::walk::{Visited, in_folders};
 
 /// The endings that torchvision's `ImageFolder` takes for pictures.
 pub const IMAGE_FOLDER: &[&str] = &[
@@ -36,21 +35,23 @@ pub struct Picture {
 
 /// Reads and decodes a picture; `-` is standard input.
 pub fn read(path: &Path, exif: Exif) -> Result<Picture> {
-    let read = || -> Result<Picture> {
-        let bytes = bytes(path)?;
-        match exif {
-            Exif::Respect => Ok(Picture {
-                pixels: image::decode_upright(&bytes)?,
-                ignored: None,
-            }),
-            Exif::Ignore => Ok(Picture {
-                pixels: image::decode(&bytes)?,
-                ignored: Some(image::orientation(&bytes))
-                    .filter(|orientation| *orientation != Orientation::NoTransforms),
-            }),
-        }
-    };
+    let read = || decode(&bytes(path)?, exif);
     read().map_err(|error| error.at(path.display()))
+}
+
+/// Decodes a picture.
+pub fn decode(bytes: &[u8], exif: Exif) -> Result<Picture> {
+    match exif {
+        Exif::Respect => Ok(Picture {
+            pixels: image::decode_upright(bytes)?,
+            ignored: None,
+        }),
+        Exif::Ignore => Ok(Picture {
+            pixels: image::decode(bytes)?,
+            ignored: Some(image::orientation(bytes))
+                .filter(|orientation| *orientation != Orientation::NoTransforms),
+        }),
+    }
 }
 
 /// What is in a file, or comes from standard input.
@@ -124,7 +125,9 @@ fn in_folder(folder: &Path, visited: &mut Visited) -> Result<Vec<PathBuf>> {
     visited.enter_above(folder)?;
     visited.enter(folder)?;
     let mut pictures = in_folders(&[folder.to_owned()], visited, ALL)?;
-    Ok(pictures.pop().unwrap_or_default())
+    let mut pictures = pictures.pop().unwrap_or_default();
+    pictures.sort();
+    Ok(pictures)
 }
 
 /// The files that a pattern means; `None` for what is no pattern.
@@ -147,124 +150,4 @@ fn matches(argument: &Path) -> Option<Result<Vec<PathBuf>>> {
         Ok(paths) => Ok(paths),
         Err(reason) => Err(error(reason.to_string())),
     })
-}
-
-/// What tells a folder from others, however its path is spelt.
-#[cfg(unix)]
-type Identity = (u64, u64);
-#[cfg(not(unix))]
-type Identity = PathBuf;
-
-#[cfg(unix)]
-fn identity(folder: &Path) -> io::Result<Identity> {
-    use std::os::unix::fs::MetadataExt as _;
-    let meta = fs::metadata(folder)?;
-    Ok((meta.dev(), meta.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(folder: &Path) -> io::Result<Identity> {
-    fs::canonicalize(folder)
-}
-
-/// The folders that were visited, and under which path.
-#[derive(Default)]
-pub struct Visited(HashMap<Identity, PathBuf>);
-
-impl Visited {
-    fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// Enters a folder. False if it was visited before, which a person is told.
-    pub fn enter(&mut self, folder: &Path) -> Result<bool> {
-        let identity = identity(folder).map_err(|error| unreadable(folder, &error))?;
-        if let Some(before) = self.0.get(&identity) {
-            output::warn(&format!(
-                "{}: is {} by another name, and not visited again",
-                folder.display(),
-                before.display()
-            ));
-            return Ok(false);
-        }
-        self.0.insert(identity, folder.to_owned());
-        Ok(true)
-    }
-
-    /// Counts the folders that a folder lies in as visited: a link to one of them leads in a circle.
-    pub fn enter_above(&mut self, folder: &Path) -> Result<()> {
-        let whole = fs::canonicalize(folder).map_err(|error| unreadable(folder, &error))?;
-        for above in whole.ancestors().skip(1) {
-            // One that can't be looked at can't be visited either.
-            if let Ok(identity) = identity(above) {
-                self.0.entry(identity).or_insert_with(|| above.to_owned());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The pictures in each of some folders and in the folders in them, sorted. No folder of the disk is visited twice:
-/// links are followed after everything that is there by itself, to what is not visited by then.
-pub fn in_folders(
-    folders: &[PathBuf],
-    visited: &mut Visited,
-    endings: &[&str],
-) -> Result<Vec<Vec<PathBuf>>> {
-    let mut pictures = vec![Vec::new(); folders.len()];
-    let mut to_visit: Vec<(usize, PathBuf)> = folders.iter().cloned().enumerate().collect();
-    let mut links = Vec::new();
-    loop {
-        for (of, folder) in std::mem::take(&mut to_visit) {
-            let mut inner = vec![folder];
-            while let Some(folder) = inner.pop() {
-                for path in entries(&folder)? {
-                    let is_link = path.is_symlink();
-                    if path.is_dir() {
-                        if is_link {
-                            links.push((of, path));
-                        } else if visited.enter(&path)? {
-                            inner.push(path);
-                        }
-                    } else if (path.is_file() || is_link) && has_ending(&path, endings) {
-                        pictures[of].push(path);
-                    }
-                }
-            }
-        }
-        links.sort();
-        for (of, link) in std::mem::take(&mut links) {
-            if visited.enter(&link)? {
-                to_visit.push((of, link));
-            }
-        }
-        if to_visit.is_empty() {
-            break;
-        }
-    }
-    for pictures in &mut pictures {
-        pictures.sort();
-    }
-    Ok(pictures)
-}
-
-fn has_ending(path: &Path, endings: &[&str]) -> bool {
-    path.extension()
-        .and_then(|ending| ending.to_str())
-        .is_some_and(|ending| endings.contains(&ending.to_ascii_lowercase().as_str()))
-}
-
-/// What is in a folder, sorted.
-pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let error = |error: io::Error| unreadable(folder, &error);
-    let mut paths = fs::read_dir(folder)
-        .map_err(error)?
-        .map(|entry| entry.map(|entry| entry.path()).map_err(error))
-        .collect::<Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Error {
-    Error::new(ErrorKind::NotFound, format!("{}: {error}", path.display()))
 }

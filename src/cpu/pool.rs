@@ -43,6 +43,28 @@ impl Probe<'_> {
     /// [`ErrorKind::Option`](crate::ErrorKind::Option) if the shapes don't fit each other,
     /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if the keys and values have no room.
     pub fn forward(self, x: &[f32], tokens: usize) -> Result<Vec<f32>> {
+        self.check(x, tokens)?;
+        threads::inside(|| {
+            let pooled = self.pool(x, tokens)?;
+            self.classify(&pooled)
+        })
+    }
+
+    /// Pools the tokens of pictures, as [`forward`](Self::forward) does before it classifies them.
+    ///
+    /// # Shapes
+    /// - `x`: `[pictures * tokens, dim]`, the mean of the probed layers
+    /// - output: `[pictures, dim]`
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn pooled(self, x: &[f32], tokens: usize) -> Result<Vec<f32>> {
+        self.check(x, tokens)?;
+        threads::inside(|| self.pool(x, tokens))
+    }
+
+    /// Whether all shapes fit each other.
+    fn check(self, x: &[f32], tokens: usize) -> Result<()> {
         let dim = self.cls_token.len();
         let [num_classes, _] = self.linear.dims();
         let fits = [self.k, self.v]
@@ -57,16 +79,16 @@ impl Probe<'_> {
             && dim > 0
             && tokens > 0
             && x.len().is_multiple_of(tokens.saturating_mul(dim));
-        if !fits {
-            return Err(Error::option(format!(
-                "{} values of {tokens} tokens a picture do not fit a probe of {dim} channels",
-                x.len()
-            )));
+        if fits {
+            return Ok(());
         }
-        threads::inside(|| self.run(x, tokens))
+        Err(Error::option(format!(
+            "{} values of {tokens} tokens a picture do not fit a probe of {dim} channels",
+            x.len()
+        )))
     }
 
-    fn run(self, x: &[f32], tokens: usize) -> Result<Vec<f32>> {
+    fn pool(self, x: &[f32], tokens: usize) -> Result<Vec<f32>> {
         let dim = self.cls_token.len();
         let n = x.len() / dim;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
@@ -105,7 +127,15 @@ impl Probe<'_> {
                 pooled,
             });
         }
+        Ok(pooled)
+    }
 
+    /// # Shapes
+    /// - `pooled`: `[pictures, dim]`
+    /// - output: `[pictures, num_classes]`
+    fn classify(self, pooled: &[f32]) -> Result<Vec<f32>> {
+        let dim = self.cls_token.len();
+        let pictures = pooled.len() / dim;
         let [num_classes, _] = self.linear.dims();
         let mut rows = Rows::default();
         rows.make(pictures, self.linear, |row, to| {

@@ -26,6 +26,31 @@ pub fn start(count: usize) -> Result<()> {
     })
 }
 
+/// While this is there, the thread that made it computes by itself: where there are as many pictures as threads, one
+/// picture a thread is quicker than all threads on one picture, which wait for each other.
+#[cfg(feature = "threads")]
+#[derive(Debug)]
+pub struct Alone {
+    _pool: rayon::ThreadPool,
+}
+
+/// Lets the calling thread, which must be of no pool, compute by itself. The numbers are the same.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the thread is of a pool.
+#[cfg(feature = "threads")]
+pub fn alone() -> Result<Alone> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .use_current_thread();
+    match pool.build() {
+        Ok(pool) => Ok(Alone { _pool: pool }),
+        Err(error) => {
+            Err(Error::unsupported("the thread belongs to a pool already").with_source(error))
+        }
+    }
+}
+
 /// Runs `work` on a thread of the pool, if it has several: from there tasks are shared out at less cost.
 pub fn inside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     #[cfg(feature = "threads")]

@@ -23,7 +23,7 @@ use crate::quant::{HalfMatrix, QuantMatrix};
 /// better: one by one, or with [`block`](Self::block) all of them and what is between.
 pub trait AimBackend: Backend {
     /// A matrix on its device, in floats or packed.
-    type Matrix: Clone + Debug;
+    type Matrix: Clone + Debug + Send + Sync;
 
     /// A matrix of floats that is arriving.
     type Rows: Rows<Self>;
@@ -123,6 +123,14 @@ pub trait AimBackend: Backend {
     /// As [`AttentionPoolingClassifier::forward`].
     fn probe(head: &AttentionPoolingClassifier<Self>, tokens: Tensor<Self, 3>) -> Tensor<Self, 2> {
         head.layer_by_layer(tokens)
+    }
+
+    /// Runs the attention probe up to its classes.
+    ///
+    /// # Shapes
+    /// As [`AttentionPoolingClassifier::pool`].
+    fn pool(head: &AttentionPoolingClassifier<Self>, tokens: Tensor<Self, 3>) -> Tensor<Self, 2> {
+        head.pool_layer_by_layer(tokens)
     }
 
     /// What went wrong in the parts that ran since the last call on this thread. Their outputs are tensors, with no

@@ -77,6 +77,10 @@ pub enum Adapters {
     Hardware,
     /// Also drivers that compute on the CPU.
     Any,
+    /// Of the real GPUs this one, counted from 0 and around: where several processes share a machine, each takes one
+    /// by its local rank.
+    #[cfg(not(target_family = "wasm"))]
+    Nth(usize),
 }
 
 /// False if the kernel knows of no GPU: then no driver need be loaded to learn that there is none,
@@ -101,7 +105,42 @@ const fn may_have_gpu() -> bool {
     true
 }
 
-/// Opens the most powerful adapter.
+async fn most_powerful(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
+    let options = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::HighPerformance,
+        ..Default::default()
+    };
+    instance.request_adapter(&options).await.map_err(|error| {
+        Error::device_lost(
+            "no GPU adapter was found; install a driver (a software one: mesa-vulkan-drivers) or use the CPU",
+        )
+        .with_source(error)
+    })
+}
+
+/// One of the real GPUs: of the discrete ones, where there are any.
+#[cfg(not(target_family = "wasm"))]
+async fn nth(instance: &wgpu::Instance, n: usize) -> Result<wgpu::Adapter> {
+    let all = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    let of_type = |wanted: &[DeviceType]| -> Vec<&wgpu::Adapter> {
+        let is_wanted = |adapter: &&wgpu::Adapter| wanted.contains(&adapter.get_info().device_type);
+        all.iter().filter(is_wanted).collect()
+    };
+    let mut real = of_type(&[DeviceType::DiscreteGpu]);
+    if real.is_empty() {
+        real = of_type(&[
+            DeviceType::IntegratedGpu,
+            DeviceType::VirtualGpu,
+            DeviceType::Other,
+        ]);
+    }
+    let chosen = n.checked_rem(real.len()).and_then(|n| real.get(n));
+    chosen
+        .map(|adapter| (*adapter).clone())
+        .ok_or_else(|| Error::device_lost("this machine has no GPU with a driver"))
+}
+
+/// Opens an adapter: the most powerful one, unless it is told which.
 ///
 /// The device is made here and handed to burn, which on its own would panic where this gives an
 /// error. Whether it computes rightly shows when a model is loaded.
@@ -109,7 +148,7 @@ const fn may_have_gpu() -> bool {
 /// # Errors
 /// [`ErrorKind::DeviceLost`] if there is no such adapter, or it gives no device.
 pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
-    if adapters == Adapters::Hardware && !may_have_gpu() {
+    if adapters != Adapters::Any && !may_have_gpu() {
         return Err(Error::device_lost("this machine has no GPU"));
     }
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -117,18 +156,11 @@ pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
         backends: wgpu::Backends::PRIMARY,
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
-    let adapter = instance
-        .request_adapter(&wgpu::RequestAdapterOptions {
-            power_preference: wgpu::PowerPreference::HighPerformance,
-            ..Default::default()
-        })
-        .await
-        .map_err(|error| {
-            Error::device_lost(
-                "no GPU adapter was found; install a driver (a software one: mesa-vulkan-drivers) or use the CPU",
-            )
-            .with_source(error)
-        })?;
+    let adapter = match adapters {
+        #[cfg(not(target_family = "wasm"))]
+        Adapters::Nth(n) => nth(&instance, n).await?,
+        Adapters::Hardware | Adapters::Any => most_powerful(&instance).await?,
+    };
     let info = adapter.get_info();
     let is_software = info.device_type == DeviceType::Cpu;
     if is_software && adapters == Adapters::Hardware {

@@ -33,6 +33,26 @@ pub(super) struct Pixels<'a> {
 ///
 /// `geometry` must be that of the picture. Bytes that `pixels` lacks count as black.
 pub(super) fn resized_crop(pixels: Pixels<'_>, geometry: &Geometry) -> Vec<u8> {
+    pulp::Arch::new().dispatch(Resize { pixels, geometry })
+}
+
+/// A resize that is compiled for each kind of vectors.
+struct Resize<'a> {
+    pixels: Pixels<'a>,
+    geometry: &'a Geometry,
+}
+
+impl pulp::NullaryFnOnce for Resize<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<u8> {
+        resize(self.pixels, self.geometry)
+    }
+}
+
+#[inline(always)]
+fn resize(pixels: Pixels<'_>, geometry: &Geometry) -> Vec<u8> {
     let Pixels {
         bytes,
         width,
@@ -198,6 +218,7 @@ fn accumulate(sums: &mut [i32], bytes: &[u8], weight: i32) {
 ///
 /// Three channels are too few to fill a vector, so a block of [`ROWS`] rows is transposed first: the
 /// pixels of one column lie side by side, and share a coefficient.
+#[inline(always)]
 fn horizontal(source: &[&[u8]], channels: usize, columns: &Filter) -> Vec<u8> {
     let row_len = columns.windows.len() * 3;
     let mut out = vec![0; source.len() * row_len];
@@ -229,6 +250,7 @@ fn horizontal(source: &[&[u8]], channels: usize, columns: &Filter) -> Vec<u8> {
 }
 
 /// The vertical pass over rows of `row_len` bytes that begin at the source row `rows.start`.
+#[inline(always)]
 fn vertical(source: &[&[u8]], rows: &Filter, row_len: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(rows.windows.len() * row_len);
     let mut sums = vec![HALF; row_len];

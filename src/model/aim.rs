@@ -123,6 +123,30 @@ impl<B: AimBackend> Aim<B> {
         })
     }
 
+    /// The mean over the outputs of chosen blocks, which is what the probe reads; no block after the highest one runs.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, num_channels, height, width]`, normalised
+    /// - output: `[batch, tokens, embed_dim]`
+    ///
+    /// # Errors
+    /// As [`features`](Self::features), and if no layer is asked for.
+    pub fn mean_of_layers(&self, images: Tensor<B, 4>, layers: &[usize]) -> Result<Tensor<B, 3>> {
+        let tokens = self.tokens(images)?;
+        let run = self.run(tokens, &[], layers, None)?;
+        run.probed
+            .ok_or_else(|| Error::option("no layer is asked for"))
+    }
+
+    /// Tokens as the probe's attention pools them, before it classifies.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[batch, tokens, embed_dim]`, the mean of some layers
+    /// - output: `[batch, embed_dim]`
+    pub fn pooled_by_probe(&self, tokens: Tensor<B, 3>) -> Tensor<B, 2> {
+        self.head.pool(tokens)
+    }
+
     /// The outputs of chosen blocks under the mask of pre-training, in which a token sees the
     /// first `prefix` tokens and those up to itself.
     ///

@@ -60,8 +60,23 @@ impl<B: AimBackend> AttentionPoolingClassifier<B> {
         B::probe(self, tokens)
     }
 
-    /// The same layer by layer.
+    /// The tokens as the query's attention pools them, before they are classified.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[batch, tokens, embed_dim]`, the mean of the probed layers
+    /// - output: `[batch, embed_dim]`
+    pub fn pool(&self, tokens: Tensor<B, 3>) -> Tensor<B, 2> {
+        B::pool(self, tokens)
+    }
+
+    /// The same as [`forward`](Self::forward) layer by layer.
     pub fn layer_by_layer(&self, tokens: Tensor<B, 3>) -> Tensor<B, 2> {
+        let pooled = self.pool_layer_by_layer(tokens);
+        self.linear.forward(pooled.unsqueeze_dim(1)).squeeze_dim(1)
+    }
+
+    /// The same as [`pool`](Self::pool) layer by layer.
+    pub fn pool_layer_by_layer(&self, tokens: Tensor<B, 3>) -> Tensor<B, 2> {
         let [batch, _, dim] = tokens.dims();
         let tokens = (tokens - self.running_mean.clone()) / self.running_std.clone();
 
@@ -69,8 +84,6 @@ impl<B: AimBackend> AttentionPoolingClassifier<B> {
         let k = self.k.forward(tokens.clone());
         let v = self.v.forward(tokens);
         let [q, k, v] = [q, k, v].map(|x| split_heads(x, self.num_heads));
-        let pooled = join_heads(attend(q, k, v, None));
-
-        self.linear.forward(pooled).squeeze_dim(1)
+        join_heads(attend(q, k, v, None)).squeeze_dim(1)
     }
 }

@@ -44,7 +44,7 @@ fn exact_formats_give_the_reference_bit_for_bit() {
     let reference = reference();
     let mut seen = 0;
     for (file, entry) in files(&reference) {
-        if file.ends_with(".jpg") || file == "gray16.png" {
+        if file == "cmyk.jpg" || file == "gray16.png" {
             continue;
         }
         let picture = decode(&read(&file)).unwrap();
@@ -67,7 +67,7 @@ fn exact_formats_give_the_reference_bit_for_bit() {
         );
         seen += 1;
     }
-    assert_eq!(seen, 4);
+    assert_eq!(seen, 7);
 }
 
 #[test]
@@ -103,17 +103,13 @@ fn the_resize_of_a_jpeg_is_exact_from_pillows_pixels() {
 }
 
 #[test]
-fn the_crop_of_a_jpeg_is_within_three_levels() {
-    let preprocessor = Preprocessor::new(224).unwrap();
-    for file in ["cmyk.jpg", "exif_rot6.jpg", "wide.jpg"] {
-        let crop = preprocessor.crop(&decode(&read(file)).unwrap());
-        let expected = decode(&read(&format!("{file}.crop.png"))).unwrap();
-        let (largest, mean) = difference(&crop, &expected);
-        assert!(
-            largest <= 3 && mean <= 0.3,
-            "{file}: {largest} levels, mean {mean}"
-        );
-    }
+fn the_crop_of_a_jpeg_in_inks_is_within_three_levels() {
+    let crop = Preprocessor::new(224)
+        .unwrap()
+        .crop(&decode(&read("cmyk.jpg")).unwrap());
+    let expected = decode(&read("cmyk.jpg.crop.png")).unwrap();
+    let (largest, mean) = difference(&crop, &expected);
+    assert!(largest <= 3 && mean <= 0.3, "{largest} levels, mean {mean}");
 }
 
 #[test]
@@ -173,6 +169,10 @@ fn every_layout_is_decoded_and_resized_as_pillow_does() {
             // A lossy decoder: compared with Pillow's pixels, levels and mean.
             let expected = decode(&read(&format!("formats/{exact}"))).unwrap();
             let (largest, mean) = difference(&picture, &expected);
+            // JPEG in colours is libjpeg-turbo's to the bit.
+            if file.ends_with(".jpg") && !matches!(file, "jcmyk4.jpg" | "jycck.jpg") {
+                assert_eq!(largest, 0, "{file}");
+            }
             assert!(
                 u64::from(largest) <= number(&case["levels"]),
                 "{file}: {largest} levels"

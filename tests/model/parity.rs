@@ -3,7 +3,7 @@
 use crate::common::cases::{self, A, CASES, CPU_TOLERANCE, GPU_TOLERANCE};
 use crate::common::goldens::relative_error;
 use aim_web::device::Device;
-use aim_web::engine::{Engine, HostTensor};
+use aim_web::engine::{Engine, HostTensor, Pool};
 use pollster::block_on;
 
 fn matches_the_reference(device: &Device, tolerance: f32) {
@@ -14,6 +14,35 @@ fn causal_features_match_the_reference(device: &Device, tolerance: f32) {
     block_on(cases::causal_features_match_the_reference(
         device, tolerance,
     ));
+}
+
+/// The mean of two layers, by tokens and pooled, is what the layers' own outputs give; the probe pools as on the CPU.
+fn pooled_is_the_mean_of_layers(device: &Device, tolerance: f32) {
+    let model = block_on(A.model(device));
+    let pooled = |model: &dyn Engine, pool: Pool| {
+        block_on(model.pooled(A.images(), &[1, 2], pool)).expect("the input fits")
+    };
+    let layers = block_on(model.features(A.images(), &[1, 2])).expect("the input fits");
+    let [_, tokens, dim] = layers[0].shape[..] else {
+        panic!("{:?}", layers[0].shape);
+    };
+    let both = layers[0].values.iter().zip(&layers[1].values);
+    let mean: Vec<f32> = both.map(|(a, b)| (a + b) / 2.0).collect();
+    let over_tokens: Vec<f32> = (0..dim)
+        .map(|at| mean.iter().skip(at).step_by(dim).sum::<f32>() / tokens as f32)
+        .collect();
+    let by_probe = pooled(&*block_on(A.model(&Device::Cpu)), Pool::Probe);
+    for (pool, shape, expected) in [
+        (Pool::None, vec![1, tokens, dim], mean),
+        (Pool::Mean, vec![1, dim], over_tokens),
+        (Pool::Probe, vec![1, dim], by_probe.values),
+    ] {
+        let own = pooled(&*model, pool);
+        assert_eq!(own.shape, shape);
+        let largest = expected.iter().fold(0.0_f32, |l, v| l.max(v.abs()));
+        let error = relative_error(&own.values, &expected, largest);
+        assert!(error <= tolerance, "{pool:?} is off by {error:e}");
+    }
 }
 
 fn logits(model: &dyn Engine, images: HostTensor) -> Vec<f32> {
@@ -32,6 +61,11 @@ mod cpu {
     #[test]
     fn cpu_causal_features_match_the_reference() {
         causal_features_match_the_reference(&Device::Cpu, CPU_TOLERANCE);
+    }
+
+    #[test]
+    fn cpu_pools_the_mean_of_layers() {
+        pooled_is_the_mean_of_layers(&Device::Cpu, CPU_TOLERANCE);
     }
 
     #[test]
@@ -111,6 +145,11 @@ mod gpu {
     #[test]
     fn gpu_matches_the_reference() {
         matches_the_reference(&DEVICE, GPU_TOLERANCE);
+    }
+
+    #[test]
+    fn gpu_pools_the_mean_of_layers() {
+        pooled_is_the_mean_of_layers(&DEVICE, GPU_TOLERANCE);
     }
 
     #[test]

@@ -1,234 +1,434 @@
-//! `aim-bench eval`: accuracy and loss on a folder of labelled pictures.
+//! `aim-bench eval`: accuracy and loss on labelled pictures.
 
-use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use aim_web::classifier::Classifier;
-use aim_web::labels::Labels;
+use aim_web::classifier::{Classifier, Prediction, predictions};
+use aim_web::engine::HostTensor;
 use aim_web::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::Outcome;
 use crate::args::Eval;
-use crate::output::{self, say};
-use crate::pictures::{self, IMAGE_FOLDER, Visited};
+use crate::data::{DataSet, classes};
+use crate::files::{Lock, make_folder, unwritable, write_whole};
+use crate::inference::Inference;
+use crate::output;
+use crate::progress::Progress;
+use crate::report::counted::{Class, Counted, Of};
+use crate::report::counts::Score;
+use crate::report::{self, DataId, ModelId, Report};
+use crate::world::World;
 use crate::{engine, model};
 
-/// Counts over some pictures.
-#[derive(Clone, Default, Serialize)]
-struct Counts {
-    pictures: u64,
-    top_1: u64,
-    top_5: u64,
-    /// The sum of the pictures' cross-entropies.
-    loss: f64,
-}
-
-impl Counts {
-    fn add(&mut self, logits: &[f32], class: usize) {
-        let own = logits[class];
-        let above = logits.iter().filter(|&&logit| logit > own).count();
-        let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let sum: f64 = logits
-            .iter()
-            .map(|&logit| (f64::from(logit) - largest).exp())
-            .sum();
-        self.pictures += 1;
-        self.top_1 += u64::from(above < 1);
-        self.top_5 += u64::from(above < 5);
-        self.loss += sum.ln() + largest - f64::from(own);
-    }
-
-    fn percent(&self, count: u64) -> f64 {
-        100.0 * count as f64 / self.pictures.max(1) as f64
-    }
-}
-
-#[derive(Serialize)]
-struct Report {
-    #[serde(flatten)]
-    counts: Counts,
-    top_1_percent: f64,
-    top_5_percent: f64,
-    mean_loss: f64,
-    /// How many pictures can't be read: they are in no other count.
-    broken: usize,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Broken>,
-    classes: BTreeMap<String, Counts>,
-}
-
-/// A picture that can't be read.
-#[derive(Serialize)]
-struct Broken {
-    image: String,
-    error: String,
-}
-
-/// The pictures of one class.
-struct Class {
-    name: String,
-    index: usize,
-    pictures: Vec<PathBuf>,
-}
-
-/// Counts over all pictures. One that can't be read is told and left out, and the next ones follow.
+/// Counts over all pictures, or over this process's part of them. One that can't be read is told and left out, and the
+/// next ones follow.
 pub fn run(args: &Eval) -> Result<Outcome> {
+    let world = World::find(&args.world)?;
     let model = model::open(&args.model)?;
-    let classes = classes(&args.data_path, &model.labels)?;
-    let blocks = model.config.blocks_to_run();
-    let labels = model.labels.clone();
-    let (engine, device) = engine::load(model, blocks, &args.model)?;
-    let classifier = Classifier::new(engine, labels)?;
+    let data = DataSet::open(&args.data.data_path, &args.data.split)?;
+    let mapping = data.classes_in(&model.labels)?;
+    tell_of(&world, &data, mapping.by);
+    let part = args
+        .parts
+        .as_deref()
+        .map(|folder| PartFile::open(folder, &world))
+        .transpose()?;
 
-    let mut total = Counts::default();
-    let mut by_class = BTreeMap::new();
-    let mut errors = Vec::new();
-    let mut not_turned = 0_u64;
-    for class in classes {
-        let counts: &mut Counts = by_class.entry(class.name).or_default();
-        for path in class.pictures {
-            let picture = match pictures::read(&path, args.exif) {
-                Ok(picture) => picture,
-                Err(error) => {
-                    output::error(&error);
-                    errors.push(Broken {
-                        image: path.to_string_lossy().into_owned(),
-                        error: output::one_line(&error),
-                    });
-                    continue;
-                }
-            };
-            not_turned += u64::from(picture.ignored.is_some());
-            let images = classifier.images(&picture.pixels);
-            let logits = engine::wait(&device, classifier.logits(images))?;
-            counts.add(&logits, class.index);
-            total.add(&logits, class.index);
-        }
-    }
-    let report = Report {
-        top_1_percent: total.percent(total.top_1),
-        top_5_percent: total.percent(total.top_5),
-        mean_loss: total.loss / total.pictures.max(1) as f64,
-        counts: total,
-        broken: errors.len(),
-        errors,
-        classes: by_class,
+    let labels = model.labels.clone();
+    let probe_layers = model.config.probe_layers.clone();
+    let blocks = model.config.blocks_to_run();
+    let loaded = engine::load_in_world(model, blocks, &args.model, &world)?;
+    let device = loaded.device;
+    let of = Of {
+        model: ModelId {
+            name: model::name(&args.model),
+            sha256: loaded.sha256,
+            dtype: loaded.engine.precision().name().to_owned(),
+            probe_layers,
+            labels: labels.names().to_vec(),
+        },
+        data: DataId {
+            path: data.path().to_owned(),
+            sha256: data.sha256(),
+            pictures: data.len() as u64,
+            hidden: data.seen().hidden,
+            empty_classes: data.seen().empty_classes.clone(),
+        },
+        exif: args.data.exif,
+        classes_by: mapping.by,
+        classes: data
+            .classes()
+            .iter()
+            .zip(&mapping.indices)
+            .map(|(class, &index)| Class {
+                name: class.name.clone(),
+                index,
+                label: labels.get(index).unwrap_or_default().to_owned(),
+            })
+            .collect(),
     };
-    if not_turned > 0 {
+    let share = world.share(data.len());
+    let assigned = share.start as u64..share.end as u64;
+    let fresh = Counted::new(of, device.name(), [world.rank, world.size], assigned);
+    let mut counted = match &part {
+        Some(part) => part.resume(fresh)?,
+        None => fresh,
+    };
+    let mut results = args
+        .results_file
+        .as_deref()
+        .map(|path| Results::open(path, &world, &counted))
+        .transpose()?;
+    let classifier = Classifier::new(loaded.engine, labels)?;
+
+    let inference = Inference {
+        data: &data,
+        classifier: &classifier,
+        device: &device,
+        exif: args.data.exif,
+        batch_size: args.data.batch_size as usize,
+        threads: loaded.threads,
+    };
+    let compute = |images: HostTensor| -> Result<HostTensor> {
+        let pictures = images.shape.first().copied().unwrap_or(1).max(1);
+        let values = engine::wait(&device, classifier.logits(images))?;
+        let shape = vec![pictures, values.len() / pictures];
+        Ok(HostTensor { shape, values })
+    };
+    let progress = Progress::new(
+        args.data.progress,
+        "pictures",
+        share.len() as u64,
+        counted.next - share.start as u64,
+    );
+    let mut saving = part.as_ref().map(|part| Saving::new(part, args.save_every));
+    let mut right = counted.total()?.top_1;
+    let mut seen = counted.total()?.pictures;
+    let first = usize::try_from(counted.next).unwrap_or(share.end);
+    let counts = inference.run(first..share.end, &compute, &mut |picture, output| {
+        let class = data.class(picture);
+        let index = mapping.indices.get(class).copied().unwrap_or_default();
+        match output {
+            Ok(output) => {
+                let score = Score::new(&output.values, index);
+                seen += 1;
+                right += u64::from(score.above == 0);
+                if let Some(results) = &mut results {
+                    let top = predictions(&output.values, classifier.labels(), 5);
+                    results.push(&Line::read(&data, picture, top))?;
+                }
+                counted.add(class, &score, output.not_turned)?;
+            }
+            Err(error) if args.data.strict => return Err(error),
+            Err(error) => {
+                progress.aside(|| output::error(&error));
+                let reason = output::one_line(&error);
+                if let Some(results) = &mut results {
+                    results.push(&Line::broken(&data, picture, &reason))?;
+                }
+                counted.add_broken(data.name(picture).into_owned(), reason);
+            }
+        }
+        progress.advance(
+            1,
+            &format!("top-1 {:.1}%", 100.0 * right as f64 / seen.max(1) as f64),
+        );
+        if let Some(saving) = saving.as_mut().filter(|saving| saving.is_due()) {
+            saving.save(&mut counted, results.as_mut())?;
+        }
+        Ok(())
+    });
+    progress.end();
+    // What was counted before an error is kept: the next try goes on from there.
+    let saved = match &mut saving {
+        Some(saving) => saving.save(&mut counted, results.as_mut()),
+        None => results.as_mut().map_or(Ok(()), Results::flush),
+    };
+    counts.and(saved)?;
+
+    if counted.not_turned() > 0 {
         output::note(&format!(
-            "the EXIF orientation of {not_turned} pictures is ignored, as the reference does; --exif respect turns them"
+            "the EXIF orientation of {} pictures is ignored, as the reference does; --exif respect turns them",
+            counted.not_turned()
         ));
     }
-    let outcome = if report.broken > 0 {
+    show(&counted.report()?, args.report.as_deref(), args.json)
+}
+
+/// Shows a report as it is asked for.
+pub(super) fn show(report: &Report, folder: Option<&Path>, json: bool) -> Result<Outcome> {
+    if let Some(folder) = folder {
+        report::write_folder(folder, report)?;
+    }
+    if json {
+        output::print_json(report)?;
+    } else {
+        report::print(report)?;
+    }
+    Ok(if report.broken > 0 {
         Outcome::Incomplete
     } else {
         Outcome::Complete
-    };
-    if args.json {
-        output::print_json(&report)?;
-        return Ok(outcome);
-    }
-    for (name, counts) in &report.classes {
-        let (right, all) = (counts.top_1, counts.pictures);
-        say!(
-            "{name:<24} {right:>5} of {all:>5}  {:5.1}%",
-            counts.percent(right)
-        )?;
-    }
-    if report.broken > 0 {
-        say!("{} broken pictures are not counted", report.broken)?;
-    }
-    say!(
-        "top-1 {:.2}%  top-5 {:.2}%  loss {:.4}  ({} pictures, {})",
-        report.top_1_percent,
-        report.top_5_percent,
-        report.mean_loss,
-        report.counts.pictures,
-        device.name()
-    )?;
-    Ok(outcome)
+    })
 }
 
-/// The folders of `root/val` or of `root`, each a class: by name if all names are labels of the
-/// model, else by their order if there are as many as classes.
-fn classes(root: &Path, labels: &Labels) -> Result<Vec<Class>> {
-    let val = root.join("val");
-    let root = if val.is_dir() { val } else { root.to_owned() };
-    let folders: Vec<PathBuf> = pictures::entries(&root)?
-        .into_iter()
-        .filter(|path| path.is_dir())
-        .collect();
-    let names: Vec<String> = folders
-        .iter()
-        .map(|folder| {
-            folder
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .collect();
-    let by_name: Option<Vec<usize>> = names
-        .iter()
-        .map(|name| labels.names().iter().position(|label| label == name))
-        .collect();
-    let indices = match by_name {
-        Some(indices) if !indices.is_empty() => indices,
-        _ if folders.len() == labels.names().len() => (0..folders.len()).collect(),
-        _ => {
+/// Tells what a person may not expect.
+fn tell_of(world: &World, data: &DataSet, by: classes::By) {
+    if world.size > 1 {
+        let share = world.share(data.len());
+        output::note(&format!(
+            "rank {} of {} ({}): pictures {} to {} of {}",
+            world.rank,
+            world.size,
+            world.by,
+            share.start,
+            share.end,
+            data.len()
+        ));
+    }
+    if by == classes::By::Order {
+        output::note(
+            "not all classes are called as the model's labels: they are taken in their order",
+        );
+    }
+}
+
+/// The file that a process keeps its counts in.
+struct PartFile {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl PartFile {
+    fn open(folder: &Path, world: &World) -> Result<Self> {
+        make_folder(folder)?;
+        let name = format!("part-{:05}-of-{:05}", world.rank, world.size);
+        let path = folder.join(format!("{name}.json"));
+        let lock = Lock::new(
+            &folder.join(format!(".{name}.lock")),
+            &path.display().to_string(),
+        )?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// What an earlier process had counted, if it counted the same.
+    fn resume(&self, fresh: Counted) -> Result<Counted> {
+        if !self.path.exists() {
+            return Ok(fresh);
+        }
+        let counted = read_part(&self.path)?;
+        let is_same = counted.of.check_same(&fresh.of).and_then(|()| {
+            if counted.assigned == fresh.assigned {
+                return Ok(());
+            }
+            Err(Error::new(ErrorKind::Option, "its pictures are others"))
+        });
+        is_same.map_err(|error| {
+            error.at(format!(
+                "{}: is of another evaluation, delete it or take another folder",
+                self.path.display()
+            ))
+        })?;
+        Ok(counted)
+    }
+}
+
+/// Reads what a process has counted.
+pub(super) fn read_part(path: &Path) -> Result<Counted> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Format,
+        };
+        Error::new(kind, format!("{}: {error}", path.display()))
+    })?;
+    let report: Report = serde_json::from_str(&text).map_err(|error| {
+        Error::new(
+            ErrorKind::Format,
+            format!("{}: is no part of an evaluation: {error}", path.display()),
+        )
+    })?;
+    Counted::from_report(report).map_err(|error| error.at(path.display()))
+}
+
+/// When counts are written: often, but for no more than a fiftieth of the time.
+struct Saving<'a> {
+    part: &'a PartFile,
+    last: Instant,
+    least: Duration,
+    pause: Duration,
+}
+
+impl<'a> Saving<'a> {
+    fn new(part: &'a PartFile, least: Duration) -> Self {
+        Self {
+            part,
+            last: Instant::now(),
+            least,
+            pause: least,
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.last.elapsed() >= self.pause
+    }
+
+    fn save(&mut self, counted: &mut Counted, results: Option<&mut Results>) -> Result<()> {
+        let start = Instant::now();
+        if let Some(results) = results {
+            // Before the counts, which say how much of them belongs to these.
+            results.sync()?;
+            counted.results_bytes = Some(results.bytes);
+        }
+        let text = output::to_json(&counted.report()?)? + "\n";
+        write_whole(&self.part.path, text.as_bytes())?;
+        self.pause = (start.elapsed() * 50).max(self.least);
+        self.last = Instant::now();
+        Ok(())
+    }
+}
+
+/// A picture in the file of results.
+#[derive(Serialize)]
+struct Line<'a> {
+    path: &'a str,
+    /// The class that it is filed under.
+    label: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_5: Option<Vec<Named>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Named {
+    label: String,
+    score: f32,
+    index: usize,
+}
+
+impl Line<'_> {
+    fn read(data: &DataSet, picture: usize, top: Vec<Prediction>) -> String {
+        let named = |prediction: Prediction| Named {
+            label: prediction.label,
+            score: prediction.score,
+            index: prediction.index,
+        };
+        Self::text(
+            data,
+            picture,
+            Some(top.into_iter().map(named).collect()),
+            None,
+        )
+    }
+
+    fn broken(data: &DataSet, picture: usize, reason: &str) -> String {
+        Self::text(data, picture, None, Some(reason))
+    }
+
+    fn text(
+        data: &DataSet,
+        picture: usize,
+        top_5: Option<Vec<Named>>,
+        error: Option<&str>,
+    ) -> String {
+        let line = Line {
+            path: &data.name(picture),
+            label: data.label(picture).unwrap_or_default(),
+            top_5,
+            error,
+        };
+        // Texts and finite numbers always have a JSON form.
+        serde_json::to_string(&line).unwrap_or_default()
+    }
+}
+
+/// The file of results: a line for each picture.
+struct Results {
+    file: BufWriter<File>,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Results {
+    /// Begins the file, or goes on with what belongs to the counts.
+    fn open(path: &Path, world: &World, counted: &Counted) -> Result<Self> {
+        let path = own_name(path, world);
+        let error = |error: std::io::Error| unwritable(&path, &error);
+        let is_begun = counted.next > counted.assigned.start;
+        let bytes = match counted.results_bytes {
+            Some(bytes) if is_begun => bytes,
+            None if is_begun => {
+                return Err(Error::new(
+                    ErrorKind::Option,
+                    format!(
+                        "{}: the counts in --parts were begun without results: delete their part to begin anew",
+                        path.display()
+                    ),
+                ));
+            }
+            _ => 0,
+        };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(error)?;
+        let there = file.metadata().map_err(error)?.len();
+        if there < bytes {
             return Err(Error::new(
-                ErrorKind::Option,
+                ErrorKind::Integrity,
                 format!(
-                    "{}: its {} folders are neither named like the model's {} classes nor as many",
-                    root.display(),
-                    folders.len(),
-                    labels.names().len()
+                    "{}: has {there} bytes, but {bytes} belong to the counts in --parts: delete their part to begin anew",
+                    path.display()
                 ),
             ));
         }
-    };
-    let mut visited = Visited::default();
-    visited.enter_above(&root)?;
-    visited.enter(&root)?;
-    let classes: Vec<_> = names.into_iter().zip(indices).zip(folders).collect();
-    // A folder before the links to it, so that its pictures are its own class's.
-    let (links, folders): (Vec<_>, Vec<_>) = classes
-        .into_iter()
-        .partition(|(_, folder)| folder.is_symlink());
-    let mut kept = Vec::new();
-    for (class, folder) in folders.into_iter().chain(links) {
-        if visited.enter(&folder)? {
-            kept.push((class, folder));
-        }
-    }
-    let (classes, folders): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
-    let pictures = pictures::in_folders(&folders, &mut visited, IMAGE_FOLDER)?;
-    Ok(classes
-        .into_iter()
-        .zip(pictures)
-        .map(|((name, index), pictures)| Class {
-            name,
-            index,
-            pictures,
+        // What was written after the last counts is written again.
+        file.set_len(bytes).map_err(error)?;
+        file.seek(SeekFrom::End(0)).map_err(error)?;
+        Ok(Self {
+            file: BufWriter::new(file),
+            path,
+            bytes,
         })
-        .collect())
+    }
+
+    fn push(&mut self, line: &str) -> Result<()> {
+        writeln!(self.file, "{line}").map_err(|error| unwritable(&self.path, &error))?;
+        self.bytes += line.len() as u64 + 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file
+            .flush()
+            .map_err(|error| unwritable(&self.path, &error))
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.flush()?;
+        self.file
+            .get_ref()
+            .sync_data()
+            .map_err(|error| unwritable(&self.path, &error))
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_follow_the_rank_of_the_class() {
-        let mut counts = Counts::default();
-        let logits = [0.0, 3.0, 2.0, 1.0, 4.0, 5.0];
-        counts.add(&logits, 5);
-        counts.add(&logits, 1);
-        counts.add(&logits, 0);
-        assert_eq!((counts.pictures, counts.top_1, counts.top_5), (3, 1, 2));
-        let mut even = Counts::default();
-        even.add(&[1.0, 1.0], 0);
-        assert!((even.loss - 2.0_f64.ln()).abs() < 1e-12);
+/// `results.jsonl`, or with several processes `results-00003-of-00008.jsonl`.
+fn own_name(path: &Path, world: &World) -> PathBuf {
+    if world.size == 1 {
+        return path.to_owned();
     }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut name = format!("{stem}-{:05}-of-{:05}", world.rank, world.size);
+    if let Some(ending) = path.extension() {
+        name.push('.');
+        name.push_str(&ending.to_string_lossy());
+    }
+    path.with_file_name(name)
 }

@@ -4,8 +4,12 @@
 mod checkpoints;
 mod classify;
 mod convert;
+mod datasets;
+mod eval;
+mod features;
 mod float_model;
 mod inspect;
+mod parts;
 mod pictures;
 mod preprocess;
 mod remote;

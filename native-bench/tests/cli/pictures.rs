@@ -14,7 +14,7 @@ const FIVE: &str = "photos/5/signer017-1296.jpg";
 const DRESS: &str = "photos/dress/2456b899.jpg";
 
 /// Exit code, standard output and standard error.
-fn run(program: &mut Command) -> (i32, String, String) {
+pub fn run(program: &mut Command) -> (i32, String, String) {
     let output = program.output().expect("it starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (
@@ -24,7 +24,7 @@ fn run(program: &mut Command) -> (i32, String, String) {
     )
 }
 
-fn parsed(text: &str) -> Value {
+pub fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 

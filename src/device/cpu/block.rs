@@ -7,6 +7,7 @@ use super::tensor::{fail, from_values, or_nan, values};
 use crate::cpu::block;
 use crate::cpu::norm::Norm;
 use crate::cpu::pool::Probe;
+use crate::error::Result;
 use crate::model::block::Block;
 use crate::model::head::AttentionPoolingClassifier;
 use crate::model::norm::EPSILON;
@@ -40,8 +41,33 @@ pub(super) fn probe(
     head: &AttentionPoolingClassifier<Cpu>,
     tokens: Tensor<Cpu, 3>,
 ) -> Tensor<Cpu, 2> {
-    let [batch, length, _] = tokens.dims();
     let [num_classes, _] = head.linear.weight().dims();
+    probed(head, tokens, num_classes, |probe, x, length| {
+        probe.forward(x, length)
+    })
+}
+
+/// # Shapes
+/// - `tokens`: `[batch, tokens, dim]`
+/// - output: `[batch, dim]`
+pub(super) fn pool(
+    head: &AttentionPoolingClassifier<Cpu>,
+    tokens: Tensor<Cpu, 3>,
+) -> Tensor<Cpu, 2> {
+    let [_, _, dim] = tokens.dims();
+    probed(head, tokens, dim, |probe, x, length| {
+        probe.pooled(x, length)
+    })
+}
+
+/// What the probe makes of tokens: `width` values a picture.
+fn probed(
+    head: &AttentionPoolingClassifier<Cpu>,
+    tokens: Tensor<Cpu, 3>,
+    width: usize,
+    run: impl FnOnce(Probe<'_>, &[f32], usize) -> Result<Vec<f32>>,
+) -> Tensor<Cpu, 2> {
+    let [batch, length, _] = tokens.dims();
     let [running_mean, running_std, cls_token] =
         [&head.running_mean, &head.running_std, &head.cls_token]
             .map(|tensor| values(tensor.clone()));
@@ -54,12 +80,11 @@ pub(super) fn probe(
         linear: head.linear.weight(),
         num_heads: head.num_heads,
     };
-    let logits = probe.forward(&values(tokens), length);
-    let logits = logits.unwrap_or_else(|error| {
+    let output = run(probe, &values(tokens), length).unwrap_or_else(|error| {
         fail(error);
-        vec![f32::NAN; batch * num_classes]
+        vec![f32::NAN; batch * width]
     });
-    from_values(logits, [batch, num_classes])
+    from_values(output, [batch, width])
 }
 
 /// A layer norm on slices.

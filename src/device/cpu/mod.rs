@@ -128,6 +128,10 @@ impl AimBackend for Cpu {
         block::probe(head, tokens)
     }
 
+    fn pool(head: &AttentionPoolingClassifier<Self>, tokens: Tensor<Self, 3>) -> Tensor<Self, 2> {
+        block::pool(head, tokens)
+    }
+
     /// There is no driver between these kernels and the processor: the tests hold for it.
     fn self_check(_: Form, _: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
         ready(Ok(())).boxed_local()

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`sink`] | what takes tensors as they arrive |
 //! | [`feed`] | the bytes of a record to the sink, tensor by tensor |
+//! | [`fingerprint`] | a hash over the tensors that pass |
 //! | [`assemble`] | one tensor after the other to parameters on the device, quantised on the way |
 
 pub mod assemble;
 pub mod feed;
+pub mod fingerprint;
 pub mod sink;
 
 use self::sink::Sink;

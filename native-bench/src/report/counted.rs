@@ -1,0 +1,500 @@
+//! What one process has counted, of what; and the sum of several.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use aim_web::{Error, ErrorKind, Result};
+
+use super::counts::{Counts, Score};
+use super::{Broken, ClassReport, DataId, ModelId, Report};
+use crate::args::Exif;
+use crate::data::classes::By;
+
+/// How many broken pictures are kept by name.
+const MOST_ERRORS: usize = 1000;
+
+/// Counts that belong together only if this is the same.
+#[derive(Clone, Debug)]
+pub struct Of {
+    pub model: ModelId,
+    pub data: DataId,
+    pub exif: Exif,
+    pub classes_by: By,
+    pub classes: Vec<Class>,
+}
+
+/// A class of the data, and what the model calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    pub name: String,
+    pub index: usize,
+    pub label: String,
+}
+
+/// What was counted.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    pub of: Of,
+    pub device: String,
+    pub rank: u64,
+    pub world_size: u64,
+    pub assigned: Range<u64>,
+    /// All before this one, from the first of `assigned`.
+    pub next: u64,
+    pub results_bytes: Option<u64>,
+    classes: Vec<Counts>,
+    /// By class of the data and class of the model.
+    confusion: BTreeMap<(usize, usize), u64>,
+    broken: u64,
+    errors: Vec<Broken>,
+    not_turned: u64,
+}
+
+impl Counted {
+    /// Nothing yet.
+    pub fn new(of: Of, device: String, [rank, world_size]: [u64; 2], assigned: Range<u64>) -> Self {
+        Self {
+            classes: vec![Counts::default(); of.classes.len()],
+            of,
+            device,
+            rank,
+            world_size,
+            next: assigned.start,
+            assigned,
+            results_bytes: None,
+            confusion: BTreeMap::new(),
+            broken: 0,
+            errors: Vec::new(),
+            not_turned: 0,
+        }
+    }
+
+    /// The next picture was read.
+    ///
+    /// # Errors
+    /// As [`Counts::of`] and [`Counts::add`].
+    pub fn add(&mut self, class: usize, score: &Score, not_turned: bool) -> Result<()> {
+        if let Some(counts) = self.classes.get_mut(class) {
+            counts.add(&Counts::of(score)?)?;
+        }
+        *self.confusion.entry((class, score.predicted)).or_default() += 1;
+        self.not_turned += u64::from(not_turned);
+        self.next += 1;
+        Ok(())
+    }
+
+    /// The next picture could not be read.
+    pub fn add_broken(&mut self, image: String, error: String) {
+        self.broken += 1;
+        self.next += 1;
+        if self.errors.len() < MOST_ERRORS {
+            self.errors.push(Broken { image, error });
+        }
+    }
+
+    /// Over all classes.
+    ///
+    /// # Errors
+    /// As [`Counts::add`].
+    pub fn total(&self) -> Result<Counts> {
+        let mut total = Counts::default();
+        for counts in &self.classes {
+            total.add(counts)?;
+        }
+        Ok(total)
+    }
+
+    pub const fn not_turned(&self) -> u64 {
+        self.not_turned
+    }
+
+    /// True once all that was assigned is counted.
+    pub const fn is_complete(&self) -> bool {
+        self.next >= self.assigned.end
+    }
+
+    /// The report for files and people.
+    ///
+    /// # Errors
+    /// As [`Counts::add`].
+    pub fn report(&self) -> Result<Report> {
+        let total = self.total()?;
+        let classes = self.of.classes.iter().zip(&self.classes).enumerate();
+        let mut confusion: BTreeMap<String, BTreeMap<usize, u64>> = BTreeMap::new();
+        for (&(class, predicted), &count) in &self.confusion {
+            if let Some(class) = self.of.classes.get(class) {
+                confusion
+                    .entry(class.name.clone())
+                    .or_default()
+                    .insert(predicted, count);
+            }
+        }
+        let counted = [self.assigned.start, self.next];
+        Ok(Report {
+            pictures: total.pictures,
+            top_1: total.top_1,
+            top_5: total.top_5,
+            loss: total.loss(),
+            top_1_percent: total.percent(total.top_1),
+            top_5_percent: total.percent(total.top_5),
+            mean_loss: total.mean_loss(),
+            top_1_interval: total.interval(total.top_1),
+            top_5_interval: total.interval(total.top_5),
+            loss_interval: total.loss_interval(),
+            broken: self.broken,
+            errors: self.errors.clone(),
+            not_turned: self.not_turned,
+            classes: classes
+                .map(|(number, (class, &counts))| {
+                    let report = ClassReport {
+                        number,
+                        index: class.index,
+                        label: class.label.clone(),
+                        counts,
+                    };
+                    (class.name.clone(), report)
+                })
+                .collect(),
+            confusion,
+            classes_by: self.of.classes_by,
+            exif: self.of.exif,
+            device: self.device.clone(),
+            model: self.of.model.clone(),
+            data: self.of.data.clone(),
+            rank: self.rank,
+            world_size: self.world_size,
+            assigned: [self.assigned.start, self.assigned.end],
+            ranges: if counted[0] < counted[1] {
+                vec![counted]
+            } else {
+                Vec::new()
+            },
+            results_bytes: self.results_bytes,
+        })
+    }
+
+    /// What a report was made of.
+    ///
+    /// # Errors
+    /// Kind `Format` if its counts don't agree with each other.
+    pub fn from_report(report: Report) -> Result<Self> {
+        let damaged = |what: &str| {
+            Error::new(
+                ErrorKind::Format,
+                format!("its counts do not agree ({what}): it is damaged"),
+            )
+        };
+        let total = report.total()?;
+        let [start, end] = report.assigned;
+        let next = match report.ranges.as_slice() {
+            [] => start,
+            &[[first, next]] if first == start && next <= end => next,
+            _ => return Err(damaged("ranges")),
+        };
+        let is_whole = start <= end
+            && end <= report.data.pictures
+            && total.pictures.checked_add(report.broken) == next.checked_sub(start)
+            && (report.pictures, report.top_1, report.top_5)
+                == (total.pictures, total.top_1, total.top_5);
+        if !is_whole {
+            return Err(damaged("pictures"));
+        }
+        let mut listed: Vec<(String, ClassReport)> = report.classes.into_iter().collect();
+        listed.sort_by_key(|(_, class)| class.number);
+        let mut confusion = BTreeMap::new();
+        let mut confused = 0_u64;
+        for (number, (name, class)) in listed.iter().enumerate() {
+            if class.number != number {
+                return Err(damaged("classes"));
+            }
+            for (&predicted, &count) in report.confusion.get(name).into_iter().flatten() {
+                confused = confused.saturating_add(count);
+                confusion.insert((number, predicted), count);
+            }
+        }
+        if confused != total.pictures {
+            return Err(damaged("confusion"));
+        }
+        let classes = listed.iter().map(|(_, class)| class.counts).collect();
+        let of = Of {
+            model: report.model,
+            data: report.data,
+            exif: report.exif,
+            classes_by: report.classes_by,
+            classes: listed
+                .into_iter()
+                .map(|(name, class)| Class {
+                    name,
+                    index: class.index,
+                    label: class.label,
+                })
+                .collect(),
+        };
+        Ok(Self {
+            of,
+            device: report.device,
+            rank: report.rank,
+            world_size: report.world_size,
+            assigned: start..end,
+            next,
+            results_bytes: report.results_bytes,
+            classes,
+            confusion,
+            broken: report.broken,
+            errors: report.errors,
+            not_turned: report.not_turned,
+        })
+    }
+
+    /// Goes on with the counts of the pictures that follow.
+    fn append(&mut self, other: Self) -> Result<()> {
+        for (own, other) in self.classes.iter_mut().zip(&other.classes) {
+            own.add(other)?;
+        }
+        for (key, count) in other.confusion {
+            let own = self.confusion.entry(key).or_default();
+            *own = own.saturating_add(count);
+        }
+        self.broken = self.broken.saturating_add(other.broken);
+        self.not_turned = self.not_turned.saturating_add(other.not_turned);
+        self.errors.extend(other.errors);
+        self.errors.truncate(MOST_ERRORS);
+        self.next = other.next;
+        if !self.device.split(", ").any(|device| device == other.device) {
+            self.device = format!("{}, {}", self.device, other.device);
+        }
+        Ok(())
+    }
+}
+
+impl Of {
+    /// Whether counts of this and of that may be added.
+    ///
+    /// # Errors
+    /// Kind `Option` with what differs.
+    pub fn check_same(&self, other: &Self) -> Result<()> {
+        let differs = |what: &str, own: &str, others: &str| {
+            Err(Error::new(
+                ErrorKind::Option,
+                format!("counts of different {what} can't be added: {own} and {others}"),
+            ))
+        };
+        if self.model.sha256 != other.model.sha256 {
+            return differs("models", &named(&self.model), &named(&other.model));
+        }
+        if self.model.dtype != other.model.dtype {
+            return differs("precisions", &self.model.dtype, &other.model.dtype);
+        }
+        if self.data.sha256 != other.data.sha256 || self.data.pictures != other.data.pictures {
+            let of = |data: &DataId| {
+                format!(
+                    "{} ({} pictures, {})",
+                    data.path,
+                    data.pictures,
+                    short(&data.sha256)
+                )
+            };
+            return differs("data", &of(&self.data), &of(&other.data));
+        }
+        if self.exif != other.exif {
+            let of = |exif: Exif| format!("--exif {exif:?}").to_lowercase();
+            return differs("options", &of(self.exif), &of(other.exif));
+        }
+        if self.classes != other.classes {
+            return differs("classes", &named(&self.model), &named(&other.model));
+        }
+        Ok(())
+    }
+}
+
+fn named(model: &ModelId) -> String {
+    format!("{} ({})", model.name, short(&model.sha256))
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..8).unwrap_or(hash)
+}
+
+/// The sum of all parts of an evaluation, each with a name for errors.
+///
+/// # Errors
+/// Kind `Option` if they are not of the same model and data, a picture is in none of them, or in two.
+pub fn merge(mut parts: Vec<(String, Counted)>) -> Result<Counted> {
+    parts.sort_by_key(|(_, part)| (part.assigned.start, part.assigned.end));
+    let mut parts = parts.into_iter();
+    let (mut before, first) = parts
+        .next()
+        .ok_or_else(|| Error::new(ErrorKind::Option, "there are no parts to add"))?;
+    let pictures = first.of.data.pictures;
+    let mut sum = Counted::new(first.of.clone(), first.device.clone(), [0, 1], 0..pictures);
+    let mut next = 0;
+    let gap = |name: &str, next: u64, until: u64| {
+        Error::new(
+            ErrorKind::Option,
+            format!("{name}: pictures {next} to {until} of {pictures} are in no part"),
+        )
+    };
+    let first_name = before.clone();
+    for (name, part) in std::iter::once((first_name.clone(), first)).chain(parts) {
+        sum.of
+            .check_same(&part.of)
+            .map_err(|error| error.at(format!("{first_name} and {name}")))?;
+        if part.assigned.start < next && !part.assigned.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Option,
+                format!(
+                    "{before} and {name}: pictures {} to {} are in both",
+                    part.assigned.start,
+                    next.min(part.assigned.end)
+                ),
+            ));
+        }
+        if part.assigned.start > next {
+            return Err(gap(&name, next, part.assigned.start));
+        }
+        if !part.is_complete() {
+            return Err(Error::new(
+                ErrorKind::Option,
+                format!(
+                    "{name}: stops at picture {} of {} to {}: start rank {} of {} again, it goes on from there",
+                    part.next, part.assigned.start, part.assigned.end, part.rank, part.world_size
+                ),
+            ));
+        }
+        next = part.assigned.end.max(next);
+        sum.append(part)?;
+        before = name;
+    }
+    if next < pictures {
+        return Err(gap(&before, next, pictures));
+    }
+    sum.next = pictures;
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of() -> Of {
+        let class = |name: &str, index| Class {
+            name: name.to_owned(),
+            index,
+            label: name.to_owned(),
+        };
+        Of {
+            model: ModelId {
+                name: "m".to_owned(),
+                sha256: "0123456789".to_owned(),
+                dtype: "fp32".to_owned(),
+                probe_layers: vec![1, 2],
+                labels: vec!["a".to_owned(), "x".to_owned(), "b".to_owned()],
+            },
+            data: DataId {
+                path: "d".to_owned(),
+                sha256: "abcdef".to_owned(),
+                pictures: 10,
+                hidden: 0,
+                empty_classes: Vec::new(),
+            },
+            exif: Exif::Ignore,
+            classes_by: By::Label,
+            classes: vec![class("b", 2), class("a", 0)],
+        }
+    }
+
+    /// Counts of the pictures of a range; the fourth is broken.
+    fn counted(range: Range<u64>) -> Counted {
+        let mut counted = Counted::new(of(), "CPU".to_owned(), [0, 2], range.clone());
+        for picture in range {
+            if picture == 3 {
+                counted.add_broken(picture.to_string(), "broken".to_owned());
+                continue;
+            }
+            let logits = [picture as f32 % 3.0, 1.5, 0.1 * picture as f32];
+            let class = usize::from(picture > 4);
+            let score = Score::new(&logits, counted.of.classes[class].index);
+            counted.add(class, &score, picture == 2).unwrap();
+        }
+        counted
+    }
+
+    fn text(counted: &Counted) -> String {
+        serde_json::to_string(&counted.report().unwrap()).unwrap()
+    }
+
+    fn named(parts: Vec<Counted>) -> Vec<(String, Counted)> {
+        let name = |(n, part)| (format!("part {n}"), part);
+        parts.into_iter().enumerate().map(name).collect()
+    }
+
+    #[test]
+    fn parts_in_any_order_are_the_whole() {
+        let mut whole = counted(0..10);
+        whole.world_size = 1;
+        let parts = [4..9, 9..10, 0..0, 0..4].map(|range| {
+            // Through a file.
+            let report = serde_json::from_str(&text(&counted(range))).unwrap();
+            Counted::from_report(report).unwrap()
+        });
+        let sum = merge(named(parts.to_vec())).unwrap();
+        assert_eq!(text(&sum), text(&whole));
+        assert_eq!((sum.broken, sum.not_turned), (1, 1));
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let refused = |parts: Vec<Counted>, part: &str| {
+            let error = merge(named(parts)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Option);
+            assert!(error.to_string().contains(part), "{error}");
+        };
+        refused(vec![], "no parts");
+        refused(
+            vec![counted(0..4), counted(5..10)],
+            "pictures 4 to 5 of 10 are in no part",
+        );
+        refused(vec![counted(0..9)], "pictures 9 to 10 of 10 are in no part");
+        refused(vec![counted(2..10)], "pictures 0 to 2");
+        refused(
+            vec![counted(0..6), counted(4..10)],
+            "pictures 4 to 6 are in both",
+        );
+        refused(
+            vec![counted(0..10), counted(0..10)],
+            "pictures 0 to 10 are in both",
+        );
+        let mut half = counted(0..4);
+        half.assigned = 0..6;
+        refused(vec![half, counted(6..10)], "stops at picture 4 of 0 to 6");
+        let other = |change: fn(&mut Of), part: &str| {
+            let mut second = counted(4..10);
+            change(&mut second.of);
+            refused(vec![counted(0..4), second], part);
+        };
+        other(|of| of.model.sha256 = "9".to_owned(), "models");
+        other(|of| of.model.dtype = "q8".to_owned(), "precisions");
+        other(|of| of.data.sha256 = "9".to_owned(), "data");
+        other(|of| of.exif = Exif::Respect, "--exif");
+        other(|of| of.classes.swap(0, 1), "classes");
+    }
+
+    #[test]
+    fn damaged_counts_are_refused() {
+        let damaged = |change: fn(&mut Report)| {
+            let mut report = counted(0..10).report().unwrap();
+            change(&mut report);
+            let error = Counted::from_report(report).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Format, "{error}");
+        };
+        damaged(|report| report.pictures += 1);
+        damaged(|report| report.broken += 1);
+        damaged(|report| report.ranges = vec![[0, 9]]);
+        damaged(|report| report.ranges.push([0, 9]));
+        damaged(|report| report.assigned = [0, 99]);
+        damaged(|report| report.confusion.clear());
+        damaged(|report| {
+            report.classes.remove("b");
+        });
+    }
+}

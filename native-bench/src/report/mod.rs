@@ -1,0 +1,195 @@
+//! What an evaluation found: counts, as they grow, in files, and for people.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `counts.rs` | sums that are exact in any order; their intervals |
+//! | `counted.rs` | what one process has counted, of what; the sum of several |
+//! | `folder.rs` | the report as files: JSON, CSV, SVG |
+//! | `confusion.rs` | which class is taken for which, as a picture |
+
+mod confusion;
+pub mod counted;
+pub mod counts;
+mod folder;
+
+use std::collections::BTreeMap;
+
+use aim_web::Result;
+use serde::{Deserialize, Serialize};
+
+use self::counts::Counts;
+use crate::args::Exif;
+use crate::data::classes::By;
+use crate::output::{self, say};
+
+pub use self::folder::write as write_folder;
+
+/// The report of an evaluation, or of one process's part of it, as JSON has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    pub pictures: u64,
+    pub top_1: u64,
+    pub top_5: u64,
+    /// The sum of the pictures' cross-entropies.
+    pub loss: f64,
+    pub top_1_percent: f64,
+    pub top_5_percent: f64,
+    pub mean_loss: f64,
+    /// Of 95%, in percent.
+    pub top_1_interval: [f64; 2],
+    pub top_5_interval: [f64; 2],
+    /// Of 95%, for the mean.
+    pub loss_interval: [f64; 2],
+    /// How many pictures can't be read: they are in no other count.
+    pub broken: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Broken>,
+    /// Pictures whose EXIF orientation was ignored.
+    pub not_turned: u64,
+    pub classes: BTreeMap<String, ClassReport>,
+    /// How often which class of the model was the likeliest, by the class of the picture.
+    pub confusion: BTreeMap<String, BTreeMap<usize, u64>>,
+    pub classes_by: By,
+    pub exif: Exif,
+    pub device: String,
+    pub model: ModelId,
+    pub data: DataId,
+    pub rank: u64,
+    pub world_size: u64,
+    /// The pictures that this process is to count: the first one, and the one after the last.
+    pub assigned: [u64; 2],
+    /// Those that it has counted.
+    pub ranges: Vec<[u64; 2]>,
+    /// The length of its file of results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results_bytes: Option<u64>,
+}
+
+/// A class of the data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Its number among the classes of the data.
+    pub number: usize,
+    /// The number of the model's class, and its name.
+    pub index: usize,
+    pub label: String,
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// A picture that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    pub image: String,
+    pub error: String,
+}
+
+/// Which model counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelId {
+    /// As the command line named it.
+    pub name: String,
+    /// Over its configuration and its weights, as they are stored.
+    pub sha256: String,
+    /// In what precision it ran.
+    pub dtype: String,
+    pub probe_layers: Vec<usize>,
+    /// Its classes.
+    pub labels: Vec<String>,
+}
+
+/// Which pictures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataId {
+    /// As the command line named them.
+    pub path: String,
+    /// Over their names, classes and lengths.
+    pub sha256: String,
+    pub pictures: u64,
+    /// Those whose name begins with a dot.
+    pub hidden: u64,
+    pub empty_classes: Vec<String>,
+}
+
+impl Report {
+    fn total(&self) -> Result<Counts> {
+        let mut total = Counts::default();
+        for class in self.classes.values() {
+            total.add(&class.counts)?;
+        }
+        Ok(total)
+    }
+}
+
+/// Shows a report to a person.
+///
+/// # Errors
+/// Those of standard output.
+pub fn print(report: &Report) -> Result<()> {
+    for (name, class) in &report.classes {
+        let counts = &class.counts;
+        if counts.pictures == 0 {
+            continue;
+        }
+        say!(
+            "{:<24} {:>5} of {:>5}  {:5.1}%",
+            output::without_controls(name),
+            counts.top_1,
+            counts.pictures,
+            counts.percent(counts.top_1)
+        )?;
+    }
+    if !report.data.empty_classes.is_empty() {
+        say!(
+            "{} classes have no picture: {}",
+            report.data.empty_classes.len(),
+            output::without_controls(&some(&report.data.empty_classes))
+        )?;
+    }
+    if report.data.hidden > 0 {
+        say!(
+            "{} of the pictures are hidden files (.name), which the reference reads too",
+            report.data.hidden
+        )?;
+    }
+    if report.broken > 0 {
+        say!("{} broken pictures are not counted", report.broken)?;
+    }
+    if report.world_size > 1 {
+        say!(
+            "the part of rank {} of {}: pictures {} to {} of {}",
+            report.rank,
+            report.world_size,
+            report.assigned[0],
+            report.assigned[1],
+            report.data.pictures
+        )?;
+    }
+    let [[a, b], [c, d]] = [report.top_1_interval, report.top_5_interval];
+    let [e, f] = report.loss_interval;
+    say!("95% intervals: top-1 {a:.2} to {b:.2}%  top-5 {c:.2} to {d:.2}%  loss {e:.4} to {f:.4}")?;
+    say!(
+        "top-1 {:.2}%  top-5 {:.2}%  loss {:.4}  ({} pictures, {})",
+        report.top_1_percent,
+        report.top_5_percent,
+        report.mean_loss,
+        report.pictures,
+        report.device
+    )
+}
+
+/// The first of some names.
+fn some(names: &[String]) -> String {
+    const MOST: usize = 8;
+    let mut list = names
+        .iter()
+        .take(MOST)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > MOST {
+        list.push_str(", …");
+    }
+    list
+}

@@ -1,0 +1,329 @@
+//! `eval` by several processes, and `merge`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use serde_json::Value;
+use tempfile::tempdir;
+
+use super::eval::{eval, photos, random_model};
+use super::pictures::{parsed, run};
+use super::{json, refused, test_file};
+
+/// The variables that launchers set: of a test's own launcher there must be none.
+const VARIABLES: &[&str] = &[
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "PMI_RANK",
+    "PMI_SIZE",
+    "SLURM_PROCID",
+    "SLURM_NTASKS",
+    "SLURM_ARRAY_TASK_ID",
+];
+
+fn alone(mut program: Command) -> Command {
+    for name in VARIABLES {
+        program.env_remove(name);
+    }
+    program
+}
+
+fn merge(parts: &[PathBuf]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_aim-bench"));
+    program.arg("merge").args(parts);
+    program
+}
+
+fn parts(folder: &Path) -> Vec<PathBuf> {
+    let mut parts: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("readable")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
+        .collect();
+    parts.sort();
+    parts
+}
+
+fn data(root: &Path) {
+    photos(root, 1);
+    fs::write(root.join("hat/0.jpg"), b"no picture").expect("written");
+    fs::write(root.join("skirt/zz.png"), b"").expect("written");
+}
+
+/// What one process found, with a broken picture or two.
+fn whole(root: &Path) -> Value {
+    let (code, out, _) = run(alone(eval(root)).arg("--json"));
+    assert_eq!(code, 1);
+    let report = parsed(&out);
+    assert_eq!(report["broken"], 2);
+    report
+}
+
+fn merged(folder: &Path) -> Value {
+    let (code, out, err) = run(merge(&parts(folder)).arg("--json"));
+    // As of one process: some pictures are broken.
+    assert_eq!(code, 1, "{err}");
+    parsed(&out)
+}
+
+#[test]
+fn every_launcher_gives_the_counts_of_one_process() {
+    let work = tempdir().expect("a temporary folder");
+    let root = work.path().join("data");
+    data(&root);
+    let whole = whole(&root);
+    let text = |n: usize| n.to_string();
+    type Variables = Box<dyn Fn(usize, usize) -> Vec<(&'static str, String)>>;
+    let launchers: [(&str, usize, Variables); 5] = [
+        (
+            "torchrun",
+            2,
+            Box::new(move |rank, size| {
+                let values = [text(rank), text(size), text(rank), text(size)];
+                let names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"];
+                names.into_iter().zip(values).collect()
+            }),
+        ),
+        (
+            "mpirun",
+            3,
+            Box::new(move |rank, size| {
+                vec![
+                    ("OMPI_COMM_WORLD_RANK", text(rank)),
+                    ("OMPI_COMM_WORLD_SIZE", text(size)),
+                    ("OMPI_COMM_WORLD_LOCAL_RANK", text(rank)),
+                ]
+            }),
+        ),
+        (
+            "srun",
+            2,
+            Box::new(move |rank, size| {
+                vec![
+                    ("SLURM_PROCID", text(rank)),
+                    ("SLURM_NTASKS", text(size)),
+                    ("SLURM_STEP_ID", text(0)),
+                ]
+            }),
+        ),
+        (
+            "array",
+            4,
+            Box::new(move |rank, size| {
+                vec![
+                    ("SLURM_ARRAY_TASK_ID", text(5 + 2 * rank)),
+                    ("SLURM_ARRAY_TASK_MIN", text(5)),
+                    ("SLURM_ARRAY_TASK_MAX", text(5 + 2 * (size - 1))),
+                    ("SLURM_ARRAY_TASK_STEP", text(2)),
+                    ("SLURM_ARRAY_TASK_COUNT", text(size)),
+                ]
+            }),
+        ),
+        // More processes than there are pictures.
+        ("options", 30, Box::new(|_, _| Vec::new())),
+    ];
+    for (name, size, variables) in launchers {
+        let folder = work.path().join(name);
+        for rank in 0..size {
+            let mut program = alone(eval(&root));
+            program
+                .arg("--parts")
+                .arg(&folder)
+                .envs(variables(rank, size));
+            if name == "options" {
+                program.args(["--rank", &text(rank), "--world-size", &text(size)]);
+            }
+            let (code, _, err) = run(&mut program);
+            assert!(matches!(code, 0 | 1), "{err}");
+            assert!(err.contains(&format!("rank {rank} of {size}")), "{err}");
+        }
+        let parts = parts(&folder);
+        assert_eq!(parts.len(), size);
+        let first = format!("part-00000-of-{size:05}.json");
+        assert!(parts[0].ends_with(first));
+        assert_eq!(merged(&folder), whole, "{name}");
+    }
+    // One process writes one part, and what it prints can be merged too.
+    let folder = work.path().join("one");
+    let (_, out, _) = run(alone(eval(&root)).arg("--parts").arg(&folder).arg("--json"));
+    assert!(folder.join("part-00000-of-00001.json").is_file());
+    assert_eq!(merged(&folder), whole);
+    let printed = work.path().join("printed.json");
+    fs::write(&printed, out).expect("written");
+    let (_, out, _) = run(merge(&[printed]).arg("--json"));
+    assert_eq!(parsed(&out), whole);
+}
+
+#[test]
+fn killed_at_any_moment_nothing_is_lost_or_counted_twice() {
+    let work = tempdir().expect("a temporary folder");
+    let (root, folder) = (work.path().join("data"), work.path().join("parts"));
+    photos(&root, 12);
+    let results = work.path().join("results.jsonl");
+    let args = |folder: &Path, results: &Path| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_aim-bench"));
+        program.args(["eval", "--device", "cpu", "--save-every", "0"]);
+        program.arg("--data-path").arg(&root);
+        program.arg("--parts").arg(folder);
+        program.arg("--results-file").arg(results);
+        program.args(["--progress", "off", "--json"]);
+        program.stdout(Stdio::piped()).stderr(Stdio::piped());
+        program
+    };
+    let whole_results = work.path().join("whole.jsonl");
+    let output = args(&work.path().join("whole"), &whole_results)
+        .output()
+        .expect("it starts");
+    let whole = parsed(&String::from_utf8(output.stdout).expect("UTF-8"));
+    assert_eq!(whole["pictures"], 24 * 12);
+
+    let part = folder.join("part-00000-of-00001.json");
+    let mut partly = 0;
+    for millis in (0..10).map(|n| 60 + 37 * n) {
+        let mut child = args(&folder, &results).spawn().expect("it starts");
+        std::thread::sleep(Duration::from_millis(millis));
+        child.kill().expect("it is killed");
+        child.wait().expect("it is gone");
+        if let Ok(text) = fs::read_to_string(&part) {
+            let counted = parsed(&text)["ranges"][0][1].as_u64().unwrap_or(0);
+            partly += usize::from((1..288).contains(&counted));
+        }
+    }
+    let output = args(&folder, &results).output().expect("it starts");
+    assert!(output.status.success());
+    assert_eq!(
+        parsed(&String::from_utf8(output.stdout).expect("UTF-8")),
+        whole
+    );
+    let text = |path: &Path| fs::read_to_string(path).expect("written");
+    assert_eq!(text(&results), text(&whole_results));
+    // How far each came is the machine's affair.
+    println!("{partly} of 10 were killed between the first picture and the last");
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let work = tempdir().expect("a temporary folder");
+    let root = work.path().join("data");
+    photos(&root, 1);
+    let part = |root: &Path, folder: &str, rank: &str, size: &str, options: &[&str]| -> PathBuf {
+        let folder = work.path().join(folder);
+        let mut program = alone(eval(root));
+        program
+            .args(["--rank", rank, "--world-size", size])
+            .args(options);
+        let (code, _, err) = run(program.arg("--parts").arg(&folder));
+        assert_eq!(code, 0, "{err}");
+        folder.join(format!("part-{rank:0>5}-of-{size:0>5}.json"))
+    };
+    let first = part(&root, "a", "0", "2", &[]);
+    let second = part(&root, "a", "1", "2", &[]);
+    let third = part(&root, "a", "2", "3", &[]);
+    let refuses = |parts: &[&PathBuf], text: &str| {
+        let parts: Vec<PathBuf> = parts.iter().map(|&part| part.clone()).collect();
+        let line = refused(&mut merge(&parts));
+        assert!(line.contains(text), "{line}");
+    };
+    refuses(&[&first], "pictures 12 to 24 of 24 are in no part");
+    refuses(&[&second], "pictures 0 to 12 of 24 are in no part");
+    refuses(&[&first, &second, &third], "are in both");
+    refuses(&[&first, &first, &second], "are in both");
+    let model = random_model(work.path(), 21);
+    let of_model = ["--model", model.to_str().expect("UTF-8")];
+    let line = |other: &PathBuf| refused(&mut merge(&[first.clone(), other.clone()]));
+    // A model without labels takes the classes in their order.
+    assert!(line(&part(&root, "b", "1", "2", &of_model)).contains("different models"));
+    assert!(
+        line(&part(&root, "c", "1", "2", &["--dtype", "fp32"])).contains("different precisions")
+    );
+    assert!(
+        line(&part(&root, "d", "1", "2", &["--exif", "respect"])).contains("different options")
+    );
+    let others = work.path().join("others");
+    photos(&others, 1);
+    fs::rename(
+        others.join("5/0-signer017-1296.jpg"),
+        others.join("5/b.jpg"),
+    )
+    .expect("renamed");
+    assert!(line(&part(&others, "e", "1", "2", &[])).contains("different data"));
+    // The same pictures elsewhere are the same.
+    let copy = work.path().join("elsewhere");
+    photos(&copy, 1);
+    let elsewhere = part(&copy, "f", "1", "2", &[]);
+    assert_eq!(
+        json(&mut merge(&[elsewhere, first.clone()]))["pictures"],
+        24
+    );
+    // One that is not complete, or no part.
+    let text = fs::read_to_string(&first).expect("readable");
+    let cut = work.path().join("cut.json");
+    fs::write(&cut, &text[..text.len() / 2]).expect("written");
+    refuses(&[&cut, &second], "is no part of an evaluation");
+    let mut half = parsed(&text);
+    half["assigned"][1] = 13.into();
+    fs::write(&cut, half.to_string()).expect("written");
+    refuses(&[&cut], "stops at picture 12 of 0 to 13");
+    refuses(&[&work.path().join("missing.json")], "missing.json");
+
+    // Counts of other data are not gone on with.
+    let mut program = alone(eval(&others));
+    program.args(["--rank", "0", "--world-size", "2", "--parts"]);
+    let (code, _, err) = run(program.arg(work.path().join("a")));
+    assert_eq!(code, 1);
+    assert!(err.contains("is of another evaluation"), "{err}");
+}
+
+#[test]
+fn ranks_that_make_no_sense_are_refused() {
+    let root = test_file("photos");
+    let refuses = |variables: &[(&str, &str)], text: &str| {
+        let mut program = alone(eval(&root));
+        let line = refused(program.envs(variables.iter().copied()));
+        assert!(line.contains(text), "{line}");
+    };
+    refuses(&[("RANK", "0"), ("WORLD_SIZE", "0")], "0 processes");
+    refuses(&[("RANK", "3"), ("WORLD_SIZE", "3")], "count from 0");
+    refuses(&[("RANK", "3")], "WORLD_SIZE is not");
+    refuses(
+        &[
+            ("SLURM_ARRAY_TASK_ID", "3"),
+            ("SLURM_ARRAY_TASK_MIN", "1"),
+            ("SLURM_ARRAY_TASK_MAX", "7"),
+            ("SLURM_ARRAY_TASK_COUNT", "3"),
+        ],
+        "sparse",
+    );
+    for options in [
+        &["--rank", "0", "--world-size", "0"][..],
+        &["--rank", "0"],
+        &["--rank", "-1", "--world-size", "2"],
+    ] {
+        alone(eval(&root)).args(options).assert().code(2);
+    }
+    let line = refused(alone(eval(&root)).args(["--rank", "2", "--world-size", "2"]));
+    assert!(line.contains("count from 0"), "{line}");
+}
+
+#[test]
+fn two_processes_do_not_write_one_part() {
+    let work = tempdir().expect("a temporary folder");
+    let root = work.path().join("data");
+    photos(&root, 1);
+    let folder = work.path().join("parts");
+    fs::create_dir(&folder).expect("created");
+    let lock = fs::File::create(folder.join(".part-00000-of-00001.lock")).expect("created");
+    lock.lock().expect("locked");
+    let line = refused(alone(eval(&root)).arg("--parts").arg(&folder));
+    assert!(line.contains("another process is writing it"), "{line}");
+    drop(lock);
+    assert_eq!(
+        json(alone(eval(&root)).arg("--parts").arg(&folder))["pictures"],
+        24
+    );
+}
