@@ -161,7 +161,7 @@ impl<'a> Bits<'a> {
 
     /// A value of `size` bits, at most 16, after its symbol (T.81, F.2.2.1: EXTEND).
     #[inline(always)]
-    pub(super) fn value(&mut self, size: u32) -> i32 {
+    pub(super) const fn value(&mut self, size: u32) -> i32 {
         if size == 0 {
             return 0;
         }
