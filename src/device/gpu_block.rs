@@ -1,4 +1,4 @@
-//! The parts of a block on a GPU: burn's tensors in, kernels of [`gpu`](crate::gpu), burn's tensors out.
+//! The parts of a block on a GPU: burn's tensors in, kernels of `crate::gpu`, burn's tensors out.
 
 use burn::tensor::{Bool, DType, Shape, Tensor, TensorPrimitive};
 use burn_wgpu::{CubeTensor, WgpuDevice, WgpuRuntime};
