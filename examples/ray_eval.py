@@ -75,6 +75,9 @@ def main():
     args.eval = args.eval[1:] if args.eval[:1] == ["--"] else args.eval
     args.parts = args.parts.resolve()
 
+    # Ray tells of workers that died on standard output, which is the report's.
+    report = os.dup(1)
+    os.dup2(2, 1)
     ray.init(address=args.address, num_cpus=args.workers, include_dashboard=False, log_to_driver=False)
     if not args.world_size:
         args.world_size = max(1, int(4 * ray.cluster_resources().get("CPU", 1) / max(args.cpus, 1)))
@@ -88,7 +91,7 @@ def main():
         print(f"{args.world_size - len(waiting)} of {args.world_size} parts", file=sys.stderr)
     ray.shutdown()
     merge = [args.aim_bench, "merge", *map(str, parts)] + (["--json"] if args.json else [])
-    sys.exit(subprocess.run(merge, check=False).returncode)
+    sys.exit(subprocess.run(merge, stdout=report, check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -182,11 +182,11 @@ def evaluate(args):
 
 
 def reference(args):
-    """What `aim-bench parity --reference` compares with: logits and the output of every block, for random pictures."""
+    """What `aim-bench parity --reference` compares with: logits and the output of every block, for a random picture."""
     from safetensors.torch import save_file
 
     aim, size, _ = load(args)
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         features = aim.features(images)
         tensors = {"input": images, "logits": aim.head(aim.probed(features))}
