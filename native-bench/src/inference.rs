@@ -112,7 +112,9 @@ impl Inference<'_> {
             |picture, prepared| {
                 good += usize::from(prepared.is_ok());
                 waiting.push((picture, prepared));
-                if good < self.batch_size && picture + 1 < end {
+                // Broken ones are not held back until there are good ones.
+                let is_full = good >= self.batch_size || waiting.len() >= ahead;
+                if !is_full && picture + 1 < end {
                     return Ok(());
                 }
                 good = 0;

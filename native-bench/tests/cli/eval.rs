@@ -243,6 +243,55 @@ fn what_is_not_meant_to_be_there_is_told() {
 }
 
 #[test]
+fn a_gpu_takes_batches() {
+    let work = tempdir().expect("a temporary folder");
+    let root = work.path().join("data");
+    photos(&root, 1);
+    // The first, the last, and more in a row than a batch holds.
+    for n in 0..9 {
+        fs::write(root.join(format!("0/{n}.jpg")), b"no picture").expect("written");
+    }
+    fs::write(root.join("t-shirt/zz.jpg"), b"no picture").expect("written");
+    let model = random_model(work.path(), 21);
+    let report = |device: &str, batch: &str| {
+        let results = work.path().join(format!("{device} {batch}"));
+        let mut program = Command::new(env!("CARGO_BIN_EXE_aim-bench"));
+        program.args([
+            "eval",
+            "--device",
+            device,
+            "--batch-size",
+            batch,
+            "--dtype",
+            "fp32",
+        ]);
+        program
+            .arg("--model")
+            .arg(&model)
+            .arg("--data-path")
+            .arg(&root);
+        let (code, out, err) = run(program.arg("--results-file").arg(&results).arg("--json"));
+        assert_eq!(code, 1, "{err}");
+        let lines = fs::read_to_string(results).expect("written");
+        let paths: Vec<String> = lines
+            .lines()
+            .map(|line| parsed(line)["path"].as_str().unwrap().to_owned())
+            .collect();
+        (parsed(&out), paths)
+    };
+    let (cpu, paths) = report("cpu", "1");
+    for batch in ["1", "3", "100"] {
+        let (gpu, own_paths) = report("gpu", batch);
+        assert!(gpu["device"].as_str().unwrap().starts_with("GPU"));
+        assert_eq!((&gpu["pictures"], &gpu["broken"]), (&24.into(), &10.into()));
+        assert_eq!(gpu["errors"], cpu["errors"]);
+        assert_eq!(own_paths, paths);
+        let loss = |report: &Value| report["mean_loss"].as_f64().unwrap();
+        assert!((loss(&gpu) - loss(&cpu)).abs() < 1e-4, "{gpu}");
+    }
+}
+
+#[test]
 fn batches_and_threads_change_nothing() {
     let work = tempdir().expect("a temporary folder");
     photos(work.path(), 1);
