@@ -1,60 +1,144 @@
 //! The device asked for, and the model on it.
 
-use aim_web::Result;
 use aim_web::config::Config;
 use aim_web::cpu::threads;
 use aim_web::device::{Device, gpu};
-use aim_web::engine::{Engine, HostOutput, HostTensor, fetch, self_check};
+use aim_web::engine::{Engine, HostOutput, HostTensor, fetch, largest_batch, self_check};
 use aim_web::precision::Precision;
 use aim_web::weights::remote::Event;
+use aim_web::{Error, ErrorKind, Result};
 use pollster::block_on;
 
-use crate::args::{self, DeviceChoice};
+use crate::args::{self, DeviceChoice, Place};
 use crate::model::{Model, Source};
 use crate::remote::Progress;
+use crate::{drivers, output};
 
 /// Loads a model with its first `blocks` blocks on the device that the options name.
 pub fn load(model: Model, blocks: usize, args: &args::Model) -> Result<(Box<dyn Engine>, Device)> {
-    let config = model.config;
+    let (engine, device, _) = load_for_batch(model, blocks, args, 1)?;
+    Ok((engine, device))
+}
+
+/// The same for batches of `wanted` pictures: whether they fit is counted before anything is loaded. The batch that fits comes
+/// with the model; if it is smaller, a person is told.
+pub fn load_for_batch(
+    model: Model,
+    blocks: usize,
+    args: &args::Model,
+    wanted: usize,
+) -> Result<(Box<dyn Engine>, Device, usize)> {
+    let model = located(model)?;
+    let precision = args.dtype.into();
+    if let Some(threads) = args.threads {
+        threads::start(threads.into())?;
+    }
+    let device = open(args.place, &model.config, blocks, precision)?;
+    let batch = fitting_batch(&model.config, blocks, precision, &device, wanted)?;
+    let engine = load_onto(model, blocks, precision, &device)?;
+    Ok((engine, device, batch))
+}
+
+/// A model whose weights are known to be there: a broken checkpoint is told at once, before a device starts.
+pub fn located(model: Model) -> Result<Model> {
+    let config = model.config.clone();
     let source = match model.source {
         Source::Local(mut local) => {
-            local.config = config.clone();
-            // Before a device starts: a broken checkpoint is told at once.
+            local.config = config;
             local.locate()?;
             Source::Local(local)
         }
         Source::Remote(mut remote) => {
-            remote.config = config.clone();
+            remote.config = config;
             Source::Remote(remote)
         }
     };
-    if let Some(threads) = args.threads {
-        threads::start(threads.into())?;
+    Ok(Model { source, ..model })
+}
+
+/// The most pictures up to `wanted` that such a model will take at once on a device; a person is told of a cut.
+pub fn fitting_batch(
+    config: &Config,
+    blocks: usize,
+    precision: Precision,
+    device: &Device,
+    wanted: usize,
+) -> Result<usize> {
+    let batch = largest_batch(config, blocks, precision, device, wanted)?;
+    tell_of_cut(wanted, batch);
+    Ok(batch)
+}
+
+/// Says that fewer pictures run at once than were asked for.
+pub fn tell_of_cut(wanted: usize, batch: usize) {
+    if batch < wanted {
+        output::note(&format!(
+            "{wanted} pictures at once take more memory than there is: {batch} run at a time"
+        ));
     }
-    let precision = args.dtype.into();
-    let device = match args.device {
-        DeviceChoice::Cpu => Device::Cpu,
-        DeviceChoice::Gpu => Device::Gpu(block_on(gpu::open(gpu::Adapters::Any))?),
-        DeviceChoice::Auto => block_on(real_gpu(&config, blocks, precision)).unwrap_or(Device::Cpu),
-    };
-    let engine = match source {
-        Source::Local(local) => block_on(local.load_blocks(blocks, &device, precision))?,
+}
+
+/// Puts a model on a device.
+pub fn load_onto(
+    model: Model,
+    blocks: usize,
+    precision: Precision,
+    device: &Device,
+) -> Result<Box<dyn Engine>> {
+    match model.source {
+        Source::Local(local) => block_on(local.load_blocks(blocks, device, precision)),
         Source::Remote(remote) => {
             let progress = Progress::new();
             let report = |event: Event| progress.show(&event);
-            let engine = wait(&device, fetch(*remote, blocks, precision, &device, &report));
+            let engine = wait(device, fetch(*remote, blocks, precision, device, &report));
             progress.end();
-            engine?
+            engine
         }
-    };
-    Ok((engine, device))
+    }
 }
 
-/// A GPU that computes rightly.
-async fn real_gpu(config: &Config, blocks: usize, precision: Precision) -> Result<Device> {
-    let device = Device::Gpu(gpu::open(gpu::Adapters::Hardware).await?);
-    self_check(config, blocks, precision, &device).await?;
-    Ok(device)
+/// The device that the options name. `auto` takes a GPU that computes a model of this shape rightly.
+pub fn open(place: Place, config: &Config, blocks: usize, precision: Precision) -> Result<Device> {
+    match (place.device, place.adapter) {
+        (DeviceChoice::Auto, None) => {
+            let check = async {
+                let device = open_gpu(gpu::Adapters::Hardware).await?;
+                self_check(config, blocks, precision, &device).await?;
+                Ok::<_, Error>(device)
+            };
+            Ok(block_on(check).unwrap_or(Device::Cpu))
+        }
+        _ => open_named(place),
+    }
+}
+
+/// The device that the options name; `auto` takes a real GPU.
+pub fn open_named(Place { device, adapter }: Place) -> Result<Device> {
+    let adapters = match (device, adapter) {
+        (DeviceChoice::Cpu, Some(_)) => {
+            return Err(Error::new(
+                ErrorKind::Option,
+                "--adapter is the number of a GPU: leave it out, or take --device gpu",
+            ));
+        }
+        (DeviceChoice::Cpu, None) => return Ok(Device::Cpu),
+        (_, Some(number)) => gpu::Adapters::Number(number),
+        (DeviceChoice::Gpu, None) => gpu::Adapters::Any,
+        (DeviceChoice::Auto, None) => {
+            let gpu = block_on(open_gpu(gpu::Adapters::Hardware));
+            return Ok(gpu.unwrap_or(Device::Cpu));
+        }
+    };
+    block_on(open_gpu(adapters))
+}
+
+/// A GPU, with the memory that its driver says it has free.
+async fn open_gpu(adapters: gpu::Adapters) -> Result<Device> {
+    let mut gpu = gpu::open(adapters).await?;
+    if gpu.memory.is_none() {
+        gpu.memory = drivers::gpu_memory(&gpu.pci_bus).map(|memory| memory.free);
+    }
+    Ok(Device::Gpu(gpu))
 }
 
 /// Logits of a batch and the outputs of some blocks; an error if the device is lost meanwhile.
