@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use crate::config::Config;
+use crate::cost::{self, Pass, Room};
 use crate::device::Device;
 use crate::device::backend::AimBackend;
 #[cfg(feature = "cpu")]
@@ -16,8 +17,7 @@ use crate::device::cpu;
 use crate::device::gpu;
 pub use crate::device::host::HostTensor;
 use crate::device::host::read;
-use crate::error::{Error, ErrorKind, Result};
-use crate::memory;
+use crate::error::{Error, Result};
 use crate::model::Aim;
 use crate::precision::{Form, Precision};
 use crate::weights::checkpoint::Checkpoint;
@@ -59,6 +59,10 @@ pub trait Engine: Send + Sync {
 
     /// How precisely the matrices are kept; never [`Precision::Auto`].
     fn precision(&self) -> Precision;
+
+    /// The most pictures of the trained size, up to `wanted`, that one pass takes at present; 0 if there is no memory even
+    /// for one.
+    fn largest_batch(&self, wanted: usize) -> usize;
 
     /// Logits, and the outputs of some blocks, in one pass.
     ///
@@ -104,8 +108,7 @@ pub trait Engine: Send + Sync {
 /// [`load()`] and [`fetch`] do so themselves; this is for whoever has another device to turn to.
 ///
 /// # Errors
-/// [`ErrorKind::DeviceLost`] if the product is wrong; [`ErrorKind::OutOfMemory`] if the memory of its place can't hold
-/// what a picture of the trained size takes, or that of this machine the weights too; and those of [`Form::of`].
+/// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the product is wrong; and those of [`largest_batch`].
 pub async fn self_check(
     config: &Config,
     blocks: usize,
@@ -114,10 +117,13 @@ pub async fn self_check(
 ) -> Result<()> {
     match device {
         #[cfg(feature = "cpu")]
-        Device::Cpu => check_form::<cpu::Cpu>(config, blocks, precision, &cpu::device()).await,
+        Device::Cpu => {
+            check_form::<cpu::Cpu>(config, blocks, precision, &cpu::device(), None).await
+        }
         #[cfg(feature = "gpu")]
         Device::Gpu(gpu) => {
-            let check = check_form::<gpu::Gpu>(config, blocks, precision, &gpu.device);
+            let (device_there, memory) = (&gpu.device, gpu.memory);
+            let check = check_form::<gpu::Gpu>(config, blocks, precision, device_there, memory);
             device.unless_lost(check).await
         }
     }
@@ -128,119 +134,51 @@ async fn check_form<B: AimBackend>(
     blocks: usize,
     precision: Precision,
     device: &B::Device,
+    memory: Option<u64>,
 ) -> Result<()> {
-    let pass = Pass::smallest(config);
-    pass.check::<B>(config)?;
+    cost::largest_batch::<B>(config, blocks, precision, device, memory, 1)?;
     let form = Form::of(precision, config, blocks, B::PLACE)?;
-    // Where there is a budget, `auto` keeps to it, and who asks for more has said so.
-    if B::PLACE.budget.is_none() {
-        let weights = form.weight_bytes(config, blocks);
-        let bytes = weights.saturating_add(pass.bytes::<B>(config)?);
-        let what = || {
-            format!(
-                "the model's weights in {}, and one picture,",
-                form.precision()
-            )
-        };
-        fits(bytes, memory::available(), what, "ask for q8 or q4")?;
-    }
     B::self_check(form, device).await
 }
 
-/// What a pass over pictures takes besides the model's weights.
-struct Pass {
-    batch: usize,
-    /// Height and width of a picture.
-    size: [usize; 2],
-    /// How many outputs of blocks are kept.
-    kept: usize,
-    /// Whether it has the mask of pre-training.
-    is_masked: bool,
-}
-
-impl Pass {
-    /// Over one picture of the size that the model was trained on.
-    const fn smallest(config: &Config) -> Self {
-        Self {
-            batch: 1,
-            size: config.img_size,
-            kept: 0,
-            is_masked: false,
+/// The most pictures of the trained size, up to `wanted`, that a model with its first `blocks` blocks will take at once on a
+/// device: what can be counted before anything is loaded. The weights count too where it is known what the device has.
+///
+/// # Errors
+/// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if not even one picture fits: it names the dtype that does. Those of [`Form::of`].
+pub fn largest_batch(
+    config: &Config,
+    blocks: usize,
+    precision: Precision,
+    device: &Device,
+    wanted: usize,
+) -> Result<usize> {
+    match device {
+        #[cfg(feature = "cpu")]
+        Device::Cpu => {
+            let device = cpu::device();
+            cost::largest_batch::<cpu::Cpu>(config, blocks, precision, &device, None, wanted)
+        }
+        #[cfg(feature = "gpu")]
+        Device::Gpu(gpu) => {
+            let (device, memory) = (&gpu.device, gpu.memory);
+            cost::largest_batch::<gpu::Gpu>(config, blocks, precision, device, memory, wanted)
         }
     }
-
-    /// The bytes that it takes at once. An estimate from below: what grows with the pictures, as often as it is there
-    /// at the same time.
-    fn bytes<B: AimBackend>(&self, config: &Config) -> Result<u64> {
-        let [height, width] = self.size;
-        let [rows, columns] = config.grid(height, width)?;
-        let floats = |sides: &[usize]| {
-            sides
-                .iter()
-                .fold(4_u64, |bytes, &side| bytes.saturating_mul(side as u64))
-        };
-        let (batch, dim, heads) = (self.batch, config.embed_dim, config.num_heads);
-        let pictures = floats(&[batch, config.num_channels, height, width]);
-        let position = floats(&[rows, columns, dim]);
-        // The stream before and after a block, and the sum that the probe reads.
-        let streams = floats(&[batch, rows, columns, dim, self.kept.saturating_add(3)]);
-        // Queries, keys, values and what attention makes of them; or the hidden layer.
-        let inside = floats(&[batch, rows, columns, dim, 4]);
-        let scores = if B::ATTENDS_IN_PARTS && !self.is_masked {
-            0
-        } else {
-            floats(&[batch, heads, rows, columns, rows, columns])
-        };
-        Ok([pictures, position, streams, inside, scores]
-            .into_iter()
-            .fold(0, u64::saturating_add))
-    }
-
-    /// Whether there is memory for it: an allocation that fails ends a wasm instance, and natively the process.
-    fn check<B: AimBackend>(&self, config: &Config) -> Result<()> {
-        let bytes = self.bytes::<B>(config)?;
-        let Self {
-            batch,
-            size: [height, width],
-            ..
-        } = self;
-        let what = || {
-            format!(
-                "the outputs of layers for {batch} pictures of {height}x{width} pixels with patches of {}x{}",
-                config.patch_size[0], config.patch_size[1]
-            )
-        };
-        fits(
-            bytes,
-            limit::<B>(bytes),
-            what,
-            "give smaller pictures, or fewer",
-        )
-    }
 }
 
-/// A pass that takes less is not worth asking the system.
-const LITTLE: u64 = 1 << 28;
-
-/// The bytes that a pass may take: those of the place, else what the machine has left.
-fn limit<B: AimBackend>(bytes: u64) -> Option<u64> {
-    match B::PLACE.budget {
-        None if bytes > LITTLE => memory::available(),
-        budget => budget,
-    }
-}
-
-fn fits(bytes: u64, limit: Option<u64>, what: impl Fn() -> String, advice: &str) -> Result<()> {
-    match limit {
-        Some(limit) if bytes > limit => Err(Error::new(
-            ErrorKind::OutOfMemory,
-            format!(
-                "out of memory: {} need {bytes} bytes at once, and {limit} may be used: {advice}",
-                what()
-            ),
-        )),
-        _ => Ok(()),
-    }
+/// What the matrices of the probe and of the first `blocks` blocks become on a device.
+///
+/// # Errors
+/// Those of [`Form::of`].
+pub fn form(config: &Config, blocks: usize, precision: Precision, device: &Device) -> Result<Form> {
+    let place = match device {
+        #[cfg(feature = "cpu")]
+        Device::Cpu => cpu::Cpu::PLACE,
+        #[cfg(feature = "gpu")]
+        Device::Gpu(_) => gpu::Gpu::PLACE,
+    };
+    Form::of(precision, config, blocks, place)
 }
 
 /// Loads the probe and the first `blocks` blocks from open files onto a device.
@@ -257,7 +195,7 @@ pub async fn load(
     self_check(&config, blocks, precision, device).await?;
     let mut model = begin(config.clone(), blocks, precision, device)?;
     load::load(files, &config, &mut *model)?;
-    model.finish()
+    model.finish(device.memory())
 }
 
 /// As [`load()`], and a hash that tells the model's weights from others: see [`Fingerprint::finish`].
@@ -276,7 +214,7 @@ pub async fn load_with_fingerprint(
     let mut fingerprint = Fingerprint::new(&mut *model);
     load::load(files, &config, &mut fingerprint)?;
     let fingerprint = fingerprint.finish(&config);
-    Ok((model.finish()?, fingerprint))
+    Ok((model.finish(device.memory())?, fingerprint))
 }
 
 /// Fetches the probe and the first `blocks` blocks from a server onto a device.
@@ -293,7 +231,7 @@ pub async fn fetch<T: Transport>(
     self_check(&model.config, blocks, precision, device).await?;
     let mut engine = begin(model.config.clone(), blocks, precision, device)?;
     model.stream(&mut *engine, report).await?;
-    engine.finish()
+    engine.finish(device.memory())
 }
 
 /// As [`fetch`], and a hash that tells the model's weights from others: see [`Fingerprint::finish`].
@@ -312,14 +250,14 @@ pub async fn fetch_with_fingerprint<T: Transport>(
     let mut fingerprint = Fingerprint::new(&mut *engine);
     model.stream(&mut fingerprint, report).await?;
     let fingerprint = fingerprint.finish(&model.config);
-    Ok((engine.finish()?, fingerprint))
+    Ok((engine.finish(device.memory())?, fingerprint))
 }
 
 /// A model that is being loaded. Its backend is hidden, so that its kernels are compiled once, with
 /// this library.
 trait Loading: Sink {
-    /// The model, once its tensors came.
-    fn finish(self: Box<Self>) -> Result<Box<dyn Engine>>;
+    /// The model, once its tensors came; `memory` is what its device had, where something says it.
+    fn finish(self: Box<Self>, memory: Option<u64>) -> Result<Box<dyn Engine>>;
 }
 
 /// A model on a device, to be filled with the probe and the first `blocks` blocks.
@@ -348,12 +286,14 @@ fn begin(
 }
 
 impl<B: AimBackend> Loading for Assembler<B> {
-    fn finish(self: Box<Self>) -> Result<Box<dyn Engine>> {
+    fn finish(self: Box<Self>, memory: Option<u64>) -> Result<Box<dyn Engine>> {
         let device = self.device().clone();
-        let Loaded { model, precision } = Self::finish(*self)?;
+        let Loaded { model, form } = Self::finish(*self)?;
+        let weights = form.weight_bytes(model.config(), model.blocks());
         Ok(Box::new(OnBackend {
+            room: Room::beside(weights, memory),
+            precision: form.precision(),
             model,
-            precision,
             device,
         }))
     }
@@ -363,6 +303,7 @@ struct OnBackend<B: AimBackend> {
     model: Aim<B>,
     precision: Precision,
     device: B::Device,
+    room: Room,
 }
 
 impl<B: AimBackend> OnBackend<B> {
@@ -398,7 +339,7 @@ impl<B: AimBackend> OnBackend<B> {
             kept,
             is_masked,
         };
-        pass.check::<B>(self.model.config())?;
+        pass.check::<B>(self.model.config(), self.room, &self.device)?;
         Ok(Tensor::from_data(
             TensorData::new(values, dims),
             &self.device,
@@ -417,6 +358,14 @@ impl<B: AimBackend> Engine for OnBackend<B> {
 
     fn precision(&self) -> Precision {
         self.precision
+    }
+
+    fn largest_batch(&self, wanted: usize) -> usize {
+        let config = self.model.config();
+        Pass::over(wanted, config)
+            .largest_batch::<B>(config, self.room, &self.device)
+            // The trained size is at least one patch.
+            .unwrap_or_default()
     }
 
     fn logits_and_features<'a>(

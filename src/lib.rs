@@ -7,7 +7,7 @@
 //!   tokens, blocks and logits; [`labels`] names them. [`classifier`] is the whole of it;
 //! - weights: [`weights`] reads a checkpoint's header, checks it against [`config`], and hands
 //!   tensor after tensor to the model on its [`device`]. [`engine`] is the loaded model, whatever it
-//!   runs on.
+//!   runs on; [`cost`] is what a pass over pictures takes.
 //!
 //! ```no_run
 //! use aim_web::precision::Precision;
@@ -28,6 +28,7 @@
 
 pub mod classifier;
 pub mod config;
+pub mod cost;
 #[cfg(feature = "cpu")]
 pub mod cpu;
 pub mod device;

@@ -9,6 +9,8 @@ use aim_web::weights::shards::synth::Format;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub mod bench;
+
 /// Run Apple's AIM vision transformers on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "aim-bench", version)]
@@ -39,13 +41,65 @@ pub enum Command {
     Convert(Convert),
     /// Write a random checkpoint of a released model's size.
     Synth(Synth),
+    /// Measure how fast this machine runs a model: every combination of the devices, dtypes, threads, probe layers and
+    /// batches that are named.
+    Bench(bench::Bench),
+    /// The devices of this machine, and what they can do.
+    Devices(Devices),
     /// The models from servers that are kept on this machine.
     Cache(Cache),
+    /// A part of `bench`, in a process of its own.
+    #[command(hide = true)]
+    BenchModel(bench::BenchModel),
+    /// Another.
+    #[command(hide = true)]
+    BenchPeak(bench::BenchPeak),
 }
 
 /// Which model, and where it runs.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Model {
+    #[command(flatten)]
+    pub source: Source,
+
+    /// The blocks whose outputs the probe averages: best, last, or numbers from 0 such as 12,13,14
+    /// [default: what the model was published with].
+    #[arg(long, value_name = "best|last|LIST")]
+    pub probe_layers: Option<ProbeLayers>,
+
+    #[command(flatten)]
+    pub place: Place,
+
+    /// How many threads of the CPU to use [default: `RAYON_NUM_THREADS`, else all cores].
+    #[arg(long, value_name = "N", value_parser = threads())]
+    pub threads: Option<u16>,
+
+    /// The precision of the weights; auto takes what is stored, on a GPU in as few bits as 4 GiB
+    /// need.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    pub dtype: Dtype,
+}
+
+/// What `--threads` takes.
+fn threads() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=1024)
+}
+
+/// Where to run.
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub struct Place {
+    /// Where to run; auto takes a GPU if there is a real one.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+
+    /// Which GPU, by its number in `aim-bench devices` [default: the most powerful one].
+    #[arg(long, value_name = "N")]
+    pub adapter: Option<usize>,
+}
+
+/// Which model.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Source {
     /// A directory with config.json and model.safetensors, `pytorch_model.bin`, model.pth or shards; a
     /// checkpoint file; a repository of the hub such as user/name or user/name@revision; a URL of a
     /// folder or of a checkpoint file; without it, the model inside this program.
@@ -68,24 +122,6 @@ pub struct Model {
     /// in a directory or a repository (apple/AIM) it chooses.
     #[arg(long, value_name = "NAME")]
     pub arch: Option<Family>,
-
-    /// The blocks whose outputs the probe averages: best, last, or numbers from 0 such as 12,13,14
-    /// [default: what the model was published with].
-    #[arg(long, value_name = "best|last|LIST")]
-    pub probe_layers: Option<ProbeLayers>,
-
-    /// Where to run; auto takes a GPU if there is a real one.
-    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
-    pub device: DeviceChoice,
-
-    /// How many threads of the CPU to use [default: `RAYON_NUM_THREADS`, else all cores].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-
-    /// The precision of the weights; auto takes what is stored, on a GPU in as few bits as 4 GiB
-    /// need.
-    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
-    pub dtype: Dtype,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -471,6 +507,13 @@ pub struct Synth {
     #[arg(long)]
     pub overwrite: bool,
 
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Devices {
     /// Write JSON to standard output.
     #[arg(long)]
     pub json: bool,

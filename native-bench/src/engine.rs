@@ -2,22 +2,23 @@
 
 use std::num::NonZero;
 
-use aim_web::Result;
 use aim_web::config::Config;
 use aim_web::cpu::threads;
 use aim_web::device::{Device, gpu};
 use aim_web::engine::{
-    Engine, HostOutput, HostTensor, fetch, fetch_with_fingerprint, load_with_fingerprint,
-    self_check,
+    Engine, HostOutput, HostTensor, fetch, fetch_with_fingerprint, largest_batch,
+    load_with_fingerprint, self_check,
 };
 use aim_web::precision::Precision;
 use aim_web::weights::remote::Event;
+use aim_web::{Error, ErrorKind, Result};
 use pollster::block_on;
 
-use crate::args::{self, DeviceChoice};
+use crate::args::{self, DeviceChoice, Place};
 use crate::model::{Model, Source};
 use crate::remote::Progress;
 use crate::world::World;
+use crate::{drivers, output};
 
 /// A model on its device.
 pub struct Loaded {
@@ -27,32 +28,145 @@ pub struct Loaded {
     pub sha256: String,
     /// How many threads of the CPU this process is to take.
     pub threads: usize,
+    /// How many pictures the device takes at once.
+    pub batch: usize,
 }
 
 /// Loads a model with its first `blocks` blocks on the device that the options name.
 pub fn load(model: Model, blocks: usize, args: &args::Model) -> Result<(Box<dyn Engine>, Device)> {
-    let (model, device) = begin(model, blocks, args, None)?;
-    let precision = args.dtype.into();
-    let engine = match model.source {
-        Source::Local(local) => block_on(local.load_blocks(blocks, &device, precision))?,
-        Source::Remote(remote) => {
-            let progress = Progress::new();
-            let report = |event: Event| progress.show(&event);
-            let engine = wait(&device, fetch(*remote, blocks, precision, &device, &report));
-            progress.end();
-            engine?
-        }
-    };
+    let (engine, device, _) = load_for_batch(model, blocks, args, 1)?;
     Ok((engine, device))
 }
 
-/// As [`load`], for one of several processes: on its own GPU, if there are several, with its share of the cores. Also
-/// says which weights these are.
+/// The same for batches of `wanted` pictures: whether they fit is counted before anything is loaded. The batch that fits comes
+/// with the model; if it is smaller, a person is told.
+pub fn load_for_batch(
+    model: Model,
+    blocks: usize,
+    args: &args::Model,
+    wanted: usize,
+) -> Result<(Box<dyn Engine>, Device, usize)> {
+    let model = located(model)?;
+    let precision = args.dtype.into();
+    if let Some(threads) = args.threads {
+        threads::start(threads.into())?;
+    }
+    let device = open(args.place, &model.config, blocks, precision)?;
+    let batch = fitting_batch(&model.config, blocks, precision, &device, wanted)?;
+    let engine = load_onto(model, blocks, precision, &device)?;
+    Ok((engine, device, batch))
+}
+
+/// A model whose weights are known to be there: a broken checkpoint is told at once, before a device starts.
+pub fn located(model: Model) -> Result<Model> {
+    let config = model.config.clone();
+    let source = match model.source {
+        Source::Local(mut local) => {
+            local.config = config;
+            local.locate()?;
+            Source::Local(local)
+        }
+        Source::Remote(mut remote) => {
+            remote.config = config;
+            Source::Remote(remote)
+        }
+    };
+    Ok(Model { source, ..model })
+}
+
+/// The most pictures up to `wanted` that such a model will take at once on a device; a person is told of a cut.
+pub fn fitting_batch(
+    config: &Config,
+    blocks: usize,
+    precision: Precision,
+    device: &Device,
+    wanted: usize,
+) -> Result<usize> {
+    let batch = largest_batch(config, blocks, precision, device, wanted)?;
+    tell_of_cut(wanted, batch);
+    Ok(batch)
+}
+
+/// Says that fewer pictures run at once than were asked for.
+pub fn tell_of_cut(wanted: usize, batch: usize) {
+    if batch < wanted {
+        output::note(&format!(
+            "{wanted} pictures at once take more memory than there is: {batch} run at a time"
+        ));
+    }
+}
+
+/// Puts a model on a device.
+pub fn load_onto(
+    model: Model,
+    blocks: usize,
+    precision: Precision,
+    device: &Device,
+) -> Result<Box<dyn Engine>> {
+    match model.source {
+        Source::Local(local) => block_on(local.load_blocks(blocks, device, precision)),
+        Source::Remote(remote) => {
+            let progress = Progress::new();
+            let report = |event: Event| progress.show(&event);
+            let engine = wait(device, fetch(*remote, blocks, precision, device, &report));
+            progress.end();
+            engine
+        }
+    }
+}
+
+/// The device that the options name. `auto` takes a GPU that computes a model of this shape rightly.
+pub fn open(place: Place, config: &Config, blocks: usize, precision: Precision) -> Result<Device> {
+    match (place.device, place.adapter) {
+        (DeviceChoice::Auto, None) => {
+            let check = async {
+                let device = open_gpu(gpu::Adapters::Hardware).await?;
+                self_check(config, blocks, precision, &device).await?;
+                Ok::<_, Error>(device)
+            };
+            Ok(block_on(check).unwrap_or(Device::Cpu))
+        }
+        _ => open_named(place),
+    }
+}
+
+/// The device that the options name; `auto` takes a real GPU.
+pub fn open_named(Place { device, adapter }: Place) -> Result<Device> {
+    let adapters = match (device, adapter) {
+        (DeviceChoice::Cpu, Some(_)) => {
+            return Err(Error::new(
+                ErrorKind::Option,
+                "--adapter is the number of a GPU: leave it out, or take --device gpu",
+            ));
+        }
+        (DeviceChoice::Cpu, None) => return Ok(Device::Cpu),
+        (_, Some(number)) => gpu::Adapters::Number(number),
+        (DeviceChoice::Gpu, None) => gpu::Adapters::Any,
+        (DeviceChoice::Auto, None) => {
+            let gpu = block_on(open_gpu(gpu::Adapters::Hardware));
+            return Ok(gpu.unwrap_or(Device::Cpu));
+        }
+    };
+    block_on(open_gpu(adapters))
+}
+
+/// A GPU, with the memory that its driver says it has free.
+async fn open_gpu(adapters: gpu::Adapters) -> Result<Device> {
+    let mut gpu = gpu::open(adapters).await?;
+    if gpu.memory.is_none() {
+        gpu.memory = drivers::gpu_memory(&gpu.pci_bus).map(|memory| memory.free);
+    }
+    Ok(Device::Gpu(gpu))
+}
+
+/// As [`load_for_batch`], for one of several processes: on its own GPU, if there are several, with its share of the
+/// cores. Also says which weights these are. On a CPU each core takes a picture at a time, whatever the batch.
 pub fn load_in_world(
     model: Model,
     blocks: usize,
     args: &args::Model,
     world: &World,
+    wanted: usize,
 ) -> Result<Loaded> {
     let set = std::env::var("RAYON_NUM_THREADS")
         .ok()
@@ -63,11 +177,16 @@ pub fn load_in_world(
         Some(threads) => threads.into(),
         None => set.unwrap_or_else(|| world.threads(cores())),
     };
-    let mut args = args.clone();
-    args.threads = Some(u16::try_from(threads).unwrap_or(u16::MAX));
-    let (model, device) = begin(model, blocks, &args, world.local_rank)?;
-    let config = model.config;
+    let model = located(model)?;
+    threads::start(threads)?;
+    let config = model.config.clone();
     let precision = args.dtype.into();
+    let device = open_in_world(args.place, &config, blocks, precision, world)?;
+    let batch = if device.is_gpu() {
+        fitting_batch(&config, blocks, precision, &device, wanted)?
+    } else {
+        wanted
+    };
     let (engine, sha256) = match model.source {
         Source::Local(local) => block_on(load_with_fingerprint(
             &mut local.into_files(),
@@ -90,62 +209,32 @@ pub fn load_in_world(
         device,
         sha256,
         threads,
+        batch,
     })
 }
 
-/// A model whose files are found, and the device for it; of several GPUs that of the local rank.
-fn begin(
-    model: Model,
-    blocks: usize,
-    args: &args::Model,
-    local_rank: Option<u64>,
-) -> Result<(Model, Device)> {
-    let mut model = model;
-    match &mut model.source {
-        Source::Local(local) => {
-            local.config = model.config.clone();
-            // Before a device starts: a broken checkpoint is told at once.
-            local.locate()?;
-        }
-        Source::Remote(remote) => remote.config = model.config.clone(),
-    }
-    if let Some(threads) = args.threads {
-        threads::start(threads.into())?;
-    }
-    let real = match local_rank.map(usize::try_from) {
-        Some(Ok(rank)) => gpu::Adapters::Nth(rank),
-        _ => gpu::Adapters::Hardware,
-    };
-    let device = match args.device {
-        DeviceChoice::Cpu => Device::Cpu,
-        DeviceChoice::Gpu => Device::Gpu(block_on(async {
-            match real {
-                // A software driver will do if it is all there is.
-                gpu::Adapters::Nth(_) => match gpu::open(real).await {
-                    Ok(device) => Ok(device),
-                    Err(_) => gpu::open(gpu::Adapters::Any).await,
-                },
-                _ => gpu::open(gpu::Adapters::Any).await,
-            }
-        })?),
-        DeviceChoice::Auto => {
-            let precision = args.dtype.into();
-            block_on(real_gpu(&model.config, blocks, precision, real)).unwrap_or(Device::Cpu)
-        }
-    };
-    Ok((model, device))
-}
-
-/// A GPU that computes rightly.
-async fn real_gpu(
+/// The device that the options name; of several GPUs, where they name none, that of the local rank.
+fn open_in_world(
+    place: Place,
     config: &Config,
     blocks: usize,
     precision: Precision,
-    adapters: gpu::Adapters,
+    world: &World,
 ) -> Result<Device> {
-    let device = Device::Gpu(gpu::open(adapters).await?);
-    self_check(config, blocks, precision, &device).await?;
-    Ok(device)
+    let rank = world
+        .local_rank
+        .and_then(|rank| usize::try_from(rank).ok())
+        .filter(|_| place.adapter.is_none() && place.device != DeviceChoice::Cpu);
+    let Some(rank) = rank else {
+        return open(place, config, blocks, precision);
+    };
+    let device = block_on(async {
+        let device = open_gpu(gpu::Adapters::Nth(rank)).await?;
+        self_check(config, blocks, precision, &device).await?;
+        Ok::<_, Error>(device)
+    });
+    // Without a real GPU a software driver will do if a GPU was asked for.
+    device.or_else(|_| open(place, config, blocks, precision))
 }
 
 /// Logits of a batch and the outputs of some blocks; an error if the device is lost meanwhile.

@@ -3,11 +3,14 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)] // They panic: see `output`.
 
 mod args;
+mod bench;
 mod commands;
 mod data;
+mod drivers;
 mod engine;
 mod features;
 mod files;
+mod host;
 mod inference;
 mod model;
 mod ordered;
@@ -59,6 +62,10 @@ fn run(command: Command) -> Result<Outcome> {
         Command::Parity(args) => commands::parity::run(&args)?.into(),
         Command::Convert(args) => commands::convert::run(&args)?.into(),
         Command::Synth(args) => commands::synth::run(&args)?.into(),
+        Command::Bench(args) => commands::bench::run(&args)?,
+        Command::BenchModel(args) => commands::bench_model::run(&args)?.into(),
+        Command::BenchPeak(args) => commands::bench_peak::run(&args)?.into(),
+        Command::Devices(args) => commands::devices::run(&args)?.into(),
         Command::Cache(args) => commands::cache::run(&args)?.into(),
     };
     output::flush()?;

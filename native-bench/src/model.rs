@@ -38,7 +38,8 @@ impl From<LocalModel> for Model {
 
 /// Opens the model that the options name and reads its configuration.
 pub fn open(args: &args::Model) -> Result<Model> {
-    let mut model = match (&args.model, &args.backbone, &args.head) {
+    let source = &args.source;
+    let mut model = match (&source.model, &source.backbone, &source.head) {
         (Some(model), _, _) => open_named(model, args)?,
         (None, Some(backbone), Some(head)) => {
             open_files(&[backbone.clone(), head.clone()], args)?.into()
@@ -53,7 +54,7 @@ pub fn open(args: &args::Model) -> Result<Model> {
 
 /// What the options call the model.
 pub fn name(args: &args::Model) -> String {
-    match (&args.model, &args.backbone) {
+    match (&args.source.model, &args.source.backbone) {
         (Some(model), _) => model.clone(),
         (None, Some(backbone)) => backbone.display().to_string(),
         (None, None) => "embedded".to_owned(),
@@ -96,14 +97,14 @@ fn open_dir(dir: &Path, repository: &str, args: &args::Model) -> Result<LocalMod
     let is_model = dir.join("config.json").is_file();
     if !is_model
         && let Some((model, warning)) =
-            LocalModel::from_apple(dir, args.arch, args.probe_layers.as_ref())?
+            LocalModel::from_apple(dir, args.source.arch, args.probe_layers.as_ref())?
     {
         if let Some(warning) = warning {
             output::warn(&warning);
         }
         return Ok(model);
     }
-    match (is_model, args.arch) {
+    match (is_model, args.source.arch) {
         // Checkpoints alone, whose configuration is that of the name.
         (false, Some(_)) => {
             let there = Candidate::ALL
@@ -124,10 +125,10 @@ fn open_dir(dir: &Path, repository: &str, args: &args::Model) -> Result<LocalMod
 }
 
 fn open_files(checkpoints: &[PathBuf], args: &args::Model) -> Result<LocalModel> {
-    if let Some(family) = args.arch {
+    if let Some(family) = args.source.arch {
         return LocalModel::with_config(checkpoints, family.config(), None);
     }
-    let config = match &args.config {
+    let config = match &args.source.config {
         Some(config) => config.clone(),
         None => {
             let beside = checkpoints[0].with_file_name("config.json");
@@ -149,7 +150,7 @@ fn open_files(checkpoints: &[PathBuf], args: &args::Model) -> Result<LocalModel>
 /// The probe layers asked for. Apple's files name the layers their probe was trained on.
 fn probe_layers(args: &args::Model) -> Option<ProbeLayers> {
     args.probe_layers.clone().or_else(|| {
-        let head = args.head.as_ref()?.file_name()?.to_str()?;
+        let head = args.source.head.as_ref()?.file_name()?.to_str()?;
         if head.contains("head_last_layers") {
             Some(ProbeLayers::Last)
         } else if head.contains("head_best_layers") {

@@ -224,7 +224,7 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
     {
         return Ok(found(dir));
     }
-    let config = match &args.config {
+    let config = match &args.source.config {
         Some(path) => {
             let text = read_text(path)?;
             Some(Config::from_json(&text).map_err(|error| error.at(path.display()))?)
@@ -232,7 +232,7 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
         None => None,
     };
     let wanted = Wanted {
-        arch: args.arch,
+        arch: args.source.arch,
         config,
         probe_layers: args.probe_layers.clone(),
         file,

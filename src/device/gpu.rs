@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn_wgpu::{RuntimeOptions, WgpuDevice, WgpuSetup};
+use burn_wgpu::{RuntimeOptions, WgpuDevice, WgpuRuntime, WgpuSetup};
+use cubecl::prelude::*;
 use futures_channel::oneshot;
 use futures_util::FutureExt as _;
 use futures_util::future::Shared;
 use wgpu::DeviceType;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory;
 
 /// The backend: f32 values, i32 indices.
 pub type Gpu = burn_wgpu::WebGpu<f32, i32, u32>;
@@ -47,6 +49,11 @@ pub struct GpuDevice {
     pub adapter: String,
     /// True if the adapter computes on the CPU: right, and slow.
     pub is_software: bool,
+    /// Where the adapter is, as `0000:01:00.0`; empty if its driver does not tell.
+    pub pci_bus: String,
+    /// The bytes that models and pictures may take of its memory. Of a software adapter those that the machine had left when
+    /// it was opened; of others wgpu says nothing: whoever can ask the driver sets it.
+    pub memory: Option<u64>,
     wgpu: wgpu::Device,
     lost: Shared<oneshot::Receiver<(ErrorKind, String)>>,
 }
@@ -60,6 +67,22 @@ impl GpuDevice {
             Ok((kind, reason)) => Error::new(kind, reason),
             Err(oneshot::Canceled) => Error::device_lost("the GPU device was closed"),
         }
+    }
+
+    /// Whether its kernels may compute in f16.
+    pub fn has_halves(&self) -> bool {
+        self.wgpu.features().contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// The bytes of its memory that are taken on this thread's behalf. Buffers that are free again are kept for the next
+    /// ones, so after a pass it is the most that the pass took.
+    pub fn bytes_taken(&self) -> Option<u64> {
+        // The driver's side, where it counts, also knows what goes past burn.
+        if let Some(report) = self.wgpu.generate_allocator_report() {
+            return Some(report.total_reserved_bytes);
+        }
+        let usage = WgpuRuntime::client(&self.device).memory_usage().ok()?;
+        Some(usage.bytes_reserved)
     }
 
     /// Gives the device up, as if it went away.
@@ -81,6 +104,136 @@ pub enum Adapters {
     /// by its local rank.
     #[cfg(not(target_family = "wasm"))]
     Nth(usize),
+    /// That of [`list`] which has this number.
+    #[cfg(not(target_family = "wasm"))]
+    Number(usize),
+}
+
+impl Adapters {
+    /// Whether software will not do.
+    const fn are_real(self) -> bool {
+        match self {
+            Self::Hardware => true,
+            Self::Any => false,
+            #[cfg(not(target_family = "wasm"))]
+            Self::Number(_) => false,
+            #[cfg(not(target_family = "wasm"))]
+            Self::Nth(_) => true,
+        }
+    }
+}
+
+/// What an adapter is, and what it can do.
+#[cfg(not(target_family = "wasm"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adapter {
+    /// The name that its driver gives it.
+    pub name: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: &'static str,
+    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
+    pub kind: &'static str,
+    /// Its driver, as far as that tells.
+    pub driver: String,
+    /// As [`GpuDevice::pci_bus`].
+    pub pci_bus: String,
+    /// Whether [`Adapters::Any`] takes it.
+    pub is_default: bool,
+    /// The most bytes of a buffer that a kernel may read.
+    pub largest_buffer: u64,
+    /// The bytes that the units of a workgroup may share.
+    pub shared_memory: u32,
+    /// The most units of a workgroup.
+    pub units: u32,
+    /// Whether kernels may compute in f16.
+    pub halves: bool,
+    /// Whether units may exchange values without memory.
+    pub subgroups: bool,
+}
+
+/// The adapters of this machine, in an order that stays.
+#[cfg(not(target_family = "wasm"))]
+pub async fn list() -> Vec<Adapter> {
+    let instance = instance();
+    let default = most_powerful(&instance).await.ok();
+    let default = default.map(|adapter| adapter.get_info());
+    let adapters = instance.enumerate_adapters(BACKENDS).await;
+    adapters
+        .iter()
+        .map(|adapter| {
+            let (info, limits, features) =
+                (adapter.get_info(), adapter.limits(), adapter.features());
+            Adapter {
+                backend: info.backend.to_str(),
+                kind: match info.device_type {
+                    DeviceType::DiscreteGpu => "discrete",
+                    DeviceType::IntegratedGpu => "integrated",
+                    DeviceType::VirtualGpu => "virtual",
+                    DeviceType::Cpu => "software",
+                    DeviceType::Other => "other",
+                },
+                driver: [&*info.driver, &*info.driver_info]
+                    .join(" ")
+                    .trim()
+                    .to_owned(),
+                is_default: default.as_ref().is_some_and(|default| {
+                    let key = |info: &wgpu::AdapterInfo| {
+                        (
+                            info.name.clone(),
+                            info.backend,
+                            info.device_pci_bus_id.clone(),
+                        )
+                    };
+                    key(default) == key(&info)
+                }),
+                largest_buffer: limits
+                    .max_storage_buffer_binding_size
+                    .min(limits.max_buffer_size),
+                shared_memory: limits.max_compute_workgroup_storage_size,
+                units: limits.max_compute_invocations_per_workgroup,
+                halves: features.contains(wgpu::Features::SHADER_F16),
+                subgroups: features.contains(wgpu::Features::SUBGROUP),
+                pci_bus: info.device_pci_bus_id,
+                name: info.name,
+            }
+        })
+        .collect()
+}
+
+/// No OpenGL: its loader writes to standard error where there is no display.
+const BACKENDS: wgpu::Backends = wgpu::Backends::PRIMARY;
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: BACKENDS,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+}
+
+async fn most_powerful(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
+    let options = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::HighPerformance,
+        ..Default::default()
+    };
+    instance.request_adapter(&options).await.map_err(|error| {
+        Error::device_lost(
+            "no GPU adapter was found; install a driver (a software one: mesa-vulkan-drivers) or use the CPU",
+        )
+        .with_source(error)
+    })
+}
+
+#[cfg(not(target_family = "wasm"))]
+async fn numbered(instance: &wgpu::Instance, number: usize) -> Result<wgpu::Adapter> {
+    let adapters = instance.enumerate_adapters(BACKENDS).await;
+    let count = adapters.len();
+    adapters.into_iter().nth(number).ok_or_else(|| {
+        Error::option(match count {
+            0 => "there is no GPU adapter: install a driver (a software one: mesa-vulkan-drivers) or use the CPU".to_owned(),
+            1 => format!("there is no GPU adapter {number}: the only one is 0"),
+            _ => format!("there is no GPU adapter {number}: they are 0 to {}", count - 1),
+        })
+    })
 }
 
 /// False if the kernel knows of no GPU: then no driver need be loaded to learn that there is none,
@@ -105,23 +258,10 @@ const fn may_have_gpu() -> bool {
     true
 }
 
-async fn most_powerful(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
-    let options = wgpu::RequestAdapterOptions {
-        power_preference: wgpu::PowerPreference::HighPerformance,
-        ..Default::default()
-    };
-    instance.request_adapter(&options).await.map_err(|error| {
-        Error::device_lost(
-            "no GPU adapter was found; install a driver (a software one: mesa-vulkan-drivers) or use the CPU",
-        )
-        .with_source(error)
-    })
-}
-
 /// One of the real GPUs: of the discrete ones, where there are any.
 #[cfg(not(target_family = "wasm"))]
 async fn nth(instance: &wgpu::Instance, n: usize) -> Result<wgpu::Adapter> {
-    let all = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    let all = instance.enumerate_adapters(BACKENDS).await;
     let of_type = |wanted: &[DeviceType]| -> Vec<&wgpu::Adapter> {
         let is_wanted = |adapter: &&wgpu::Adapter| wanted.contains(&adapter.get_info().device_type);
         all.iter().filter(is_wanted).collect()
@@ -140,30 +280,28 @@ async fn nth(instance: &wgpu::Instance, n: usize) -> Result<wgpu::Adapter> {
         .ok_or_else(|| Error::device_lost("this machine has no GPU with a driver"))
 }
 
-/// Opens an adapter: the most powerful one, unless it is told which.
+/// Opens the most powerful adapter, that of a number, or that of a local rank.
 ///
 /// The device is made here and handed to burn, which on its own would panic where this gives an
 /// error. Whether it computes rightly shows when a model is loaded.
 ///
 /// # Errors
-/// [`ErrorKind::DeviceLost`] if there is no such adapter, or it gives no device.
+/// [`ErrorKind::DeviceLost`] if there is no such adapter, or it gives no device; [`ErrorKind::Option`] if none has the number.
 pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
-    if adapters != Adapters::Any && !may_have_gpu() {
+    if adapters.are_real() && !may_have_gpu() {
         return Err(Error::device_lost("this machine has no GPU"));
     }
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        // No OpenGL: its loader writes to standard error where there is no display.
-        backends: wgpu::Backends::PRIMARY,
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
+    let instance = instance();
     let adapter = match adapters {
+        #[cfg(not(target_family = "wasm"))]
+        Adapters::Number(number) => numbered(&instance, number).await?,
         #[cfg(not(target_family = "wasm"))]
         Adapters::Nth(n) => nth(&instance, n).await?,
         Adapters::Hardware | Adapters::Any => most_powerful(&instance).await?,
     };
     let info = adapter.get_info();
     let is_software = info.device_type == DeviceType::Cpu;
-    if is_software && adapters == Adapters::Hardware {
+    if is_software && adapters.are_real() {
         return Err(Error::device_lost(format!(
             "the only GPU adapter, {}, computes on the CPU",
             info.name
@@ -230,6 +368,9 @@ pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
         device: burns,
         adapter: info.name,
         is_software,
+        pci_bus: info.device_pci_bus_id,
+        // Its memory is the machine's.
+        memory: is_software.then(memory::available).flatten(),
         wgpu: device,
         lost: lost.shared(),
     })

@@ -60,6 +60,8 @@ impl AimBackend for Gpu {
         }),
     };
 
+    const ATTENDS_IN_PARTS: bool = true;
+
     fn check_size(bytes: u64, device: &Self::Device) -> Result<()> {
         let client = WgpuRuntime::client(device);
         let most = client.properties().memory.max_page_size;

@@ -13,6 +13,7 @@ pub mod gpu_block;
 #[cfg(feature = "gpu")]
 pub mod gpu_upload;
 pub mod host;
+pub mod peak;
 #[cfg(feature = "gpu")]
 mod self_check;
 
@@ -64,6 +65,16 @@ impl Device {
             Self::Cpu => false,
             #[cfg(feature = "gpu")]
             Self::Gpu(_) => true,
+        }
+    }
+
+    /// The bytes that a GPU had free when it was opened, where something says it; a CPU's are the machine's, and change.
+    pub const fn memory(&self) -> Option<u64> {
+        match self {
+            #[cfg(feature = "cpu")]
+            Self::Cpu => None,
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.memory,
         }
     }
 

@@ -49,3 +49,13 @@ pub(super) fn describe(device: &Device) -> (&'static str, String) {
         Device::Cpu => ("wasm", "SIMD".to_owned()),
     }
 }
+
+/// The bytes that it takes of a GPU's memory.
+pub(super) fn bytes_taken(device: &Device) -> Option<f64> {
+    match device {
+        #[cfg(feature = "gpu")]
+        Device::Gpu(gpu) => gpu.bytes_taken().map(|bytes| bytes as f64),
+        #[cfg(feature = "cpu")]
+        Device::Cpu => None,
+    }
+}

@@ -15,7 +15,8 @@ use super::options::Options;
 use super::promise::{promise, ready};
 use super::timer;
 use crate::classifier::{Classifier as Inner, predictions};
-use crate::device::Device;
+use crate::cost;
+use crate::device::{Device, peak};
 use crate::engine::{self, HostTensor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::weights::remote::client::Client;
@@ -124,6 +125,16 @@ impl Classifier {
         })
     }
 
+    /// The floating-point operations a second that the fastest products of large matrices reach here: `device::peak`.
+    pub fn peak(&self) -> Promise {
+        self.state.answer(async move |state| {
+            let precision = state.inner.engine().precision();
+            let seconds = || timer::now() / 1e3;
+            let flops = peak::flops(&state.device, precision, &seconds).await?;
+            Ok(flops.into())
+        })
+    }
+
     /// What was loaded, and how long it took.
     pub fn info(&self) -> JsValue {
         let State {
@@ -147,6 +158,17 @@ impl Classifier {
         set(&info, "warmupMs", *warmup_ms);
         set(&info, "imgSize", inner.img_size() as u32);
         set(&info, "wasmBytes", wasm_bytes());
+        set(
+            &info,
+            "deviceBytes",
+            backend::bytes_taken(&self.state.device),
+        );
+        let engine = inner.engine();
+        set(
+            &info,
+            "flops",
+            cost::flops(engine.config(), engine.config().blocks_to_run()),
+        );
         info.into()
     }
 

@@ -9,6 +9,7 @@
 //! | [`mod@load`] | tensors to what takes them: a model on its device, quantised on the way |
 //! | [`shards`] | the files of a model that is meant for a browser, and how they are written |
 //! | [`local`] | natively: a model's folder: configuration, checkpoint, labels |
+//! | [`synthetic`] | natively: random weights that lie in no file, for measuring |
 //! | [`remote`] | a model on a server, in chunks that stay on this machine |
 
 pub mod checkpoint;
@@ -20,6 +21,8 @@ pub mod load;
 pub mod local;
 pub mod remote;
 pub mod shards;
+#[cfg(not(target_family = "wasm"))]
+pub mod synthetic;
 
 #[cfg(not(target_family = "wasm"))]
 pub use checkpoint::{open, open_reader};

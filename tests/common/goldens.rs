@@ -46,9 +46,10 @@ pub fn read(case: &str, name: &str) -> Option<Golden> {
 
 #[cfg(not(target_family = "wasm"))]
 fn file(name: &str) -> Vec<u8> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/goldens")
-        .join(name);
+    // Where the tests run, which need not be where they were built: pkg-scripts/gpu-report.sh carries them.
+    let root = std::env::var_os("CARGO_MANIFEST_DIR");
+    let root = root.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let path = std::path::Path::new(&root).join("tests/goldens").join(name);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 

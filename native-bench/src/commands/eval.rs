@@ -40,7 +40,13 @@ pub fn run(args: &Eval) -> Result<Outcome> {
     let labels = model.labels.clone();
     let probe_layers = model.config.probe_layers.clone();
     let blocks = model.config.blocks_to_run();
-    let loaded = engine::load_in_world(model, blocks, &args.model, &world)?;
+    let loaded = engine::load_in_world(
+        model,
+        blocks,
+        &args.model,
+        &world,
+        args.data.batch_size as usize,
+    )?;
     let device = loaded.device;
     let of = Of {
         model: ModelId {
@@ -89,7 +95,7 @@ pub fn run(args: &Eval) -> Result<Outcome> {
         classifier: &classifier,
         device: &device,
         exif: args.data.exif,
-        batch_size: args.data.batch_size as usize,
+        batch_size: loaded.batch,
         threads: loaded.threads,
     };
     let compute = |images: HostTensor| -> Result<HostTensor> {

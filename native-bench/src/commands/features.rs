@@ -28,7 +28,13 @@ pub fn run(args: &Features) -> Result<Outcome> {
     let data = DataSet::open_any(&args.data.data_path, &args.data.split)?;
     let labels = model.labels.clone();
     let blocks = config.blocks_to_run();
-    let loaded = engine::load_in_world(model, blocks, &args.model, &world)?;
+    let loaded = engine::load_in_world(
+        model,
+        blocks,
+        &args.model,
+        &world,
+        args.data.batch_size as usize,
+    )?;
     let device = loaded.device;
 
     let [height, width] = config.img_size;
@@ -62,7 +68,7 @@ pub fn run(args: &Features) -> Result<Outcome> {
         classifier: &classifier,
         device: &device,
         exif: args.data.exif,
-        batch_size: args.data.batch_size as usize,
+        batch_size: loaded.batch,
         threads: loaded.threads,
     };
     let layers = &config.probe_layers;

@@ -54,7 +54,7 @@ struct Best {
 }
 
 pub fn run(args: &Inspect) -> Result<()> {
-    let is_alone = args.model.config.is_none() && args.model.arch.is_none();
+    let is_alone = args.model.source.config.is_none() && args.model.source.arch.is_none();
     let report = match &args.path {
         Some(path) if is_alone && Path::new(path).is_file() => inspect_file(path)?,
         Some(path) if is_alone => match inspect_named(args) {
@@ -75,7 +75,8 @@ pub fn run(args: &Inspect) -> Result<()> {
 /// A model by its name.
 fn inspect_named(args: &Inspect) -> Result<Report> {
     let mut options = args.model.clone();
-    options.model = args.path.clone().or(options.model);
+    let source = &mut options.source;
+    source.model = args.path.clone().or(source.model.take());
     let model = model::open(&options)?;
     match model.source {
         Source::Local(mut local) => {

@@ -1,8 +1,12 @@
 //! One file a subcommand.
 
+pub mod bench;
+pub mod bench_model;
+pub mod bench_peak;
 pub mod cache;
 pub mod classify;
 pub mod convert;
+pub mod devices;
 pub mod eval;
 pub mod features;
 pub mod inspect;

@@ -43,9 +43,10 @@ fn img_size(args: &Preprocess) -> Result<usize> {
     if let Some(size) = args.img_size {
         return Ok(size);
     }
-    if args.model.model.is_none() && args.model.backbone.is_none() {
+    if args.model.source.model.is_none() && args.model.source.backbone.is_none() {
         return Ok(args
             .model
+            .source
             .arch
             .map_or(DEFAULT_IMG_SIZE, |family| family.config().img_size[0]));
     }

@@ -1,6 +1,7 @@
 //! `aim-bench` as a user sees it: files in, standard output, standard error and exit code out.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod bench;
 mod checkpoints;
 mod classify;
 mod convert;

@@ -29,8 +29,8 @@ const PIECE: usize = 1 << 16;
 pub struct Loaded<B: AimBackend> {
     /// The model.
     pub model: Aim<B>,
-    /// How precisely its matrices are kept; never [`Precision::Auto`].
-    pub precision: Precision,
+    /// What its matrices became.
+    pub form: Form,
 }
 
 /// Collects the tensors of a model on its device.
@@ -195,7 +195,7 @@ impl<B: AimBackend> Assembler<B> {
     pub fn finish(self) -> Result<Loaded<B>> {
         Ok(Loaded {
             model: Aim::new(self.config, self.blocks, self.params, &self.device)?,
-            precision: self.form.precision(),
+            form: self.form,
         })
     }
 }

@@ -152,17 +152,12 @@ fn tensor(file: &mut impl Write, entry: &Entry, seed: u64) -> io::Result<u64> {
         return Ok(8);
     }
     let count: usize = entry.shape.iter().product();
-    let fan_in: usize = entry.shape.iter().skip(1).product();
     let name = entry.name.as_str();
-    let (mean, deviation) = match name {
-        _ if name.ends_with("running_mean") => (0.0, 0.5),
-        _ if name.ends_with("running_var") => (0.5, 1.0),
-        _ if name.ends_with("cls_token") => (0.0, 1.0),
-        _ if name.ends_with(".bias") => (0.0, 0.25),
-        _ if entry.shape.len() == 1 => (1.0, 0.25),
-        _ => (0.0, (fan_in as f32).sqrt().recip()),
-    };
-    let is_variance = name.ends_with("running_var");
+    let Spread {
+        mean,
+        deviation,
+        is_variance,
+    } = Spread::of(name, &entry.shape);
     let mut random = Random::new(seed, name);
     let mut bytes = Vec::with_capacity(1 << 16);
     let mut left = count;
@@ -180,11 +175,38 @@ fn tensor(file: &mut impl Write, entry: &Entry, seed: u64) -> io::Result<u64> {
     Ok(4 * count as u64)
 }
 
+/// How the values of a tensor lie, so that the model's numbers stay in range.
+pub(in crate::weights) struct Spread {
+    pub mean: f32,
+    pub deviation: f32,
+    /// Whether only what is above the mean will do.
+    pub is_variance: bool,
+}
+
+impl Spread {
+    pub fn of(name: &str, shape: &[usize]) -> Self {
+        let fan_in: usize = shape.iter().skip(1).product();
+        let (mean, deviation) = match name {
+            _ if name.ends_with("running_mean") => (0.0, 0.5),
+            _ if name.ends_with("running_var") => (0.5, 1.0),
+            _ if name.ends_with("cls_token") => (0.0, 1.0),
+            _ if name.ends_with(".bias") => (0.0, 0.25),
+            _ if shape.len() == 1 => (1.0, 0.25),
+            _ => (0.0, (fan_in as f32).sqrt().recip()),
+        };
+        Self {
+            mean,
+            deviation,
+            is_variance: name.ends_with("running_var"),
+        }
+    }
+}
+
 /// Splitmix64, started at the FNV-1a hash of a tensor's name.
-struct Random(u64);
+pub(in crate::weights) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64, name: &str) -> Self {
+    pub fn new(seed: u64, name: &str) -> Self {
         let start = 0xCBF2_9CE4_8422_2325_u64 ^ seed;
         Self(name.bytes().fold(start, |state, byte| {
             (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
@@ -193,16 +215,22 @@ impl Random {
 
     /// The sum of four uniform numbers: mean 0, deviation 1, within 3.5.
     #[inline]
-    fn normal(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^= x >> 31;
+    pub fn normal(&mut self) -> f32 {
+        let x = self.bits();
         let part = |shift: u32| (x >> shift) as u32 & 0xFFFF;
         let sum = part(0) + part(16) + part(32) + part(48);
         // Each part has mean 32767.5 and deviation 65536 / sqrt(12).
         (sum as f32 - 131_070.0) * 2.642_9e-5
+    }
+
+    /// 64 bits, each as often 0 as 1.
+    #[inline]
+    pub const fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
     }
 }
 

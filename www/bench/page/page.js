@@ -1,4 +1,4 @@
-// Loads the model that the address asks for, names one picture, then times frames of a canvas.
+// Loads the model that the address asks for, names one picture, times frames of a canvas, then batches.
 import { AimClassifier } from '../package/dist/index.js';
 
 const query = new URLSearchParams(location.search);
@@ -19,7 +19,10 @@ try {
     context.fillRect(i, i, 300, 200);
     frames.push((await aim.classifyForVideo(canvas, i)).ms);
   }
-  globalThis.result = { label: first[0].label, firstLabel, frames, info: aim.info };
+  const { info } = aim;
+  const batch = (query.get('batch') ?? '').split(',').filter(Boolean).map(Number);
+  const measured = batch.length > 0 ? await aim.measure({ batch, seconds: Number(query.get('seconds') ?? 2) }) : [];
+  globalThis.result = { label: first[0].label, firstLabel, frames, info, measured };
 } catch (error) {
   globalThis.result = { error: `${error.code ?? error.name}: ${error.message}` };
 }

@@ -9,15 +9,18 @@ import { SMALL } from './frames/limits.js';
 import type { View } from './frames/view.js';
 import type { Classification } from './glue.js';
 import type { AimInfo } from './info.js';
+import type { Measurement } from './measure.js';
 import {
   type ClassifyOptions,
   type FeatureOptions,
   type LoadOptions,
+  type MeasureOptions,
   type Model,
   type ViewOptions,
   classifyOptions,
   featureOptions,
   loadOptions,
+  measureOptions,
   viewOptions,
 } from './options.js';
 import { Progress } from './progress.js';
@@ -215,6 +218,19 @@ export class AimClassifier {
       mine.abort();
       throw error;
     }
+  }
+
+  /**
+   * Measures how fast batches run here: from small to large, as what each takes of the memory is what it adds. It keeps the
+   * device busy for some seconds.
+   */
+  async measure(options?: MeasureOptions): Promise<Measurement[]> {
+    const checked = measureOptions(options);
+    throwIfAborted(this.#over);
+    throwIfAborted(checked.signal);
+    // Hardly a page needs it.
+    const { measure } = await import('./measure.js');
+    return measure(this.#engine, checked, this.#over);
   }
 
   /** Frees the device and the memory. What is under way rejects with code `disposed`. */

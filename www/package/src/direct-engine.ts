@@ -171,6 +171,10 @@ export class DirectEngine implements Engine {
     return this.#run(frames, signal, (model, images) => model.features(images, Uint32Array.from(layers)));
   }
 
+  async peak(signal?: AbortSignal): Promise<number> {
+    return this.#run([], signal, (model) => model.peak());
+  }
+
   dispose(): void {
     if (this.#over.aborted) return;
     this.#over.ring(disposed());

@@ -10,6 +10,8 @@ export interface Engine {
   logits(frames: Frame[], signal?: AbortSignal): Promise<Float32Array[]>;
   /** Layer by layer; the first of the dimensions are the pictures. */
   features(frames: Frame[], layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]>;
+  /** The floating-point operations a second that the fastest products of large matrices reach on its device. */
+  peak(signal?: AbortSignal): Promise<number>;
   /** Ends it, and what is under way with code `disposed`. */
   dispose(): void;
 }

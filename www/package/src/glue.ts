@@ -46,6 +46,8 @@ export interface GlueClassifier {
   logits(images: Float32Array): Promise<Float32Array[]>;
   /** Layer by layer; the first of the dimensions are the pictures. */
   features(images: Float32Array, layers: Uint32Array): Promise<{ data: Float32Array; dims: number[] }[]>;
+  /** The floating-point operations a second that the fastest products of large matrices reach. */
+  peak(): Promise<number>;
   info(): GlueInfo;
   labels(): string[];
   lost(): Promise<Error>;
@@ -64,6 +66,9 @@ export interface GlueInfo {
   warmupMs: number;
   imgSize: number;
   wasmBytes: number;
+  /** Only of a GPU. */
+  deviceBytes?: number;
+  flops: number;
 }
 
 /** An event as the wasm module reports it. */

@@ -15,7 +15,8 @@ export { AimError, type AimErrorCode } from './errors.js';
 export type { ImageInput, RawImage } from './frames/capture.js';
 export type { Classification } from './glue.js';
 export type { AimInfo } from './info.js';
-export type { Arch, ClassifyOptions, Device, Dtype, FeatureOptions, LoadOptions, Model, ModelFiles, ProbeLayers, Region, Timeouts, ViewOptions } from './options.js';
+export type { Measurement } from './measure.js';
+export type { Arch, ClassifyOptions, Device, Dtype, FeatureOptions, LoadOptions, MeasureOptions, Model, ModelFiles, ProbeLayers, Region, Timeouts, ViewOptions } from './options.js';
 export {
   type FeaturePipelineOptions,
   type FeatureTensor,

@@ -26,6 +26,10 @@ export interface AimInfo {
   bytesCached: number;
   /** The size of the wasm heap. */
   wasmBytes: number;
+  /** What is taken of the GPU's memory; not there on the CPU. */
+  deviceBytes?: number;
+  /** The floating-point operations of one picture, in the products alone. */
+  flops: number;
   /** Milliseconds of the load, without the warm-up. */
   loadMs: number;
   /** Milliseconds of the warm-up. */

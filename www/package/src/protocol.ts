@@ -9,7 +9,8 @@ export type Call =
   | { method: 'load'; options: EngineOptions }
   | { method: 'classify'; frames: Frame[]; topK: number }
   | { method: 'logits'; frames: Frame[] }
-  | { method: 'features'; frames: Frame[]; layers: number[] };
+  | { method: 'features'; frames: Frame[]; layers: number[] }
+  | { method: 'peak' };
 
 /** From the page to the worker. */
 export type ToWorker = { id: number; call: Call } | { id: number; abort: true };

@@ -85,6 +85,10 @@ export class WorkerEngine implements Engine {
     return (await this.#call({ method: 'features', frames, layers }, { signal })).value as { data: Float32Array; dims: number[] }[];
   }
 
+  async peak(signal?: AbortSignal): Promise<number> {
+    return (await this.#call({ method: 'peak' }, { signal })).value as number;
+  }
+
   dispose(): void {
     this.#over = true;
     this.#rpc.end(disposed());

@@ -47,5 +47,7 @@ async function perform(id: number, call: Call, signal: AbortSignal): Promise<unk
       return engine.logits(call.frames, signal);
     case 'features':
       return engine.features(call.frames, call.layers, signal);
+    case 'peak':
+      return engine.peak(signal);
   }
 }

@@ -130,8 +130,15 @@ export class Classifier {
     return Array.from(layers, (layer) => ({ data: Float32Array.from({ length: 6 * length }, (_, i) => layer + Math.floor(i / 6) / 8), dims: [length, 3, 2] }));
   }
 
+  async peak() {
+    if (this.#freed) throw new Error('null pointer passed to rust');
+    if (this.#mock.peakless) throw aimError('device_lost', 'no product could be measured');
+    return 4e12;
+  }
+
   info() {
-    return { device: build, adapter: 'mock', kernels: 'mock', dtype: 'q8', blocks: 4, bytesFetched: this.#bytes.length, bytesCached: 0, loadMs: 1, warmupMs: 1, imgSize: 224, wasmBytes: 65536 };
+    const gpu = build === 'webgpu' ? { deviceBytes: 1e6 } : {};
+    return { device: build, adapter: 'mock', kernels: 'mock', dtype: 'q8', blocks: 4, bytesFetched: this.#bytes.length, bytesCached: 0, loadMs: 1, warmupMs: 1, imgSize: 224, wasmBytes: 65536, flops: 2e9, ...gpu };
   }
 
   labels() {

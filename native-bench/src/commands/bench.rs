@@ -1,0 +1,351 @@
+//! `aim-bench bench`: how fast this machine runs a model.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Instant;
+
+use aim_web::config::ProbeLayers;
+use aim_web::{Error, ErrorKind, Result};
+
+use super::Outcome;
+use super::bench_model::{device_name, failure};
+use crate::args::bench::{Bench, BenchModel, BenchPeak, Synthetic};
+use crate::args::{DeviceChoice, Dtype, Model, Place};
+use crate::bench::row::Row;
+use crate::bench::{chart, child, table};
+use crate::output::{self, JsonList, say};
+
+/// A combination of what is asked for, but for the batches.
+#[derive(Clone)]
+struct Setting {
+    synthetic: Option<Synthetic>,
+    place: Place,
+    dtype: Dtype,
+    threads: Option<u16>,
+    probe_layers: Option<ProbeLayers>,
+}
+
+/// Rows as they come.
+struct Report {
+    rows: Vec<Row>,
+    json: Option<JsonList>,
+}
+
+/// A peak by what it is of: the device, its threads, the dtype.
+type Peaks = HashMap<(Option<String>, Option<usize>, String), Option<f64>>;
+
+/// Measures one combination after the other. One that fails is told and the next follows.
+pub fn run(args: &Bench) -> Result<Outcome> {
+    let settings = settings(args)?;
+    // Before the first combination: a sweep may take long.
+    let svg = args.svg.as_deref().map(Output::create).transpose()?;
+    let markdown = args.markdown.as_deref().map(Output::create).transpose()?;
+    if args.dtype.contains(&Dtype::Fp16) && args.device.contains(&DeviceChoice::Cpu) {
+        output::note("a CPU has no products of fp16: fp32 is measured in its place");
+    }
+    let mut report = Report {
+        rows: Vec::new(),
+        json: args.json.then(JsonList::new),
+    };
+    let mut peaks = Peaks::new();
+    let start = Instant::now();
+    let is_late = |limit: f64| start.elapsed().as_secs_f64() > limit;
+    let mut left_out = 0;
+    for settings in settings {
+        for setting in settings {
+            if args.time_limit.is_some_and(is_late) {
+                left_out += 1;
+                continue;
+            }
+            let before = report.rows.len();
+            measure(args, &setting, &mut peaks, &mut report)?;
+            let row = report.rows.get(before);
+            if row.is_some_and(|row| row.device == "gpu") {
+                // Those that follow differ in the threads of a CPU alone.
+                break;
+            }
+        }
+    }
+    if left_out > 0 {
+        output::note(&format!(
+            "the time is up: {left_out} combinations are left out"
+        ));
+    }
+    if let Some(list) = report.json {
+        list.end()?;
+    }
+    if let Some(svg) = svg {
+        svg.write(&chart::svg(&report.rows))?;
+    }
+    if let Some(markdown) = markdown {
+        markdown.write(&table::markdown(&report.rows))?;
+    }
+    if report.rows.iter().any(|row| row.error.is_some()) {
+        return Ok(Outcome::Incomplete);
+    }
+    Ok(Outcome::Complete)
+}
+
+/// Every combination once; in one list are those that differ in their threads alone.
+fn settings(args: &Bench) -> Result<Vec<Vec<Setting>>> {
+    let is_cpu = |device: &DeviceChoice| *device == DeviceChoice::Cpu;
+    if !args.adapter.is_empty() && args.device.iter().all(is_cpu) {
+        return Err(Error::new(
+            ErrorKind::Option,
+            "--adapter is the number of a GPU: leave it out, or add gpu to --device",
+        ));
+    }
+    let layers: Vec<ProbeLayers> = args
+        .probe_layers
+        .iter()
+        .flat_map(|several| several.0.clone())
+        .collect();
+    let threads = or_none(&args.threads);
+    let mut settings = Vec::new();
+    for synthetic in or_none(&args.synthetic) {
+        for device in distinct(&args.device) {
+            let adapters = if device == DeviceChoice::Cpu {
+                vec![None]
+            } else {
+                or_none(&args.adapter)
+            };
+            for adapter in adapters {
+                for dtype in dtypes(device, &args.dtype) {
+                    for probe_layers in or_none(&layers) {
+                        let setting = |threads: &Option<u16>| Setting {
+                            synthetic: synthetic.clone(),
+                            place: Place { device, adapter },
+                            dtype,
+                            threads: *threads,
+                            probe_layers: probe_layers.clone(),
+                        };
+                        settings.push(threads.iter().map(setting).collect());
+                    }
+                }
+            }
+        }
+    }
+    Ok(settings)
+}
+
+/// What was asked for, or once nothing.
+fn or_none<T: Clone + PartialEq>(list: &[T]) -> Vec<Option<T>> {
+    if list.is_empty() {
+        return vec![None];
+    }
+    distinct(list).into_iter().map(Some).collect()
+}
+
+/// In the order given.
+fn distinct<T: Clone + PartialEq>(list: &[T]) -> Vec<T> {
+    list.iter().fold(Vec::new(), |mut seen, value| {
+        if !seen.contains(value) {
+            seen.push(value.clone());
+        }
+        seen
+    })
+}
+
+/// The dtypes that differ on a device.
+fn dtypes(device: DeviceChoice, asked: &[Dtype]) -> Vec<Dtype> {
+    let on_device = |dtype: &Dtype| match dtype {
+        Dtype::Fp16 if device == DeviceChoice::Cpu => Dtype::Fp32,
+        dtype => *dtype,
+    };
+    distinct(&asked.iter().map(on_device).collect::<Vec<_>>())
+}
+
+/// Measures the batches of a setting. One that runs out of memory is halved as long as a smaller one was not measured.
+fn measure(args: &Bench, setting: &Setting, peaks: &mut Peaks, report: &mut Report) -> Result<()> {
+    let mut batches = args.batch.clone();
+    batches.sort_unstable();
+    batches.dedup();
+    let mut largest = 0;
+    loop {
+        let Some(row) = measure_batches(args, setting, &batches, peaks, report, &mut largest)?
+        else {
+            return Ok(());
+        };
+        let half = row.batch / 2;
+        let is_memory = row
+            .error
+            .as_ref()
+            .is_some_and(|failure| failure.code == ErrorKind::OutOfMemory.code());
+        // Without a model the batch is not what is too large.
+        if !is_memory || row.load_s.is_none() || half <= largest {
+            return report.take(row);
+        }
+        output::note(&format!(
+            "a batch of {} ran out of memory: {half} follow instead",
+            row.batch
+        ));
+        batches = vec![u32::try_from(half).unwrap_or(1)];
+    }
+}
+
+/// Runs a process for batches, and gives the row that failed, if one did.
+fn measure_batches(
+    args: &Bench,
+    setting: &Setting,
+    batches: &[u32],
+    peaks: &mut Peaks,
+    report: &mut Report,
+    largest: &mut usize,
+) -> Result<Option<Row>> {
+    let part = BenchModel {
+        model: Model {
+            source: args.source.clone(),
+            probe_layers: setting.probe_layers.clone(),
+            place: setting.place,
+            threads: setting.threads,
+            dtype: setting.dtype,
+        },
+        synthetic: setting.synthetic.clone(),
+        batch: batches.to_vec(),
+        timing: args.timing,
+    };
+    let mut failed = None;
+    let mut last: Option<Row> = None;
+    let mut closed = None;
+    let ran = child::run(part.to_args(), |mut row: Row| {
+        if row.error.is_some() {
+            failed = Some(row);
+            return Ok(());
+        }
+        if let Some(peak) = peak(setting, &row, peaks) {
+            row.hold_against(peak);
+        }
+        *largest = row.batch;
+        last = Some(row.clone());
+        report.take(row).map_err(|error| {
+            let told = Error::new(error.kind(), error.to_string());
+            closed = Some(error);
+            told
+        })
+    });
+    if let Some(error) = closed {
+        return Err(error);
+    }
+    let Err(error) = ran else {
+        return Ok(failed);
+    };
+    // It said nothing of its end: the batch after the last one that it measured is to blame.
+    let next = batches.iter().find(|&&batch| batch as usize > *largest);
+    let told = failed.unwrap_or_else(|| Row {
+        device: device_name(setting.place.device),
+        dtype: dtype_name(setting.dtype),
+        batch: next.map_or(*largest, |&batch| batch as usize),
+        threads: setting.threads.map(usize::from),
+        model: setting
+            .synthetic
+            .as_ref()
+            .map_or_else(String::new, |synthetic| synthetic.name.clone()),
+        error: Some(failure(&error)),
+        ..last.map_or_else(Row::default, |row| Row {
+            adapter: row.adapter,
+            probe_layers: row.probe_layers,
+            load_s: row.load_s,
+            ..Row::default()
+        })
+    });
+    Ok(Some(told))
+}
+
+fn dtype_name(dtype: Dtype) -> String {
+    aim_web::precision::Precision::from(dtype).name().to_owned()
+}
+
+/// The most operations a second of what a row was measured on: measured once.
+fn peak(setting: &Setting, row: &Row, peaks: &mut Peaks) -> Option<f64> {
+    let adapter = setting.place.adapter.map(|adapter| adapter.to_string());
+    let adapter = adapter.or_else(|| row.adapter.clone());
+    let key = (adapter, row.threads, row.dtype.clone());
+    *peaks.entry(key).or_insert_with(|| {
+        let dtype = match row.dtype.as_str() {
+            "fp16" => Dtype::Fp16,
+            "q8" => Dtype::Q8,
+            "q4" => Dtype::Q4,
+            _ => Dtype::Fp32,
+        };
+        let device = if row.device == "gpu" {
+            DeviceChoice::Gpu
+        } else {
+            DeviceChoice::Cpu
+        };
+        let part = BenchPeak {
+            place: Place {
+                device,
+                adapter: setting.place.adapter,
+            },
+            threads: setting.threads,
+            dtype,
+        };
+        let mut peak = None;
+        let measured = child::run(part.to_args(), |flops: f64| {
+            peak = Some(flops);
+            Ok(())
+        });
+        if let Err(error) = measured {
+            output::warn(&format!(
+                "the peak of {} in {} is not known: {}",
+                row.adapter.as_deref().unwrap_or(&row.device),
+                row.dtype,
+                output::one_line(&error)
+            ));
+        }
+        peak
+    })
+}
+
+impl Report {
+    /// Shows a row at once: a sweep may take long.
+    fn take(&mut self, row: Row) -> Result<()> {
+        if let Some(failure) = &row.error {
+            let Row {
+                device,
+                dtype,
+                batch,
+                ..
+            } = &row;
+            let message = &failure.message;
+            output::warn(&format!("{device}, {dtype}, batch {batch}: {message}"));
+        }
+        if let Some(list) = &mut self.json {
+            list.push(&row)?;
+        } else {
+            let adapter = |row: &Row| (row.model.clone(), row.device.clone(), row.adapter.clone());
+            if self.rows.last().map(adapter) != Some(adapter(&row)) {
+                let name = row.adapter.as_deref().unwrap_or("no device");
+                say!("{} on {}: {name}", row.model, row.device)?;
+                say!("{}", table::heading())?;
+            }
+            say!("{}", table::line(&row))?;
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+}
+
+/// A file that is written once all is measured.
+struct Output<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> Output<'a> {
+    fn create(path: &'a Path) -> Result<Self> {
+        let file = File::create(path).map_err(|error| unwritable(path, error))?;
+        Ok(Self { path, file })
+    }
+
+    fn write(mut self, text: &str) -> Result<()> {
+        let written = self.file.write_all(text.as_bytes());
+        written.map_err(|error| unwritable(self.path, error))
+    }
+}
+
+fn unwritable(path: &Path, error: io::Error) -> Error {
+    Error::new(ErrorKind::Option, format!("{}: {error}", path.display())).with_source(error)
+}

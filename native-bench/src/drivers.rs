@@ -1,0 +1,223 @@
+//! What the drivers of this machine tell beyond what wgpu asks them: the memory of a GPU, and energy.
+//!
+//! Whatever is not told is `None`: nothing here is an error.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nvml_wrapper::Nvml;
+
+/// Where Linux tells of devices.
+const SYS: &str = "/sys";
+
+/// The memory of a GPU, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    pub total: u64,
+    pub free: u64,
+}
+
+/// The memory of the GPU at an address such as `0000:01:00.0`.
+pub fn gpu_memory(pci_bus: &str) -> Option<Memory> {
+    if pci_bus.is_empty() {
+        return None;
+    }
+    nvidia_memory(pci_bus).or_else(|| amd_memory(Path::new(SYS), pci_bus))
+}
+
+fn nvidia_memory(pci_bus: &str) -> Option<Memory> {
+    let nvml = Nvml::init().ok()?;
+    let memory = nvml
+        .device_by_pci_bus_id(pci_bus)
+        .ok()?
+        .memory_info()
+        .ok()?;
+    Some(Memory {
+        total: memory.total,
+        free: memory.free,
+    })
+}
+
+fn amd_memory(sys: &Path, pci_bus: &str) -> Option<Memory> {
+    let device = sys.join("bus/pci/devices").join(pci_bus);
+    let total = number(&device.join("mem_info_vram_total"))?;
+    let used = number(&device.join("mem_info_vram_used"))?;
+    Some(Memory {
+        total,
+        free: total.saturating_sub(used),
+    })
+}
+
+/// A file that holds a whole number.
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Counts the energy that a device takes, with everything else that runs on it.
+pub struct EnergyMeter {
+    counters: Vec<Counter>,
+}
+
+enum Counter {
+    /// A file of microjoules, and where it begins anew.
+    File { path: PathBuf, range: Option<u64> },
+    /// NVIDIA's library, and which of its devices.
+    Nvidia { nvml: Box<Nvml>, pci_bus: String },
+}
+
+/// What the counters of a meter said.
+pub struct Reading(Vec<u64>);
+
+impl EnergyMeter {
+    /// Of all processors of this machine, with the caches and what else is on their chips. Linux lets only the
+    /// administrator read it.
+    pub fn of_cpu() -> Option<Self> {
+        Self::of_packages(Path::new(SYS))
+    }
+
+    fn of_packages(sys: &Path) -> Option<Self> {
+        let folders = fs::read_dir(sys.join("class/powercap")).ok()?;
+        let counters = folders
+            .filter_map(|folder| Some(folder.ok()?.path()))
+            // `intel-rapl:0` is a package, also AMD's; `intel-rapl:0:1` is a part of it.
+            .filter(|folder| {
+                let name = folder.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with("intel-rapl:") && name.matches(':').count() == 1
+            })
+            .map(|folder| Counter::File {
+                path: folder.join("energy_uj"),
+                range: number(&folder.join("max_energy_range_uj")),
+            })
+            .collect();
+        Self::that_answers(counters)
+    }
+
+    /// Of a GPU: NVIDIA's through its library, others' where the kernel counts.
+    pub fn of_gpu(pci_bus: &str) -> Option<Self> {
+        if pci_bus.is_empty() {
+            return None;
+        }
+        let nvidia = Nvml::init().ok().and_then(|nvml| {
+            Self::that_answers(vec![Counter::Nvidia {
+                nvml: Box::new(nvml),
+                pci_bus: pci_bus.to_owned(),
+            }])
+        });
+        nvidia.or_else(|| Self::of_card(Path::new(SYS), pci_bus))
+    }
+
+    fn of_card(sys: &Path, pci_bus: &str) -> Option<Self> {
+        let monitors = sys.join("bus/pci/devices").join(pci_bus).join("hwmon");
+        let path = fs::read_dir(monitors)
+            .ok()?
+            .filter_map(|folder| Some(folder.ok()?.path().join("energy1_input")))
+            .find(|path| path.exists())?;
+        Self::that_answers(vec![Counter::File { path, range: None }])
+    }
+
+    fn that_answers(counters: Vec<Counter>) -> Option<Self> {
+        let meter = Self { counters };
+        meter.read().filter(|Reading(values)| !values.is_empty())?;
+        Some(meter)
+    }
+
+    /// What it says now.
+    pub fn read(&self) -> Option<Reading> {
+        let values = self.counters.iter().map(Counter::microjoules);
+        values.collect::<Option<Vec<u64>>>().map(Reading)
+    }
+
+    /// The joules since a reading; `None` also where the counters have not moved, as some do ten times a second only.
+    pub fn joules_since(&self, Reading(before): &Reading) -> Option<f64> {
+        let Reading(now) = self.read()?;
+        let mut sum = 0_u64;
+        for ((counter, before), now) in self.counters.iter().zip(before).zip(now) {
+            let range = match counter {
+                Counter::File { range, .. } => *range,
+                Counter::Nvidia { .. } => None,
+            };
+            sum += match now.checked_sub(*before) {
+                Some(more) => more,
+                None => range?.saturating_sub(*before).saturating_add(now),
+            };
+        }
+        (sum > 0).then(|| sum as f64 / 1e6)
+    }
+}
+
+impl Counter {
+    fn microjoules(&self) -> Option<u64> {
+        match self {
+            Self::File { path, .. } => number(path),
+            Self::Nvidia { nvml, pci_bus } => {
+                let device = nvml.device_by_pci_bus_id(pci_bus.as_str()).ok()?;
+                let millijoules = device.total_energy_consumption().ok()?;
+                millijoules.checked_mul(1000)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn packages_are_added_and_begin_anew() {
+        let sys = tempfile::tempdir().unwrap();
+        assert!(EnergyMeter::of_packages(sys.path()).is_none());
+        let rapl = sys.path().join("class/powercap");
+        for (folder, energy) in [
+            ("intel-rapl:0", "1000000\n"),
+            ("intel-rapl:0:0", "999"),
+            ("intel-rapl:1", "9500000"),
+            ("intel-rapl", "1"),
+        ] {
+            write(&rapl.join(folder).join("energy_uj"), energy);
+            write(&rapl.join(folder).join("max_energy_range_uj"), "10000000");
+        }
+        let meter = EnergyMeter::of_packages(sys.path()).unwrap();
+        let before = meter.read().unwrap();
+        assert_eq!(meter.joules_since(&before), None, "nothing moved");
+        write(&rapl.join("intel-rapl:0/energy_uj"), "3000000");
+        assert_eq!(meter.joules_since(&before), Some(2.0));
+        write(&rapl.join("intel-rapl:1/energy_uj"), "500000");
+        assert_eq!(meter.joules_since(&before), Some(3.0));
+        fs::remove_file(rapl.join("intel-rapl:1/energy_uj")).unwrap();
+        assert_eq!(meter.joules_since(&before), None);
+    }
+
+    #[test]
+    fn cards_tell_of_memory_and_energy() {
+        let sys = tempfile::tempdir().unwrap();
+        let bus = "0000:03:00.0";
+        assert_eq!(amd_memory(sys.path(), bus), None);
+        assert!(EnergyMeter::of_card(sys.path(), bus).is_none());
+        let card = sys.path().join("bus/pci/devices").join(bus);
+        write(&card.join("mem_info_vram_total"), "1000");
+        write(&card.join("mem_info_vram_used"), "300");
+        let memory = Memory {
+            total: 1000,
+            free: 700,
+        };
+        assert_eq!(amd_memory(sys.path(), bus), Some(memory));
+        let energy = card.join("hwmon/hwmon4/energy1_input");
+        write(&energy, "7");
+        let meter = EnergyMeter::of_card(sys.path(), bus).unwrap();
+        let before = meter.read().unwrap();
+        write(&energy, "1500007");
+        assert_eq!(meter.joules_since(&before), Some(1.5));
+    }
+
+    #[test]
+    fn nothing_is_known_of_a_card_without_an_address() {
+        assert_eq!(gpu_memory(""), None);
+        assert!(EnergyMeter::of_gpu("").is_none());
+        assert_eq!(gpu_memory("ffff:ff:1f.7"), None);
+    }
+}

@@ -1,0 +1,368 @@
+//! `bench` and `devices`: every option, and what comes out. Nothing here is about how long something takes.
+
+use assert_cmd::Command;
+use predicates::str::contains;
+use serde_json::Value;
+use tempfile::tempdir;
+
+/// What every entry of `--json` holds.
+const FIELDS: [&str; 12] = [
+    "device",
+    "adapter",
+    "dtype",
+    "batch",
+    "threads",
+    "ms_per_image",
+    "images_per_second",
+    "tflops",
+    "peak_share",
+    "load_s",
+    "peak_host_bytes",
+    "peak_device_bytes",
+];
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_aim-bench"))
+}
+
+/// A small model, measured no longer than it must be.
+fn bench(args: &[&str]) -> Command {
+    let mut program = program();
+    program
+        .args([
+            "bench",
+            "--synthetic",
+            "64x2",
+            "--warmup",
+            "1",
+            "--runs",
+            "2",
+        ])
+        .args(args);
+    program
+}
+
+fn rows(args: &[&str]) -> Vec<Value> {
+    let rows = super::json(&mut bench(args));
+    rows.as_array().expect("a list").clone()
+}
+
+fn number(row: &Value, field: &str) -> f64 {
+    let number = row[field].as_f64();
+    number.unwrap_or_else(|| panic!("{field} of {row} is no number"))
+}
+
+#[test]
+fn every_combination_on_the_cpu_has_all_figures() {
+    let rows = rows(&[
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32,q8,q4",
+        "--batch",
+        "3,1",
+        "--threads",
+        "1,2",
+    ]);
+    let settings: Vec<(String, u64, u64)> = rows
+        .iter()
+        .map(|row| {
+            let dtype = row["dtype"].as_str().expect("a name").to_owned();
+            let count = |field: &str| row[field].as_u64().expect("a count");
+            (dtype, count("threads"), count("batch"))
+        })
+        .collect();
+    let mut expected = Vec::new();
+    for dtype in ["fp32", "q8", "q4"] {
+        for threads in [1, 2] {
+            for batch in [1, 3] {
+                expected.push((dtype.to_owned(), threads, batch));
+            }
+        }
+    }
+    assert_eq!(settings, expected);
+    for row in &rows {
+        for field in FIELDS {
+            assert!(row.get(field).is_some(), "{field} of {row}");
+        }
+        assert_eq!(
+            (&row["device"], &row["peak_device_bytes"]),
+            (&"cpu".into(), &Value::Null)
+        );
+        assert_eq!(row["probe_layers"], serde_json::json!([1]));
+        let (ms, speed) = (
+            number(row, "ms_per_image"),
+            number(row, "images_per_second"),
+        );
+        assert!((ms * speed / 1e3 - 1.0).abs() < 1e-9, "{row}");
+        // 256 patches of 588 values, two blocks of 64 channels, the probe and 1000 classes.
+        let products = 256.0 * 64.0 * 588.0
+            + 2.0 * (12.0 * 256.0 * 64.0 * 64.0 + 2.0 * 256.0 * 256.0 * 64.0)
+            + 2.0 * 256.0 * 64.0 * 64.0
+            + 2.0 * 256.0 * 64.0
+            + 1000.0 * 64.0;
+        let tflops = 2.0 * products / (ms / 1e3) / 1e12;
+        assert!((number(row, "tflops") / tflops - 1.0).abs() < 1e-9, "{row}");
+        let share = number(row, "tflops") / number(row, "peak_tflops");
+        assert!(
+            (number(row, "peak_share") / share - 1.0).abs() < 1e-9,
+            "{row}"
+        );
+        assert!(number(row, "ms_lowest") <= ms && ms <= number(row, "ms_highest"));
+        assert_eq!(row["runs"].as_u64(), Some(2));
+        assert!(number(row, "load_s") > 0.0);
+        assert!(number(row, "peak_host_bytes") > 1e6);
+        assert!(row.get("joules_per_image").is_some());
+    }
+}
+
+#[test]
+fn a_gpu_is_measured_too_and_threads_are_not_its_own() {
+    let rows = rows(&[
+        "--device",
+        "gpu",
+        "--dtype",
+        "fp32,fp16,q4",
+        "--batch",
+        "2",
+        "--threads",
+        "1,2",
+    ]);
+    let dtypes: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row["dtype"].as_str())
+        .collect();
+    assert_eq!(dtypes, ["fp32", "fp16", "q4"]);
+    for row in &rows {
+        assert_eq!(
+            (&row["device"], &row["threads"]),
+            (&"gpu".into(), &Value::Null)
+        );
+        assert!(row["adapter"].as_str().is_some_and(|name| !name.is_empty()));
+        // At least what the two pictures take.
+        assert!(number(row, "peak_device_bytes") > 1e6, "{row}");
+        assert!(number(row, "peak_share") > 0.0, "{row}");
+    }
+}
+
+#[test]
+fn a_model_in_files_is_measured_with_each_probe() {
+    let rows = super::json(program().args([
+        "bench",
+        "--device",
+        "cpu",
+        "--batch",
+        "1",
+        "--runs",
+        "1",
+        "--warmup",
+        "0",
+        "--probe-layers",
+        "last",
+        "--probe-layers",
+        "0,1",
+    ]));
+    let layers: Vec<Value> = rows
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| row["probe_layers"].clone())
+        .collect();
+    assert_eq!(
+        layers,
+        [
+            serde_json::json!([0, 1, 2, 3, 4, 5]),
+            serde_json::json!([0, 1])
+        ]
+    );
+    assert_eq!(rows[0]["model"], "aim-tiny");
+    assert_eq!(rows[0]["dtype"], "q8");
+}
+
+#[test]
+fn a_table_a_picture_and_a_page() {
+    let folder = tempdir().expect("a temporary folder");
+    let (svg, page) = (
+        folder.path().join("bench.svg"),
+        folder.path().join("bench.md"),
+    );
+    let assert = bench(&["--device", "cpu", "--dtype", "fp16", "--batch", "1,2"])
+        .arg("--svg")
+        .arg(&svg)
+        .arg("--markdown")
+        .arg(&page)
+        .assert()
+        .success()
+        .stderr(contains("fp32 is measured in its place"));
+    let table = String::from_utf8(assert.get_output().stdout.clone()).expect("UTF-8");
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("64x2 on cpu: "), "{table}");
+    assert!(
+        lines[1].contains("images/s") && lines[1].contains("of peak"),
+        "{table}"
+    );
+    assert!(
+        lines[2].trim_start().starts_with("cpu") && lines[2].contains("fp32"),
+        "{table}"
+    );
+    assert_eq!(lines.len(), 4, "{table}");
+    let svg = std::fs::read_to_string(svg).expect("it was written");
+    let picture = roxmltree::Document::parse(&svg).expect("it is well formed");
+    let bars = picture
+        .descendants()
+        .filter(|node| node.has_tag_name("rect"));
+    assert_eq!(bars.count(), 3, "the ground and two bars");
+    let page = std::fs::read_to_string(page).expect("it was written");
+    assert_eq!(page.lines().count(), 4, "{page}");
+    assert!(page.starts_with("| model | adapter | device |"), "{page}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_a_row_and_the_next_follows() {
+    let output = bench(&[
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32",
+        "--batch",
+        "1",
+        "--probe-layers",
+        "7",
+        "--probe-layers",
+        "0",
+        "--json",
+    ])
+    .assert()
+    .code(1)
+    .stderr(contains("block 7"))
+    .get_output()
+    .stdout
+    .clone();
+    let rows: Value = serde_json::from_slice(&output).expect("JSON");
+    assert_eq!(rows[0]["error"]["code"], "option");
+    assert_eq!(rows[0]["ms_per_image"], Value::Null);
+    assert!(number(&rows[1], "ms_per_image") > 0.0);
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_told_before_it_is_made() {
+    let args = [
+        "--synthetic",
+        "16384x512",
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32",
+        "--batch",
+        "8",
+        "--json",
+    ];
+    let assert = program().arg("bench").args(args).assert().code(1);
+    let rows: Value = serde_json::from_slice(&assert.get_output().stdout).expect("JSON");
+    assert_eq!(rows.as_array().map(Vec::len), Some(1));
+    assert_eq!(rows[0]["error"]["code"], "out_of_memory");
+    assert_eq!(rows[0]["load_s"], Value::Null);
+    let message = rows[0]["error"]["message"].as_str().expect("a text");
+    assert!(message.contains("not even q4 fits"), "{message}");
+}
+
+#[test]
+fn wrong_options_are_told() {
+    for (args, part) in [
+        (&["--synthetic", "aim-2B"][..], "aim-600M"),
+        (&["--synthetic", "6x2"], "multiple of 4"),
+        (
+            &["--synthetic", "tiny", "--model", "x"],
+            "cannot be used with",
+        ),
+        (&["--batch", "0"], "--batch"),
+        (&["--batch", "1,many"], "--batch"),
+        (&["--runs", "0"], "--runs"),
+        (&["--seconds=-1"], "--seconds"),
+        (&["--device", "cpu,tpu"], "auto, gpu, cpu"),
+        (&["--dtype", "fp32,int3"], "fp32"),
+        (&["--threads", "1,0"], "--threads"),
+        (&["--probe-layers", "first"], "best"),
+    ] {
+        let assert = program().arg("bench").args(args).assert();
+        assert.code(2).stderr(contains(part));
+    }
+    let line = super::refused(bench(&[]).args(["--device", "cpu", "--adapter", "0"]));
+    assert!(line.contains("--adapter"), "{line}");
+    for command in ["bench", "classify"] {
+        let mut program = program();
+        program
+            .arg(command)
+            .args(["--device", "gpu", "--adapter", "99"]);
+        if command == "classify" {
+            program.arg(super::test_file("pictures/tiny_50x37.png"));
+        }
+        program.assert().code(1).stderr(contains("adapter 99"));
+    }
+    let svg = "/no/such/folder/bench.svg";
+    bench(&["--device", "cpu", "--batch", "1", "--svg", svg])
+        .assert()
+        .code(1)
+        .stderr(contains(svg));
+}
+
+#[test]
+fn parts_are_not_in_the_help() {
+    let assert = program().arg("--help").assert().success();
+    let help = String::from_utf8(assert.get_output().stdout.clone()).expect("UTF-8");
+    assert!(
+        help.contains("bench ") && help.contains("devices "),
+        "{help}"
+    );
+    assert!(
+        !help.contains("bench-model") && !help.contains("bench-peak"),
+        "{help}"
+    );
+}
+
+#[test]
+fn devices_are_listed_with_their_numbers() {
+    let devices = super::json(program().arg("devices"));
+    let devices = devices.as_array().expect("a list");
+    let gpus: Vec<&Value> = devices
+        .iter()
+        .filter(|device| device["device"] == "gpu")
+        .collect();
+    assert!(!gpus.is_empty(), "the GPU tests need an adapter");
+    for (number, gpu) in gpus.iter().enumerate() {
+        assert_eq!(gpu["number"].as_u64(), Some(number as u64));
+        assert!(number_of(gpu, "largest_buffer_bytes") >= 128 << 20);
+    }
+    let defaults = gpus.iter().filter(|gpu| gpu["default"] == true);
+    assert!(defaults.count() >= 1);
+    let cpu = devices.last().expect("a CPU");
+    assert_eq!(cpu["device"], "cpu");
+    assert!(number_of(cpu, "memory_bytes") > 1 << 26);
+
+    let text = program().arg("devices").assert().success();
+    let text = String::from_utf8(text.get_output().stdout.clone()).expect("UTF-8");
+    assert!(text.contains("gpu 0") && text.contains("\ncpu "), "{text}");
+
+    // A number is taken by every command.
+    let logits = program()
+        .args([
+            "bench",
+            "--synthetic",
+            "64x1",
+            "--adapter",
+            "0",
+            "--batch",
+            "1",
+            "--runs",
+            "1",
+            "--json",
+        ])
+        .assert()
+        .success();
+    let rows: Value = serde_json::from_slice(&logits.get_output().stdout).expect("JSON");
+    assert_eq!(rows[0]["adapter"], gpus[0]["adapter"]);
+}
+
+fn number_of(device: &Value, field: &str) -> u64 {
+    device[field].as_u64().expect("a number")
+}
