@@ -78,7 +78,8 @@ test('asked for: the same answers as the CPU, and only the WebGPU build is fetch
   });
   assert.deepEqual(result.devices, ['webgpu', 'wasm']);
   assert.match(result.adapter, /swiftshader/i);
-  assert.equal(result.kernels, 'tiles of 64 x 64');
+  // To wgpu a browser does not tell that an adapter is software, which takes the small ones alone.
+  assert.match(result.kernels, /^tiles of 64 x 64/);
   assert.ok(result.logits < 1e-4, `logits off by ${result.logits}`);
   assert.ok(result.scores < 1e-3, `scores off by ${result.scores}`);
   assert.ok(result.features < 1e-4, `features off by ${result.features}`);
