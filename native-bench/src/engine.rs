@@ -12,7 +12,9 @@ use aim_web::engine::{
 };
 use aim_web::precision::Precision;
 use aim_web::weights::remote::Event;
+use aim_web::weights::shards::manifest::to_hex;
 use pollster::block_on;
+use sha2::{Digest as _, Sha256};
 
 use crate::args::{self, DeviceChoice};
 use crate::model::{Model, Source};
@@ -33,6 +35,7 @@ pub struct Loaded {
 pub fn load(model: Model, blocks: usize, args: &args::Model) -> Result<(Box<dyn Engine>, Device)> {
     let (model, device) = begin(model, blocks, args, None)?;
     let precision = args.dtype.into();
+    let head = model.head;
     let engine = match model.source {
         Source::Local(local) => block_on(local.load_blocks(blocks, &device, precision))?,
         Source::Remote(remote) => {
@@ -43,7 +46,10 @@ pub fn load(model: Model, blocks: usize, args: &args::Model) -> Result<(Box<dyn 
             engine?
         }
     };
-    Ok((engine, device))
+    match head {
+        Some(head) => Ok((head.on(&*engine)?, device)),
+        None => Ok((engine, device)),
+    }
 }
 
 /// As [`load`], for one of several processes: on its own GPU, if there are several, with its share of the cores. Also
@@ -66,7 +72,7 @@ pub fn load_in_world(
     let mut args = args.clone();
     args.threads = Some(u16::try_from(threads).unwrap_or(u16::MAX));
     let (model, device) = begin(model, blocks, &args, world.local_rank)?;
-    let config = model.config;
+    let (config, head) = (model.config, model.head);
     let precision = args.dtype.into();
     let (engine, sha256) = match model.source {
         Source::Local(local) => block_on(load_with_fingerprint(
@@ -84,6 +90,16 @@ pub fn load_in_world(
             progress.end();
             loaded?
         }
+    };
+    // Other heads on the same trunk are other models.
+    let (engine, sha256) = match head {
+        Some(head) => {
+            let mut hash = Sha256::new();
+            hash.update(sha256);
+            hash.update(head.to_bytes()?);
+            (head.on(&*engine)?, to_hex(&hash.finalize()))
+        }
+        None => (engine, sha256),
     };
     Ok(Loaded {
         engine,

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod curve;
 mod data;
 mod engine;
 mod features;
@@ -58,6 +59,7 @@ fn run(command: Command) -> Result<Outcome> {
         Command::Inspect(args) => commands::inspect::run(&args)?.into(),
         Command::Parity(args) => commands::parity::run(&args)?.into(),
         Command::Convert(args) => commands::convert::run(&args)?.into(),
+        Command::Train(args) => commands::train::run(&args)?,
         Command::Synth(args) => commands::synth::run(&args)?.into(),
         Command::Cache(args) => commands::cache::run(&args)?.into(),
     };
