@@ -13,9 +13,10 @@ export { type CachedModel, deleteCached, listCached } from './cache.js';
 export { AimClassifier, type Features, type VideoClassification, cosineSimilarity } from './classifier.js';
 export { AimError, type AimErrorCode } from './errors.js';
 export type { ImageInput, RawImage } from './frames/capture.js';
-export type { Classification } from './glue.js';
+export type { Classification, TrainProgress, TrainReport } from './glue.js';
 export type { AimInfo } from './info.js';
-export type { Arch, ClassifyOptions, Device, Dtype, FeatureOptions, LoadOptions, Model, ModelFiles, ProbeLayers, Region, Timeouts, ViewOptions } from './options.js';
+export type { Example, ExportOptions, Lesson } from './lesson.js';
+export type { Arch, ClassifyOptions, Device, Dtype, FeatureOptions, HeadKind, LoadOptions, Model, ModelFiles, ProbeLayers, Region, TeachOptions, Timeouts, TrainOptions, ViewOptions } from './options.js';
 export {
   type FeaturePipelineOptions,
   type FeatureTensor,
