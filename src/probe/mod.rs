@@ -17,7 +17,7 @@
 //! | [`report`] | how good it is on what was held out |
 //! | [`head`] | what comes out: the tensors of a head |
 //! | [`compact`] | the same function in fewer numbers, for a link |
-//! | [`file`] | a head as a file that knows its trunk |
+//! | [`mod@file`] | a head as a file that knows its trunk |
 //! | `folder` | natively: a model's folder of it |
 //! | `arithmetic`, `random` | sums, exponentials and random numbers that are the same on every machine |
 //!

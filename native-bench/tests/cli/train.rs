@@ -206,6 +206,8 @@ fn a_whole_model_needs_no_trunk_and_another_trunk_is_refused() {
         aim_bench("convert")
             .arg("--model")
             .arg(&output)
+            .arg("--trunk")
+            .arg(&moved)
             .arg("--output")
             .arg(work.path().join("x")),
     );

@@ -28,7 +28,12 @@ addEventListener('message', (event) => {
 /** Files that are there already are not fetched again. */
 async function keep(paths) {
   const cache = await caches.open(NAME);
-  for (const path of paths) if (!(await cache.match(at(path)))) await cache.add(new Request(at(path), { cache: 'no-cache' }));
+  for (const path of paths) {
+    if (await cache.match(at(path))) continue;
+    const add = (mode) => cache.add(new Request(at(path), { cache: mode }));
+    // Of a file that the page reads in parts the browser may have such a part, which is none of this.
+    await add('no-cache').catch(() => add('reload'));
+  }
 }
 
 addEventListener('fetch', (event) => {
