@@ -8,6 +8,7 @@ use crate::engine::{Engine, HostTensor};
 use crate::error::{Error, Result};
 use crate::image::Preprocessor;
 use crate::labels::Labels;
+use crate::probe::HeadFile;
 
 /// A class that a picture may show.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +48,18 @@ impl Classifier {
             preprocessor: Preprocessor::new(height)?,
             engine: engine.into(),
             labels,
+        })
+    }
+
+    /// The same trunk under a head that was taught on it.
+    ///
+    /// # Errors
+    /// As [`HeadFile::on`].
+    pub fn with_head(&self, file: &HeadFile) -> Result<Self> {
+        Ok(Self {
+            engine: file.on(self.engine())?.into(),
+            labels: file.labels.clone(),
+            ..self.clone()
         })
     }
 

@@ -10,7 +10,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::config::Config;
 use crate::cost::{self, Pass, Room};
 use crate::device::Device;
-use crate::device::backend::AimBackend;
+use crate::device::backend::{AimBackend, Rows as _};
 #[cfg(feature = "cpu")]
 use crate::device::cpu;
 #[cfg(feature = "gpu")]
@@ -18,8 +18,10 @@ use crate::device::gpu;
 pub use crate::device::host::HostTensor;
 use crate::device::host::read;
 use crate::error::{Error, Result};
-use crate::model::Aim;
+use crate::model::linear::Linear;
+use crate::model::{Aim, Params};
 use crate::precision::{Form, Precision};
+use crate::probe::Head;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load;
 use crate::weights::load::assemble::{Assembler, Loaded};
@@ -92,6 +94,22 @@ pub trait Engine: Send + Sync {
         layers: &'a [usize],
         pool: Pool,
     ) -> LocalBoxFuture<'a, Result<HostTensor>>;
+
+    /// What the head reads, the mean of the probe layers: `[batch, tokens, embed_dim]`.
+    ///
+    /// Fails as [`pooled`](Self::pooled).
+    fn probed(&self, images: HostTensor) -> LocalBoxFuture<'_, Result<HostTensor>> {
+        self.pooled(images, &self.config().probe_layers, Pool::None)
+    }
+
+    /// The SHA-256 of the trunk's tensors, in hexadecimal digits: by it a head knows its trunk.
+    fn trunk_sha256(&self) -> &str;
+
+    /// The same model, its trunk shared, with another head; whose trunk it is, is for the caller to check.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Option`] if the head is of another shape; those of [`Aim::with_head`].
+    fn with_head(&self, head: &Head) -> Result<Box<dyn Engine>>;
 
     /// The outputs of some blocks under the prefix-causal mask of pre-training.
     ///
@@ -288,12 +306,17 @@ fn begin(
 impl<B: AimBackend> Loading for Assembler<B> {
     fn finish(self: Box<Self>, memory: Option<u64>) -> Result<Box<dyn Engine>> {
         let device = self.device().clone();
-        let Loaded { model, form } = Self::finish(*self)?;
+        let Loaded {
+            model,
+            form,
+            trunk_sha256,
+        } = Self::finish(*self)?;
         let weights = form.weight_bytes(model.config(), model.blocks());
         Ok(Box::new(OnBackend {
             room: Room::beside(weights, memory),
             precision: form.precision(),
             model,
+            trunk_sha256,
             device,
         }))
     }
@@ -302,6 +325,7 @@ impl<B: AimBackend> Loading for Assembler<B> {
 struct OnBackend<B: AimBackend> {
     model: Aim<B>,
     precision: Precision,
+    trunk_sha256: String,
     device: B::Device,
     room: Room,
 }
@@ -428,6 +452,31 @@ impl<B: AimBackend> Engine for OnBackend<B> {
         .boxed_local()
     }
 
+    fn trunk_sha256(&self) -> &str {
+        &self.trunk_sha256
+    }
+
+    fn with_head(&self, head: &Head) -> Result<Box<dyn Engine>> {
+        let config = self.model.config();
+        if (head.dim(), head.num_heads) != (config.embed_dim, config.num_heads) {
+            return Err(Error::option(format!(
+                "the head has {} channels and {} heads of attention, but the model has {} and {}",
+                head.dim(),
+                head.num_heads,
+                config.embed_dim,
+                config.num_heads
+            )));
+        }
+        let params = head_params(head, &self.device)?;
+        Ok(Box::new(Self {
+            model: self.model.with_head(head.num_classes(), params)?,
+            precision: self.precision,
+            trunk_sha256: self.trunk_sha256.clone(),
+            device: self.device.clone(),
+            room: self.room,
+        }))
+    }
+
     fn causal_features<'a>(
         &'a self,
         images: HostTensor,
@@ -452,4 +501,31 @@ async fn read_all<B: Backend, const D: usize>(
         read_tensors.push(read(tensor).await?);
     }
     Ok(read_tensors)
+}
+
+/// A head on a device, in floats.
+fn head_params<B: AimBackend>(head: &Head, device: &B::Device) -> Result<Params<B>> {
+    let (dim, classes) = (head.dim(), head.num_classes());
+    let mut params = Params::default();
+    let vectors: [(&str, &[f32], &[usize]); 3] = [
+        ("head.bn.running_mean", &head.running_mean, &[dim]),
+        ("head.bn.running_var", &head.running_var, &[dim]),
+        ("head.cls_token", &head.cls_token, &[1, 1, dim]),
+    ];
+    for (name, values, shape) in vectors {
+        let data = TensorData::new(values.to_vec(), [values.len()]);
+        params.insert(name, Tensor::from_data(data, device), shape);
+    }
+    let matrices = [
+        ("head.k.weight", &head.k, dim),
+        ("head.v.weight", &head.v, dim),
+        ("head.linear.weight", &head.linear, classes),
+    ];
+    for (name, values, d_output) in matrices {
+        let mut rows = B::Rows::new(d_output, dim, device)?;
+        rows.push(values)?;
+        let linear = Linear::new(rows.finish()?, [d_output, dim]);
+        params.insert_linear(name, linear);
+    }
+    Ok(params)
 }

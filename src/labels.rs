@@ -31,6 +31,11 @@ pub fn imagenet_wnids() -> impl Iterator<Item = &'static str> {
 pub struct Labels(Vec<String>);
 
 impl Labels {
+    /// A name for each class, in the order of the logits.
+    pub const fn new(names: Vec<String>) -> Self {
+        Self(names)
+    }
+
     /// Reads `labels.json` (a list of names) or `config.json` (its `id2label` map).
     ///
     /// `None` if the text is a map without `id2label`: then the model brings no labels.

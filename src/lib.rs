@@ -43,6 +43,7 @@ pub mod labels;
 mod memory;
 pub mod model;
 pub mod precision;
+pub mod probe;
 pub mod quant;
 #[cfg(target_family = "wasm")]
 pub mod web;

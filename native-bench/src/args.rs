@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aim_web::config::{Family, ProbeLayers};
 use aim_web::precision::Precision;
+use aim_web::probe::HeadKind;
 use aim_web::weights::shards::synth::Format;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub enum Command {
     Parity(Parity),
     /// Write a model as shards that a browser streams, in 4, 8, 16 or 32 bits.
     Convert(Convert),
+    /// Teach a model classes of one's own: a new head on its frozen trunk.
+    Train(Train),
     /// Write a random checkpoint of a released model's size.
     Synth(Synth),
     /// Measure how fast this machine runs a model: every combination of the devices, dtypes, threads, probe layers and
@@ -122,6 +125,10 @@ pub struct Source {
     /// in a directory or a repository (apple/AIM) it chooses.
     #[arg(long, value_name = "NAME")]
     pub arch: Option<Family>,
+
+    /// What lies below a head that was trained alone, if it is not where the head says: as --model takes it.
+    #[arg(long, value_name = "PATH|NAME|URL", conflicts_with = "backbone")]
+    pub trunk: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -483,6 +490,121 @@ fn group_size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(size @ (32 | 64 | 128)) => Ok(size),
         _ => Err("must be 32, 64 or 128".to_owned()),
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Train {
+    /// A folder with a folder of pictures for each class, in it or in its `train`; pictures in its `val` are then
+    /// what is held out.
+    #[arg(long, value_name = "ROOT")]
+    pub data_path: PathBuf,
+
+    /// The folder to write: a model of head.safetensors, which names its trunk, config.json and labels.json.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// Which head: attention (the probe of the paper), linear (logistic regression on the mean of the tokens), mean
+    /// (the nearest mean of a class), or auto, by how many pictures a class has.
+    #[arg(long, value_name = "HEAD", default_value = "auto")]
+    pub head: HeadKind,
+
+    /// How often each picture is seen [default: 10 to 40 with attention, the fewer pictures the more; 150 with linear].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub epochs: Option<u32>,
+
+    /// The highest rate of learning [default: 1e-3 with attention, 5e-3 with linear].
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f32>,
+
+    /// The share of each class that is held out to say how good the head is; the one that is written is then trained
+    /// on all pictures.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    pub val_split: f32,
+
+    /// Also learn from each picture's mirror image and from two parts of it.
+    #[arg(long)]
+    pub augment: bool,
+
+    /// Another seed gives another order, another start, and another part that is held out.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+
+    /// Write the whole model, trunk and head, in place of the head alone.
+    #[arg(long)]
+    pub full: bool,
+
+    /// Replace the folder if it is there and holds a model.
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// Whether a photograph is turned as its EXIF orientation says.
+    #[arg(long, value_enum, default_value_t = Exif::Respect)]
+    pub exif: Exif,
+
+    /// How progress is shown on standard error.
+    #[arg(long, value_enum, default_value_t = Show::Auto)]
+    pub progress: Show,
+
+    #[command(flatten)]
+    pub frozen: Frozen,
+
+    /// Write JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which model's trunk, and where it runs: as [`Model`], but for Apple's pairs by file, whose `--head` here says how to train.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Frozen {
+    /// Whose trunk is frozen: a directory, a checkpoint file, a repository of the hub such as user/name or
+    /// user/name@revision, or a URL; without it, the model inside this program.
+    #[arg(long, value_name = "PATH|NAME|URL")]
+    pub model: Option<String>,
+
+    /// What lies below a head that was trained alone, if it is not where the head says: as --model takes it.
+    #[arg(long, value_name = "PATH|NAME|URL")]
+    pub trunk: Option<String>,
+
+    /// The released model that the files are of: aim-600M, aim-1B, aim-3B or aim-7B. Of Apple's files in a directory or
+    /// a repository (apple/AIM) it chooses.
+    #[arg(long, value_name = "NAME")]
+    pub arch: Option<Family>,
+
+    /// The blocks whose outputs the head reads the mean of: best, last, or numbers from 0 such as 12,13,14
+    /// [default: what the model was published with].
+    #[arg(long, value_name = "best|last|LIST")]
+    pub probe_layers: Option<ProbeLayers>,
+
+    /// The head is trained on the CPU, wherever this is.
+    #[command(flatten)]
+    pub place: Place,
+
+    /// How many threads of the CPU to use [default: `RAYON_NUM_THREADS`, else all cores].
+    #[arg(long, value_name = "N", value_parser = threads())]
+    pub threads: Option<u16>,
+
+    /// The precision of the trunk's weights; auto takes what is stored, on a GPU in as few bits as 4 GiB need.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    pub dtype: Dtype,
+}
+
+impl From<&Frozen> for Model {
+    fn from(frozen: &Frozen) -> Self {
+        Self {
+            source: Source {
+                model: frozen.model.clone(),
+                backbone: None,
+                head: None,
+                config: None,
+                arch: frozen.arch,
+                trunk: frozen.trunk.clone(),
+            },
+            probe_layers: frozen.probe_layers.clone(),
+            place: frozen.place,
+            threads: frozen.threads,
+            dtype: frozen.dtype,
+        }
     }
 }
 

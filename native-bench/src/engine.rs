@@ -11,8 +11,10 @@ use aim_web::engine::{
 };
 use aim_web::precision::Precision;
 use aim_web::weights::remote::Event;
+use aim_web::weights::shards::manifest::to_hex;
 use aim_web::{Error, ErrorKind, Result};
 use pollster::block_on;
+use sha2::{Digest as _, Sha256};
 
 use crate::args::{self, DeviceChoice, Place};
 use crate::model::{Model, Source};
@@ -103,15 +105,20 @@ pub fn load_onto(
     precision: Precision,
     device: &Device,
 ) -> Result<Box<dyn Engine>> {
-    match model.source {
-        Source::Local(local) => block_on(local.load_blocks(blocks, device, precision)),
+    let head = model.head;
+    let engine = match model.source {
+        Source::Local(local) => block_on(local.load_blocks(blocks, device, precision))?,
         Source::Remote(remote) => {
             let progress = Progress::new();
             let report = |event: Event| progress.show(&event);
             let engine = wait(device, fetch(*remote, blocks, precision, device, &report));
             progress.end();
-            engine
+            engine?
         }
+    };
+    match head {
+        Some(head) => head.on(&*engine),
+        None => Ok(engine),
     }
 }
 
@@ -179,7 +186,7 @@ pub fn load_in_world(
     };
     let model = located(model)?;
     threads::start(threads)?;
-    let config = model.config.clone();
+    let (config, head) = (model.config.clone(), model.head);
     let precision = args.dtype.into();
     let device = open_in_world(args.place, &config, blocks, precision, world)?;
     let batch = if device.is_gpu() {
@@ -203,6 +210,16 @@ pub fn load_in_world(
             progress.end();
             loaded?
         }
+    };
+    // Other heads on the same trunk are other models.
+    let (engine, sha256) = match head {
+        Some(head) => {
+            let mut hash = Sha256::new();
+            hash.update(sha256);
+            hash.update(head.to_bytes()?);
+            (head.on(&*engine)?, to_hex(&hash.finalize()))
+        }
+        None => (engine, sha256),
     };
     Ok(Loaded {
         engine,

@@ -5,6 +5,7 @@
 mod args;
 mod bench;
 mod commands;
+mod curve;
 mod data;
 mod drivers;
 mod engine;
@@ -61,6 +62,7 @@ fn run(command: Command) -> Result<Outcome> {
         Command::Inspect(args) => commands::inspect::run(&args)?.into(),
         Command::Parity(args) => commands::parity::run(&args)?.into(),
         Command::Convert(args) => commands::convert::run(&args)?.into(),
+        Command::Train(args) => commands::train::run(&args)?,
         Command::Synth(args) => commands::synth::run(&args)?.into(),
         Command::Bench(args) => commands::bench::run(&args)?,
         Command::BenchModel(args) => commands::bench_model::run(&args)?.into(),

@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use aim_web::config::{Config, ProbeLayers};
+use aim_web::config::{Config, Family, ProbeLayers};
 use aim_web::labels::Labels;
+use aim_web::probe::file::{self, HEAD_FILE};
+use aim_web::probe::{HeadFile, Trunk};
 use aim_web::weights::LocalModel;
 use aim_web::weights::files::Candidate;
+use aim_web::weights::local::read_text;
 use aim_web::weights::remote::RemoteModel;
 use aim_web::weights::remote::http::Http;
 use aim_web::{Error, ErrorKind, Result, embedded};
+use pollster::block_on;
 
 use crate::remote::{self, Found};
 use crate::{args, output};
@@ -18,6 +22,8 @@ pub struct Model {
     pub config: Config,
     pub labels: Labels,
     pub source: Source,
+    /// A head that was trained alone, in place of the model's own.
+    pub head: Option<HeadFile>,
 }
 
 /// Where the weights are.
@@ -32,6 +38,7 @@ impl From<LocalModel> for Model {
             config: model.config.clone(),
             labels: model.labels.clone(),
             source: Source::Local(model),
+            head: None,
         }
     }
 }
@@ -46,7 +53,10 @@ pub fn open(args: &args::Model) -> Result<Model> {
         }
         _ => embedded::open()?.into(),
     };
-    if let Some(layers) = probe_layers(args) {
+    // Those of a head are the ones it was trained on.
+    if model.head.is_none()
+        && let Some(layers) = probe_layers(args)
+    {
         model.config = model.config.with_probe_layers(&layers)?;
     }
     Ok(model)
@@ -65,7 +75,10 @@ pub fn name(args: &args::Model) -> String {
 fn open_named(model: &str, args: &args::Model) -> Result<Model> {
     let path = Path::new(model);
     if path.exists() {
-        return open_path(path, args).map(Model::from);
+        return match head_at(path)? {
+            Some(head) => on_trunk(head, args),
+            None => open_path(path, args).map(Model::from),
+        };
     }
     match remote::open(model, args) {
         None => Err(Error::new(
@@ -75,13 +88,93 @@ fn open_named(model: &str, args: &args::Model) -> Result<Model> {
         Some(Ok(Found::Snapshot { dir, repository })) => {
             open_dir(&dir, &repository, args).map(Model::from)
         }
-        Some(Ok(Found::Model(remote))) => Ok(Model {
-            config: remote.config.clone(),
-            labels: remote.labels.clone(),
-            source: Source::Remote(remote),
-        }),
+        Some(Ok(Found::Model(remote))) => match block_on(remote.head_alone())? {
+            Some(head) => on_trunk(head, args),
+            None => Ok(Model {
+                config: remote.config.clone(),
+                labels: remote.labels.clone(),
+                source: Source::Remote(remote),
+                head: None,
+            }),
+        },
         Some(Err(error)) => Err(error),
     }
+}
+
+/// The head that was trained alone, if that is what a file or a directory holds.
+fn head_at(path: &Path) -> Result<Option<HeadFile>> {
+    if !path.is_dir() {
+        return file::open(path);
+    }
+    let config = path.join("config.json");
+    if !config.is_file() {
+        return Ok(None);
+    }
+    let place = |error: Error| error.at(config.display());
+    if Trunk::of_config(&read_text(&config)?)
+        .map_err(place)?
+        .is_none()
+    {
+        return Ok(None);
+    }
+    let head = path.join(HEAD_FILE);
+    match file::open(&head)? {
+        Some(head) => Ok(Some(head)),
+        None => Err(Error::new(
+            ErrorKind::Format,
+            format!("{}: holds no head that was trained", head.display()),
+        )),
+    }
+}
+
+/// A head on the trunk that it names, or that is named in its place.
+fn on_trunk(head: HeadFile, args: &args::Model) -> Result<Model> {
+    let name = args.source.trunk.as_ref().unwrap_or(&head.trunk.name);
+    let beneath = |error: Error| error.at("the trunk below the head");
+    let arguments = args::Model {
+        source: args::Source {
+            model: Some(name.clone()),
+            arch: args.source.arch.or(head.trunk.family().map_err(beneath)?),
+            trunk: None,
+            ..args.source.clone()
+        },
+        probe_layers: None,
+        ..args.clone()
+    };
+    let trunk = if name == file::EMBEDDED {
+        embedded::open()?.into()
+    } else {
+        open_named(name, &arguments).map_err(beneath)?
+    };
+    if trunk.head.is_some() {
+        return Err(beneath(Error::new(
+            ErrorKind::Format,
+            format!("{name}: is a head alone, and no trunk"),
+        )));
+    }
+    Ok(Model {
+        config: head.config_of_trunk(trunk.config, args.probe_layers.as_ref())?,
+        labels: head.labels.clone(),
+        source: trunk.source,
+        head: Some(head),
+    })
+}
+
+/// What the trunk of a model that the options name is called in a head's file.
+pub fn trunk_name(args: &args::Model) -> Result<String> {
+    let Some(model) = &args.source.model else {
+        return Ok(file::EMBEDDED.to_owned());
+    };
+    let path = Path::new(model);
+    if !path.exists() {
+        return Ok(match model.parse::<Family>() {
+            Ok(family) => format!("apple/{family}"),
+            Err(_) => model.clone(),
+        });
+    }
+    let path = std::path::absolute(path)
+        .map_err(|error| Error::new(ErrorKind::NotFound, format!("{model}: {error}")))?;
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// Opens a directory or a checkpoint file.

@@ -68,6 +68,23 @@ impl<B: AimBackend> Aim<B> {
         })
     }
 
+    /// The same model with another head, which `params` holds; its trunk is shared.
+    ///
+    /// # Errors
+    /// If a tensor of the head is missing or of another shape.
+    pub fn with_head(&self, num_classes: usize, mut params: Params<B>) -> Result<Self> {
+        let config = Config {
+            num_classes,
+            ..self.config.clone()
+        };
+        let head = AttentionPoolingClassifier::new(&config, &mut params.scope("head"))?;
+        Ok(Self {
+            config,
+            head,
+            ..self.clone()
+        })
+    }
+
     /// The configuration it was built from.
     pub const fn config(&self) -> &Config {
         &self.config

@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::rc::Rc;
 
-use js_sys::{Array, Float32Array, Object, Promise};
+use half::slice::HalfFloatSliceExt as _;
+use js_sys::{Array, Float32Array, Object, Promise, Uint16Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsValue};
 
@@ -11,6 +12,7 @@ use super::backend;
 use super::cache::WebCache;
 use super::error::{event_to_js, set, to_js};
 use super::fetch::Fetch;
+use super::lesson::Lesson;
 use super::options::Options;
 use super::promise::{promise, ready};
 use super::timer;
@@ -19,6 +21,9 @@ use crate::cost;
 use crate::device::{Device, peak};
 use crate::engine::{self, HostTensor};
 use crate::error::{Error, ErrorKind, Result};
+use crate::probe::HeadFile;
+use crate::probe::examples::halves;
+use crate::probe::file::EMBEDDED;
 use crate::weights::remote::client::Client;
 use crate::weights::remote::{Event, Location, RemoteModel, Repository, Status, Store, Wanted};
 
@@ -30,17 +35,22 @@ pub struct Classifier {
 
 struct State {
     inner: Inner,
-    device: Device,
+    device: Rc<Owned>,
+    /// The head that was taught, if it is not the model's own.
+    head: Option<HeadFile>,
     /// Bytes that came from the server, and from the cache.
     traffic: (u64, u64),
     load_ms: f64,
     warmup_ms: f64,
 }
 
+/// A device, for as long as a model on it is held: all heads of a trunk share it.
+struct Owned(Device);
+
 /// burn keeps every device it was ever given: without this the memory of a GPU would stay taken.
-impl Drop for State {
+impl Drop for Owned {
     fn drop(&mut self) {
-        self.device.destroy();
+        self.0.destroy();
     }
 }
 
@@ -135,6 +145,71 @@ impl Classifier {
         })
     }
 
+    /// What a head reads of each picture, in 16-bit floats: `Uint16Array`s of `[tokens, channels]`.
+    pub fn tokens(&self, images: Vec<f32>) -> Promise {
+        self.state.answer(async move |state| {
+            let images = state.batch(images);
+            let [pictures, ..] = images.shape[..] else {
+                return Ok(Array::new().into());
+            };
+            let tokens = state.inner.engine().probed(images).await?.values;
+            let size = tokens.len() / pictures.max(1);
+            let list = Array::new();
+            for tokens in tokens.chunks(size.max(1)) {
+                let halves = halves(tokens)?;
+                list.push(&Uint16Array::from(halves.reinterpret_cast()).into());
+            }
+            Ok(list.into())
+        })
+    }
+
+    /// Trains a head on what [`tokens`](Self::tokens) gave: its file, and a report as JSON.
+    pub fn teach(&self, lesson: JsValue) -> Promise {
+        let state = Rc::clone(&self.state);
+        promise(async move {
+            let lesson = Lesson::from_js(&lesson).map_err(|error| to_js(&error))?;
+            lesson.train(state.inner.engine()).await
+        })
+    }
+
+    /// The same trunk under a head that was taught.
+    ///
+    /// # Errors
+    /// As [`HeadFile::from_bytes`] and [`HeadFile::on`].
+    #[wasm_bindgen(js_name = withHead)]
+    pub fn with_head(&self, file: &[u8]) -> Result<Self, JsValue> {
+        ready()?;
+        let State {
+            inner,
+            device,
+            traffic,
+            load_ms,
+            warmup_ms,
+            ..
+        } = &*self.state;
+        let with = || {
+            let file = HeadFile::from_bytes(file)?;
+            let inner = inner.with_head(&file)?;
+            Ok((inner, file))
+        };
+        let (inner, file) = with().map_err(|error: Error| to_js(&error))?;
+        let state = Rc::new(State {
+            inner,
+            device: Rc::clone(device),
+            head: Some(file),
+            traffic: *traffic,
+            load_ms: *load_ms,
+            warmup_ms: *warmup_ms,
+        });
+        Ok(Self { state })
+    }
+
+    /// The head that was taught in fewer numbers, as a file; nothing for another head, or one of too many classes.
+    #[wasm_bindgen(js_name = compactHead)]
+    pub fn compact_head(&self) -> Option<Vec<u8>> {
+        self.state.head.as_ref()?.to_compact_bytes().ok()
+    }
+
     /// What was loaded, and how long it took.
     pub fn info(&self) -> JsValue {
         let State {
@@ -143,9 +218,10 @@ impl Classifier {
             traffic: (bytes_fetched, bytes_cached),
             load_ms,
             warmup_ms,
+            ..
         } = &*self.state;
-        let kernels = device.kernels();
-        let (device, adapter) = backend::describe(device);
+        let kernels = device.0.kernels();
+        let (device, adapter) = backend::describe(&device.0);
         let info = Object::new();
         set(&info, "device", device);
         set(&info, "adapter", adapter);
@@ -157,6 +233,7 @@ impl Classifier {
         set(&info, "loadMs", *load_ms);
         set(&info, "warmupMs", *warmup_ms);
         set(&info, "imgSize", inner.img_size() as u32);
+        set(&info, "trunkSha256", inner.engine().trunk_sha256());
         set(&info, "wasmBytes", wasm_bytes());
         set(
             &info,
@@ -179,7 +256,8 @@ impl Classifier {
 
     /// Resolves with an error when the device is lost.
     pub fn lost(&self) -> Promise {
-        let device = self.state.device.clone();
+        // Not the whole state, which would keep the device open.
+        let device = self.state.device.0.clone();
         promise(async move { Ok(to_js(&device.lost().await)) })
     }
 }
@@ -208,7 +286,7 @@ impl State {
     {
         let state = Rc::clone(self);
         promise(async move {
-            let device = state.device.clone();
+            let device = state.device.0.clone();
             device
                 .unless_lost(question(state))
                 .await
@@ -234,22 +312,35 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
     } else {
         None
     };
-    let fetch = Fetch::new(
-        options.fetch.clone(),
-        options.signal.clone(),
-        options.timeouts,
-        store.is_none(),
-    )
-    .ok_or_else(|| Error::unsupported("there is no fetch here; pass one as the option fetch"))?;
-    let location = Location::new(
-        &options.model,
-        options.revision.as_deref(),
-        options.endpoint.as_deref(),
-    )?;
-    let client = Client::new(fetch, location, options.token.clone());
-
     let warn: Rc<dyn Fn(&str)> = Rc::new(warn);
+    let is_kept = store.is_some();
     let store = store.map(|cache| Store::new(Rc::new(cache), Rc::clone(&warn)));
+    let open_repository = |name: &str, revision: Option<&str>| {
+        let (name, revision) = match name.rsplit_once('@') {
+            Some((name, own)) if revision.is_none() && !name.contains("://") => (name, Some(own)),
+            _ => (name, revision),
+        };
+        // By its name the model of the package, which the page brings.
+        let name = match &options.embedded {
+            Some(address) if name == EMBEDDED => address.as_str(),
+            _ => name,
+        };
+        let fetch = Fetch::new(
+            options.fetch.clone(),
+            options.signal.clone(),
+            options.timeouts,
+            !is_kept,
+        )
+        .ok_or_else(|| {
+            Error::unsupported("there is no fetch here; pass one as the option fetch")
+        })?;
+        let location = Location::new(name, revision, options.endpoint.as_deref())?;
+        let client = Client::new(fetch, location, options.token.clone());
+        let (store, warn) = (store.clone(), Rc::clone(&warn));
+        Ok::<_, Error>(async move {
+            Ok::<_, Error>(Repository::open(client, store).await?.warning(warn))
+        })
+    };
 
     let report = |event: Event| {
         if let Some(callback) = &options.on_progress {
@@ -258,23 +349,55 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
         }
     };
     let loading = async {
-        let repository = Repository::open(client, store).await?.warning(warn);
-        let wanted = Wanted {
+        let mut wanted = Wanted {
             arch: options.arch,
             probe_layers: options.probe_layers.clone(),
             ..Wanted::default()
         };
-        let model = RemoteModel::open(repository, &wanted).await?;
+        let mut head = options
+            .head
+            .as_deref()
+            .map(HeadFile::from_bytes)
+            .transpose()?;
+        let (mut name, mut revision) = (options.model.clone(), options.revision.clone());
+        let mut model = loop {
+            let repository = open_repository(&name, revision.as_deref())?.await?;
+            let model = RemoteModel::open(repository, &wanted).await?;
+            match model.head_alone().await? {
+                None => break model,
+                Some(_) if head.is_some() => {
+                    return Err(Error::format(format!(
+                        "{name}: is a head alone, and no trunk"
+                    )));
+                }
+                // A head that lies alone names its trunk.
+                Some(file) => {
+                    name = file.trunk.name.clone();
+                    revision = None;
+                    wanted = Wanted {
+                        arch: file.trunk.family()?,
+                        ..Wanted::default()
+                    };
+                    head = Some(file);
+                }
+            }
+        };
+        if let Some(file) = &head {
+            model.config = file.config_of_trunk(model.config, options.probe_layers.as_ref())?;
+        }
         let repository = Rc::clone(model.repository());
         let labels = model.labels.clone();
         let blocks = model.config.blocks_to_run();
-        let inner = Inner::new(
+        let mut inner = Inner::new(
             engine::fetch(model, blocks, options.dtype, &device, &report).await?,
             labels,
         )?;
-        Ok((inner, repository.traffic()))
+        if let Some(file) = &head {
+            inner = inner.with_head(file)?;
+        }
+        Ok((inner, head, repository.traffic()))
     };
-    let (inner, traffic) = device.unless_lost(loading).await?;
+    let (inner, head, traffic) = device.unless_lost(loading).await?;
     let load_ms = timer::now() - start;
 
     let mut warmup_ms = 0.0;
@@ -287,7 +410,8 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
     report(whole(Status::Ready));
     Ok(State {
         inner,
-        device,
+        device: Rc::new(Owned(device)),
+        head,
         traffic,
         load_ms,
         warmup_ms,

@@ -4,6 +4,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `classifier.rs` | the class that JavaScript sees |
+//! | `lesson.rs` | training a head of one's own |
 //! | `backend.rs` | the one backend of this build |
 //! | `options.rs` | JavaScript's options to Rust's |
 //! | `fetch.rs` | HTTP by the page's `fetch` |
@@ -19,6 +20,7 @@ mod cache;
 mod classifier;
 mod error;
 mod fetch;
+mod lesson;
 mod options;
 mod picture;
 mod promise;

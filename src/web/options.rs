@@ -30,6 +30,10 @@ pub(super) struct Options {
     pub(super) signal: Option<AbortSignal>,
     pub(super) on_progress: Option<Function>,
     pub(super) fetch: Option<Function>,
+    /// The file of a head that was taught on the model.
+    pub(super) head: Option<Vec<u8>>,
+    /// Where the model of the package is fetched from.
+    pub(super) embedded: Option<String>,
     pub(super) timeouts: Timeouts,
 }
 
@@ -84,6 +88,8 @@ impl Options {
             signal: get("signal").map(wasm_bindgen::JsCast::unchecked_into),
             on_progress: function("onProgress")?,
             fetch: function("fetch")?,
+            head: get("head").map(|bytes| js_sys::Uint8Array::new(&bytes).to_vec()),
+            embedded: text("embedded")?,
             timeouts: Timeouts {
                 stall: seconds("stall", timeouts.stall)?,
                 longest_wait: seconds("longestWait", timeouts.longest_wait)?,

@@ -1,6 +1,7 @@
 // Lays out www/demo/dist: a folder that any static host can serve, below any path.
 // `--serve [PORT]` serves it and says the address.
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -29,6 +30,21 @@ for (const label of ['2', '5', 'dress', 'shoes', 'hat', 't-shirt']) {
 cpSync(`${PACKAGE}dist`, at('dist/aim-web/dist'), { recursive: true, filter: (path) => !path.endsWith('.d.ts') && !path.endsWith('workerd.js') });
 cpSync(`${PACKAGE}wasm`, at('dist/aim-web/wasm'), { recursive: true, filter: (path) => !path.endsWith('.ts') });
 cpSync(`${PACKAGE}models`, at('dist/aim-web/models'), { recursive: true });
+
+offline();
+
+/** Tells the service worker what the page consists of: all but the builds, of which a browser runs one. */
+function offline() {
+  const all = readdirSync(at('dist'), { recursive: true })
+    .map((path) => path.replaceAll('\\', '/'))
+    .filter((path) => statSync(at(`dist/${path}`)).isFile() && path !== 'sw.js')
+    .sort();
+  const hash = createHash('sha256');
+  for (const path of all) hash.update(path).update(readFileSync(at(`dist/${path}`)));
+  const files = ['./', ...all.filter((path) => !path.includes('/wasm/') && path !== 'index.html' && !path.endsWith('.md'))];
+  const worker = readFileSync(at('dist/sw.js'), 'utf8');
+  writeFileSync(at('dist/sw.js'), worker.replace('%VERSION%', hash.digest('hex').slice(0, 16)).replace("'%FILES%'", files.map((file) => JSON.stringify(file)).join(', ')));
+}
 
 if (process.argv[2] === '--serve') {
   const { ISOLATED, serve } = await import('../package/tests/lib/server.mjs');

@@ -2,7 +2,7 @@
 
 use aim_web::quant::Scheme;
 use aim_web::weights::shards::{ShardWriter, StoredAs};
-use aim_web::{Result, weights};
+use aim_web::{Error, ErrorKind, Result, weights};
 use pollster::block_on;
 use serde_json::json;
 
@@ -19,6 +19,12 @@ pub fn run(args: &Convert) -> Result<()> {
         Dtype::Q4 | Dtype::Auto => (StoredAs::Quantised(Scheme::new(4, args.group_size)?), "q4"),
     };
     let model = model::open(&args.model)?;
+    if model.head.is_some() {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "it is a head alone, which is small as it is: convert its trunk, or a whole model that train --full wrote",
+        ));
+    }
     let mut writer = ShardWriter::new(
         &args.output,
         args.overwrite,

@@ -15,6 +15,7 @@ pub mod parity;
 pub mod preprocess;
 pub mod run;
 pub mod synth;
+pub mod train;
 
 /// How a command ended that had no error of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

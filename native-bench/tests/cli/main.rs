@@ -17,6 +17,7 @@ mod remote;
 mod run_and_parity;
 mod streams;
 mod torch;
+mod train;
 mod usage;
 
 /// The library tests' generator, so that there is one.

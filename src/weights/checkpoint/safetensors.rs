@@ -5,7 +5,7 @@
 //! made here too; whatever that crate refuses is refused.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ pub use super::content::MAX_HEADER;
 use super::contents::Contents;
 use super::dtype::Dtype;
 use super::record::{Frame, Record};
-use super::tensor_info::TensorInfo;
+use super::tensor_info::{TensorInfo, numel};
 use super::view::View;
 use crate::error::{Error, Result, printable};
 
@@ -37,7 +37,7 @@ pub struct Header {
     tensors: Vec<TensorInfo>,
     ranges: Vec<Range<u64>>,
     data_start: u64,
-    format: Option<String>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl Header {
@@ -147,7 +147,13 @@ impl Header {
 
     /// Who wrote the file: `format` of its `__metadata__`, such as `pt` or `mlx`.
     pub fn format(&self) -> Option<&str> {
-        self.format.as_deref()
+        self.metadata("format")
+    }
+
+    /// A text of the file's `__metadata__`, as it stands there: fit for a message only after
+    /// [`printable`].
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// The same in the terms of any checkpoint.
@@ -248,15 +254,66 @@ impl Header {
             tensors,
             ranges,
             data_start,
-            format: raw.format,
+            metadata: raw.metadata,
         })
     }
+}
+
+/// The bytes in front of the data of a file with such tensors, in this order: the header's length and the header, padded
+/// to 8 bytes; and the offset of each tensor from the start of the file.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a tensor has over 2^64 bytes.
+pub fn write_header(
+    tensors: &[TensorInfo],
+    metadata: &[(&str, &str)],
+) -> Result<(Vec<u8>, Vec<u64>)> {
+    // Written by hand so that the entries stay in the order of their data.
+    let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
+    let texts: Vec<String> = metadata
+        .iter()
+        .map(|(key, text)| format!("{}:{}", quoted(key), quoted(text)))
+        .collect();
+    let mut text = format!("{{\"__metadata__\":{{{}}}", texts.join(","));
+    let mut end = 0_u64;
+    let mut starts = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let bytes = numel(&tensor.shape)
+            .and_then(|numel| tensor.dtype.bytes_of(numel))
+            .ok_or_else(|| Error::unsupported(format!("tensor {} is too large", tensor.name)))?;
+        let start = end;
+        end = end.saturating_add(bytes);
+        starts.push(start);
+        text.push_str(&format!(
+            ",{}:{{\"data_offsets\":[{start},{end}],\"dtype\":\"{}\",\"shape\":[{}]}}",
+            quoted(&tensor.name),
+            tensor.dtype.name(),
+            tensor
+                .shape
+                .iter()
+                .map(usize::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        ));
+    }
+    text.push('}');
+    while !text.len().is_multiple_of(8) {
+        text.push(' ');
+    }
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text.as_bytes());
+    let front = bytes.len() as u64;
+    let starts = starts
+        .into_iter()
+        .map(|start| start.saturating_add(front))
+        .collect();
+    Ok((bytes, starts))
 }
 
 /// The header's JSON, names still borrowed from it.
 struct RawHeader<'a> {
     tensors: Vec<(Cow<'a, str>, RawTensor<'a>)>,
-    format: Option<String>,
+    metadata: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -299,10 +356,9 @@ impl<'de> Deserialize<'de> for Dims {
     }
 }
 
-/// `__metadata__`: a map of strings, of which only `format` is kept.
-struct Metadata {
-    format: Option<String>,
-}
+/// `__metadata__`: a map of strings.
+#[derive(Default)]
+struct Metadata(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -313,13 +369,11 @@ impl<'de> Deserialize<'de> for Metadata {
                 f.write_str("__metadata__ as a map of strings")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
-                let mut format = None;
+                let mut texts = BTreeMap::new();
                 while let Some((key, value)) = map.next_entry::<Key<'de>, Key<'de>>()? {
-                    if key.0 == "format" {
-                        format = Some(printable(&value.0));
-                    }
+                    texts.insert(key.0.into_owned(), value.0.into_owned());
                 }
-                Ok(Metadata { format })
+                Ok(Metadata(texts))
             }
         }
         deserializer.deserialize_map(MetadataVisitor)
@@ -336,14 +390,14 @@ impl<'de> Deserialize<'de> for RawHeader<'de> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader<'de>, A::Error> {
                 let mut tensors = Vec::new();
-                let mut metadata = None;
+                let mut metadata = Metadata::default();
                 let mut names = HashSet::new();
                 while let Some(Key(name)) = map.next_key()? {
                     if !names.insert(name.clone()) {
                         return Err(A::Error::custom(format!("{name} comes twice")));
                     }
                     if name == "__metadata__" {
-                        metadata = Some(map.next_value::<Metadata>()?);
+                        metadata = map.next_value()?;
                         continue;
                     }
                     if tensors.len() == MAX_TENSORS {
@@ -356,7 +410,7 @@ impl<'de> Deserialize<'de> for RawHeader<'de> {
                 }
                 Ok(RawHeader {
                     tensors,
-                    format: metadata.and_then(|m| m.format),
+                    metadata: metadata.0,
                 })
             }
         }

@@ -9,6 +9,7 @@ use burn::tensor::{Tensor, TensorData};
 use half::f16;
 
 use super::sink::Sink;
+use super::trunk_hash::TrunkHasher;
 use crate::config::Config;
 use crate::device::backend::{AimBackend, PackedMatrix, Rows};
 use crate::error::{Error, Result};
@@ -31,6 +32,8 @@ pub struct Loaded<B: AimBackend> {
     pub model: Aim<B>,
     /// What its matrices became.
     pub form: Form,
+    /// The hash of the trunk's tensors, as they came.
+    pub trunk_sha256: String,
 }
 
 /// Collects the tensors of a model on its device.
@@ -42,6 +45,7 @@ pub struct Assembler<B: AimBackend> {
     /// Quantised matrices that are not complete, by the names of their weights.
     parts: HashMap<String, Parts>,
     arriving: Option<Arriving<B>>,
+    trunk: TrunkHasher,
     device: B::Device,
 }
 
@@ -107,6 +111,7 @@ impl<B: AimBackend> Assembler<B> {
             params: Params::default(),
             parts: HashMap::new(),
             arriving: None,
+            trunk: TrunkHasher::default(),
             device,
         })
     }
@@ -196,6 +201,7 @@ impl<B: AimBackend> Assembler<B> {
         Ok(Loaded {
             model: Aim::new(self.config, self.blocks, self.params, &self.device)?,
             form: self.form,
+            trunk_sha256: self.trunk.finish(),
         })
     }
 }
@@ -214,6 +220,7 @@ impl<B: AimBackend> Sink for Assembler<B> {
     /// it does not fit here.
     fn begin(&mut self, located: Located, info: &TensorInfo) -> Result<()> {
         let Located { spec, part, .. } = located;
+        self.trunk.begin(&spec.name, part, info);
         let content = match (part, spec.role, spec.shape.as_slice()) {
             (Part::Codes(_), ..) => Content::Codes(Words::new(info)?),
             (Part::Whole, Role::Linear, &[d_output, d_input]) => match self.form {
@@ -252,6 +259,7 @@ impl<B: AimBackend> Sink for Assembler<B> {
         let Some(arriving) = &mut self.arriving else {
             return Ok(());
         };
+        self.trunk.push(bytes);
         match &mut arriving.content {
             Content::Floats(floats) => floats.push(bytes),
             Content::Rows(decoder, rows) => decode(decoder, bytes, |values| rows.push(values)),
@@ -281,6 +289,7 @@ impl<B: AimBackend> Sink for Assembler<B> {
         else {
             return Ok(());
         };
+        self.trunk.end();
         match content {
             Content::Rows(decoder, rows) => {
                 decoder.finish()?;

@@ -5,12 +5,14 @@
 //! | [`sink`] | what takes tensors as they arrive |
 //! | [`feed`] | the bytes of a record to the sink, tensor by tensor |
 //! | [`fingerprint`] | a hash over the tensors that pass |
+//! | [`trunk_hash`] | by what a head knows the trunk below it |
 //! | [`assemble`] | one tensor after the other to parameters on the device, quantised on the way |
 
 pub mod assemble;
 pub mod feed;
 pub mod fingerprint;
 pub mod sink;
+pub mod trunk_hash;
 
 use self::sink::Sink;
 use crate::config::Config;

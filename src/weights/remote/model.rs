@@ -11,12 +11,16 @@ use super::transport::Transport;
 use crate::config::{Config, Family, ProbeLayers};
 use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::labels::{LABELS_FILE, Labels};
+use crate::probe::file::{HEAD_FILE, HeadFile, Trunk};
 use crate::weights::checkpoint::contents::{self, Access, Contents, Parts, Step};
 use crate::weights::files::{ApplePair, Candidate};
 use crate::weights::inventory::Inventory;
 use crate::weights::layout::TensorSpec;
 use crate::weights::load::sink::Sink;
 use crate::weights::shards::index::Index;
+
+/// The most bytes of a head: AIM-7B's with ten thousand classes has 150 MB.
+const MOST_HEAD: u64 = 256 << 20;
 
 /// How much of a file is read to see what it is: all that is needed of most.
 const FRONT_GUESS: u64 = 64 << 10;
@@ -29,6 +33,8 @@ pub struct RemoteModel<T> {
     pub labels: Labels,
     repository: Rc<Repository<T>>,
     files: Files,
+    /// Whether it is a head alone, whose trunk lies elsewhere.
+    is_head: bool,
 }
 
 /// What is wanted of a location, as far as it doesn't say that itself.
@@ -105,9 +111,9 @@ impl<T: Transport> RemoteModel<T> {
     /// [`Config::of_repository`], [`Config::with_probe_layers`], [`Labels::from_json`] and
     /// [`Index::from_json`].
     pub async fn open(repository: Repository<T>, wanted: &Wanted) -> Result<Self> {
-        let (config, labels) = match (&wanted.config, wanted.arch) {
-            (Some(config), _) => (config.clone(), None),
-            (None, Some(family)) => (family.config(), None),
+        let (config, labels, is_head) = match (&wanted.config, wanted.arch) {
+            (Some(config), _) => (config.clone(), None, false),
+            (None, Some(family)) => (family.config(), None, false),
             (None, None) => Self::read_config(&repository).await?,
         };
         let labels = labels.unwrap_or_else(|| Labels::unnamed(config.num_classes));
@@ -115,17 +121,48 @@ impl<T: Transport> RemoteModel<T> {
             Some(layers) => config.with_probe_layers(layers)?,
             None => config,
         };
-        let files = Self::find(&repository, wanted, &config).await?;
+        let files = if is_head {
+            Files::Listed(vec![HEAD_FILE.to_owned()])
+        } else {
+            Self::find(&repository, wanted, &config).await?
+        };
         Ok(Self {
             config,
             labels,
             repository: Rc::new(repository),
             files,
+            is_head,
         })
     }
 
+    /// The head, if it is one alone: a trunk, which lies where that says, has to be opened in this one's place.
+    ///
+    /// # Errors
+    /// Those of [`Repository::file`] and [`HeadFile::from_bytes`]; [`ErrorKind::Unsupported`] if it is too large to be a
+    /// head.
+    pub async fn head_alone(&self) -> Result<Option<HeadFile>> {
+        if !self.is_head {
+            return Ok(None);
+        }
+        let url = self.repository.url(HEAD_FILE);
+        let file = self.repository.file(HEAD_FILE).await?;
+        let mut bytes = self.repository.peek(&file, 0..FRONT_GUESS).await?;
+        let len = file.known_len().unwrap_or(bytes.len() as u64);
+        if len > MOST_HEAD {
+            return Err(Error::unsupported(format!(
+                "{url}: has {len} bytes, too many for a head"
+            )));
+        }
+        let here = bytes.len() as u64;
+        if here < len {
+            bytes.extend(self.repository.peek(&file, here..len).await?);
+        }
+        let head = HeadFile::from_bytes(&bytes).at(url)?;
+        Ok(Some(head))
+    }
+
     /// The model's own configuration, and its labels if it names them.
-    async fn read_config(repository: &Repository<T>) -> Result<(Config, Option<Labels>)> {
+    async fn read_config(repository: &Repository<T>) -> Result<(Config, Option<Labels>, bool)> {
         let Some(text) = repository.text("config.json").await? else {
             let families = ApplePair::families(|name| repository.is_listed(name));
             return match families.as_slice() {
@@ -133,7 +170,7 @@ impl<T: Transport> RemoteModel<T> {
                     "{}: there is no such file, so this is no model; check its name",
                     repository.url("config.json")
                 ))),
-                [family] => Ok((family.config(), None)),
+                [family] => Ok((family.config(), None, false)),
                 _ => Err(Error::option(format!(
                     "{} holds several models: choose one by the option arch, such as {}",
                     repository.client().location().name,
@@ -142,8 +179,10 @@ impl<T: Transport> RemoteModel<T> {
             };
         };
         let name = &repository.client().location().name;
-        let config = match Config::of_repository(&text, name) {
-            Ok(config) => config,
+        let read = Config::of_repository(&text, name)
+            .and_then(|config| Ok((config, Trunk::of_config(&text)?.is_some())));
+        let (config, is_head) = match read {
+            Ok(read) => read,
             Err(error) => {
                 repository.forget_text("config.json").await;
                 return Err(error.at(repository.url("config.json")));
@@ -154,7 +193,7 @@ impl<T: Transport> RemoteModel<T> {
             None => (text, "config.json"),
         };
         match Labels::from_json(&labels, config.num_classes) {
-            Ok(labels) => Ok((config, labels)),
+            Ok(labels) => Ok((config, labels, is_head)),
             Err(error) => {
                 repository.forget_text(place).await;
                 Err(error.at(repository.url(place)))

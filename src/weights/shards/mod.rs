@@ -22,4 +22,8 @@ pub(super) mod verified;
 mod write;
 
 #[cfg(not(target_family = "wasm"))]
+pub(crate) use staging::{Staging, unwritable};
+#[cfg(not(target_family = "wasm"))]
 pub use write::{Entry, MAX_SHARD, ShardWriter, StoredAs, Written, header, plan};
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use write::{PREPROCESSOR_FILE, preprocessor_json};

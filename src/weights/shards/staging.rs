@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::weights::files::is_checkpoint;
 
+/// What training shows of itself.
+const CURVE_FILE: &str = "curve.svg";
+
 /// A folder being written beside the place where it will be. Dropped before it is complete, it
 /// leaves nothing.
 #[derive(Debug)]
@@ -108,7 +111,7 @@ fn check(target: &Path, overwrite: bool) -> Result<()> {
         let entry = entry.map_err(|error| unwritable(target, &error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_ours = entry.file_type().is_ok_and(|kind| kind.is_file())
-            && (is_checkpoint(&name) || name.ends_with(".json"));
+            && (is_checkpoint(&name) || name.ends_with(".json") || name == CURVE_FILE);
         if !is_ours {
             return Err(Error::option(format!(
                 "{}: also holds {name}, so it is not replaced; move it away first",
@@ -119,7 +122,7 @@ fn check(target: &Path, overwrite: bool) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn unwritable(path: &Path, error: &io::Error) -> Error {
+pub fn unwritable(path: &Path, error: &io::Error) -> Error {
     Error::new(
         ErrorKind::Option,
         format!("{}: can't be written: {error}", path.display()),

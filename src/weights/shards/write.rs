@@ -21,6 +21,7 @@ use crate::labels::{LABELS_FILE, Labels};
 use crate::quant::{Method, Quantizer, Scheme};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::checkpoint::dtype::{Decoder, Dtype};
+use crate::weights::checkpoint::safetensors::write_header;
 use crate::weights::checkpoint::tensor_info::{TensorInfo, numel};
 use crate::weights::inventory::Located;
 use crate::weights::layout::{self, Role, TensorSpec};
@@ -137,39 +138,20 @@ pub fn plan(config: &Config, stored: StoredAs) -> Result<Vec<Vec<Entry>>> {
     Ok(shards)
 }
 
-/// The bytes in front of the data of a safetensors file: the header's length and the header, padded
-/// to 8 bytes; and the offset of each entry from the start of the file.
+/// The bytes in front of the data of a safetensors file, and the offset of each entry from the start of the file.
 ///
 /// # Errors
-/// Those of [`Entry::bytes`].
+/// As [`write_header`].
 pub fn header(entries: &[Entry], format: &str) -> Result<(Vec<u8>, Vec<u64>)> {
-    // Written by hand so that the entries stay in the order of their data.
-    let mut text = format!("{{\"__metadata__\":{}", json!({ "format": format }));
-    let mut end = 0_u64;
-    let mut starts = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let start = end;
-        end = end.saturating_add(entry.bytes()?);
-        starts.push(start);
-        let about = json!({
-            "dtype": entry.dtype.name(),
-            "shape": entry.shape,
-            "data_offsets": [start, end],
-        });
-        text.push_str(&format!(",{}:{about}", Value::from(entry.name.as_str())));
-    }
-    text.push('}');
-    while !text.len().is_multiple_of(8) {
-        text.push(' ');
-    }
-    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(text.as_bytes());
-    let front = bytes.len() as u64;
-    let starts = starts
-        .into_iter()
-        .map(|start| start.saturating_add(front))
+    let tensors: Vec<TensorInfo> = entries
+        .iter()
+        .map(|entry| TensorInfo {
+            name: entry.name.clone(),
+            dtype: entry.dtype,
+            shape: entry.shape.clone(),
+        })
         .collect();
-    Ok((bytes, starts))
+    write_header(&tensors, &[("format", format)])
 }
 
 /// What was written.
@@ -296,10 +278,7 @@ impl ShardWriter {
         let small = [
             ("model.safetensors.index.json", self.index(bytes)),
             ("config.json", self.config()),
-            (
-                "preprocessor_config.json",
-                pretty(&preprocessor(&self.config)),
-            ),
+            (PREPROCESSOR_FILE, preprocessor_json(&self.config)),
             (LABELS_FILE, pretty(&json!(self.labels.names()))),
         ];
         for (name, text) in small {
@@ -448,12 +427,15 @@ impl Sink for ShardWriter {
     }
 }
 
-/// `preprocessor_config.json`, as Hugging Face's image processors read it.
-fn preprocessor(config: &Config) -> Value {
+/// How other programs prepare pictures for a model.
+pub const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
+
+/// The text of that file, as Hugging Face's image processors read it.
+pub fn preprocessor_json(config: &Config) -> String {
     let [height, width] = config.img_size;
     // ceil(size / 0.875)
     let shortest = height.min(width).saturating_mul(8).div_ceil(7);
-    json!({
+    pretty(&json!({
         "do_resize": true,
         "size": { "shortest_edge": shortest },
         "resample": 3,
@@ -464,7 +446,7 @@ fn preprocessor(config: &Config) -> Value {
         "do_normalize": true,
         "image_mean": MEAN,
         "image_std": STD,
-    })
+    }))
 }
 
 fn pretty(value: &Value) -> String {

@@ -8,6 +8,8 @@ mod common;
 mod image;
 #[path = "../../pictures/mod.rs"]
 mod picture_files;
+#[path = "../../probe/cases.rs"]
+mod probe;
 
 use aim_web::device::Device;
 use common::cases::{
@@ -22,6 +24,11 @@ wasm_bindgen_test_configure!(run_in_browser);
 #[wasm_bindgen_test]
 async fn matches() {
     matches_the_reference(CASES, &Device::Cpu, CPU_TOLERANCE).await;
+}
+
+#[wasm_bindgen_test]
+fn training_is_the_same_everywhere() {
+    probe::training_is_the_same_everywhere();
 }
 
 #[wasm_bindgen_test]

@@ -1,5 +1,5 @@
 // The camera: start, stop, choose, and one call a new frame.
-const video = document.getElementById('video');
+export const video = document.getElementById('video');
 const list = document.getElementById('cameras');
 const flip = document.getElementById('flip');
 
@@ -10,6 +10,9 @@ let facing = 'user';
 
 /** True from a start on, also while the browser still asks for permission, until the camera is stopped. */
 export const on = () => current !== undefined;
+
+/** True while it gives pictures. */
+export const live = () => current?.stream !== undefined && !video.paused && video.readyState >= 2 && !document.hidden;
 
 /**
  * Starts the camera. `onFrame(video)` is called for each new frame, `onEnd()` if it is unplugged or taken away for good,
@@ -31,6 +34,8 @@ export async function start({ onFrame, onEnd, onInterrupted }) {
     const { signal } = (mine.listening = new AbortController());
     const check = () => {
       if (track.readyState === 'ended') return onEnd();
+      // Nobody looks at a hidden page: it takes no pictures.
+      track.enabled = !document.hidden;
       // A phone pauses what a call or another app interrupts, and does not go on by itself.
       if (!document.hidden && !track.muted && video.paused) video.play().catch(() => undefined);
       if (!document.hidden) keepAwake(mine);

@@ -3,7 +3,11 @@ import * as camera from './camera.js';
 import * as model from './model.js';
 import { cameraNotice, dismiss, errorNotice, notice } from './notices.js';
 import { announce, clear, count, resetNumbers, resetRate, show } from './results.js';
+import { useOwnNames } from './names.js';
+import { keepOffline } from './offline.js';
 import { interrupt, view } from './stage.js';
+import * as tabs from './tabs.js';
+import * as teach from './teach/lesson.js';
 
 const $ = (id) => document.getElementById(id);
 const samples = [...document.querySelectorAll('[data-sample]')];
@@ -15,8 +19,11 @@ let loads = 0;
 /** Since when no frame of the camera could be read. */
 let unreadable;
 
+/** What names pictures: on the tab "Teach" the head of the lesson, once there is one. */
+const namer = () => (tabs.open() === 'teach' ? teach.classifier() : model.aim);
+
 /** All labels, as far as that is few: what the bars smooth. */
-const topK = () => Math.min(model.aim.labels.length, 100);
+const topK = (aim) => Math.min(aim.labels.length, 100);
 
 /** The button follows the camera: what runs can always be stopped, to start it takes a model, if only one that is coming. */
 function showButton() {
@@ -26,7 +33,7 @@ function showButton() {
 
 /** Takes the result away and says why there is none. */
 function clearResult() {
-  if (model.aim) clear('Nothing yet');
+  if (model.aim) clear(namer() ? 'Nothing yet' : 'It has not learnt yet');
   else clear(model.busy() ? 'Loading the model' : 'No model');
 }
 
@@ -47,15 +54,19 @@ async function load() {
     reason = aim.info.reason;
     withoutModel();
     announce('The model is ready');
+    // A lesson that comes with the address is what the visitor wants to see.
+    if (await teach.begin(aim)) tabs.show('teach');
     if (want.options.device === 'auto' && /WebGPU/.test(reason) && aim.device === 'wasm') {
       notice('no-webgpu', { title: 'Running on the CPU', text: `WebGPU would be faster, but: ${reason}.` });
     }
     if (picture) await classifyPicture();
     document.body.dataset.ready = 'true';
+    void keepOffline(aim.info);
   } catch (error) {
     // A later load took the place of this one.
     if (mine !== loads) return;
     if (!model.aim) withoutModel();
+    if (!model.aim) void teach.begin(undefined);
     announce(model.aim ? 'The model before stays' : 'No model');
     if (error.name === 'AbortError') return;
     dismiss('offline');
@@ -77,11 +88,11 @@ function watchDevice() {
 }
 
 async function onFrame(video) {
-  const aim = model.aim;
+  const aim = namer();
   if (!aim) return;
   try {
-    const result = await aim.classifyForVideo(video, performance.now(), { top_k: topK() });
-    if (!result || !camera.on() || aim !== model.aim) return;
+    const result = await aim.classifyForVideo(video, performance.now(), { top_k: topK(aim) });
+    if (!result || !camera.on() || aim !== namer()) return;
     unreadable = undefined;
     dismiss('frames');
     show(result, result.timestamp);
@@ -89,7 +100,7 @@ async function onFrame(video) {
     watchDevice();
   } catch (error) {
     // A frame of a camera that stops, or of a model that was replaced, is nobody's loss.
-    if (aim !== model.aim || !camera.on()) return;
+    if (aim !== namer() || !camera.on()) return;
     if (error.code === 'image') return missFrame(error);
     stopCamera();
     errorNotice('model', error, load);
@@ -165,13 +176,15 @@ async function showPicture(url, name, file) {
 
 async function classifyPicture() {
   const mine = picture;
+  const aim = namer();
+  // A model that still loads names the picture once it is there, and so does a lesson.
+  if (!aim) return clearResult();
   try {
     mine.file ??= await download(mine.url);
-    // A model that still loads names the picture once it is there.
-    if (picture !== mine || !model.aim) return;
+    if (picture !== mine || aim !== namer()) return;
     const start = performance.now();
-    const result = await model.aim.classify(mine.file, { top_k: topK() });
-    if (picture !== mine) return;
+    const result = await aim.classify(mine.file, { top_k: topK(aim) });
+    if (picture !== mine || aim !== namer()) return;
     show(result);
     count(performance.now() - start, false);
     watchDevice();
@@ -276,6 +289,22 @@ $('clear').addEventListener('click', async () => {
 });
 addEventListener('offline', () => notice('offline', { title: 'You are offline', text: 'What is loaded goes on working; another model cannot be fetched.' }));
 addEventListener('online', () => dismiss('offline'));
+
+/** Another classifier names what is seen now. */
+function renamed() {
+  useOwnNames(tabs.open() === 'teach');
+  document.body.dataset.taught = String(tabs.open() === 'teach' && teach.classifier() !== undefined);
+  clearResult();
+  if (picture) void classifyPicture();
+}
+teach.connect({ startCamera, changed: renamed, open: () => tabs.show('teach') });
+tabs.onTab((name) => {
+  renamed();
+  const hash = name === 'teach' ? '#teach' : '';
+  // A link with a lesson in it stays what it is.
+  if (!location.hash.startsWith('#lesson=')) history.replaceState(undefined, '', `${location.pathname}${location.search}${hash}`);
+});
+if (location.hash === '#teach') tabs.show('teach');
 
 model.fromAddress();
 toggleName();

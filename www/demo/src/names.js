@@ -2,11 +2,20 @@
 const HAND = /^[0-9]$/;
 const NAMES = { longsleeve: 'Long sleeve', outwear: 'Outerwear' };
 
+/** True while labels are a visitor's own words, which stay as they are. */
+let own = false;
+
+/** Labels are those of a lesson from now on, or those of a model. */
+export function useOwnNames(yes) {
+  own = yes;
+}
+
 /** True for a digit that a hand shows. */
-export const isDigit = (label) => HAND.test(label);
+export const isDigit = (label) => !own && HAND.test(label);
 
 /** A label as the page shows it. */
 export function title(label) {
+  if (own) return label;
   if (isDigit(label)) return `Hand showing ${label}`;
   if (label === 'neither') return 'Neither a hand sign nor a garment';
   if (NAMES[label]) return NAMES[label];
@@ -17,7 +26,7 @@ export function title(label) {
 
 /** Shorter, for lists. */
 export function short(label) {
-  return label === 'neither' ? 'Neither' : title(label);
+  return label === 'neither' && !own ? 'Neither' : title(label);
 }
 
 /** A number of bytes for people. */

@@ -34,6 +34,7 @@ export function clear(text) {
   last = 0;
   leader = { text: '', since: 0 };
   for (const { row } of rows) row.hidden = true;
+  $('caption').hidden = true;
   $('best').textContent = text;
   $('best').dataset.empty = 'true';
   $('best').dataset.unsure = 'false';
@@ -67,6 +68,9 @@ export function show(result, now) {
   $('best').dataset.empty = 'false';
   $('best').dataset.unsure = String(value < SURE || label === 'neither');
   $('best').dataset.label = label;
+  // Over the video, for whoever has the classes in view and not the result.
+  $('caption').hidden = false;
+  $('caption').textContent = text;
   mark(label);
   speak(text, now);
 }

@@ -13,9 +13,16 @@ const at = (path) => `${root}${path}`;
 rmSync(at('dist'), { recursive: true, force: true });
 
 const common = { bundle: true, format: 'esm', target: 'es2022', outdir: at('dist'), minify: true, logLevel: 'warning' };
-await build({ ...common, entryPoints: [at('src/index.ts'), at('src/worker.ts'), at('src/thread.ts')], splitting: true, chunkNames: 'chunk-[hash]' });
+await build({ ...common, entryPoints: [at('src/index.ts'), at('src/worker.ts'), at('src/thread.ts')], splitting: true, chunkNames: 'chunk-[hash]', plugins: [apart('./teach/index.js', './teach.js')] });
+// What only pages that teach load. Apart, since parts that it shares with the rest would be cut out into chunks of their own.
+await build({ ...common, entryPoints: { teach: at('src/teach/index.ts') } });
 // One file, because every module of a workerd deployment is listed by hand.
 await build({ ...common, entryPoints: [at('src/workerd.ts')], external: ['../wasm/*'] });
+
+/** Leaves imports of a module to another build, whose file is `file`. */
+function apart(module, file) {
+  return { name: 'apart', setup: ({ onResolve }) => onResolve({ filter: new RegExp(`^${module.replaceAll('.', '\\.')}$`) }, ({ kind }) => (kind === 'dynamic-import' ? { path: file, external: true } : undefined)) };
+}
 
 // Bundlers must leave imports of a variable alone; minifying drops the comments that tell them.
 for (const file of readdirSync(at('dist'))) {

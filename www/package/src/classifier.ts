@@ -16,6 +16,7 @@ import {
   type LoadOptions,
   type MeasureOptions,
   type Model,
+  type TeachOptions,
   type ViewOptions,
   classifyOptions,
   featureOptions,
@@ -23,7 +24,9 @@ import {
   measureOptions,
   viewOptions,
 } from './options.js';
+import type { Lesson } from './lesson.js';
 import { Progress } from './progress.js';
+import { type Teacher, loadTeach, teach } from './teacher.js';
 import { Turns } from './turns.js';
 import { WorkerEngine, hasWorker } from './worker-engine.js';
 
@@ -62,14 +65,20 @@ export interface AimClassifier extends AsyncDisposable {}
 export class AimClassifier {
   readonly #engine: Engine;
   readonly #note: string;
+  /** What the classifier of a lesson's head stands on: kept for as long as it is. */
+  readonly #below: AimClassifier | undefined;
+  /** The trunk's name in files of heads. */
+  readonly #trunk: Teacher['trunk'];
   readonly #video = new Turns();
   /** The frame of a video that waits: fires when a newer one takes its place. */
   #waiting: AbortController | undefined;
   readonly #over = new Alarm();
 
-  private constructor(engine: Engine, note: string) {
+  private constructor(engine: Engine, note: string, trunk: Teacher['trunk'], below?: AimClassifier) {
     this.#engine = engine;
     this.#note = note;
+    this.#trunk = trunk;
+    this.#below = below;
     forgotten?.register(this, engine);
   }
 
@@ -81,7 +90,10 @@ export class AimClassifier {
    * @throws AimError, or the signal's reason if it was aborted.
    */
   static async fromPretrained(model?: Model | null, options?: LoadOptions): Promise<AimClassifier> {
-    const { engine, worker, signal, report } = loadOptions(model, options);
+    // A head brings the name of its trunk.
+    const taught = typeof (model as Blob | undefined)?.stream === 'function' ? await (await loadTeach()).taught(model as Blob, options) : { model, options, head: undefined };
+    const { engine, worker, signal, report } = loadOptions(taught.model, taught.options);
+    engine.head = taught.head;
     throwIfAborted(signal);
     const progress = new Progress(engine.model.name, (event) => {
       try {
@@ -107,7 +119,7 @@ export class AimClassifier {
     }
     const ready = await (started ? started.load(engine, take, signal) : DirectEngine.load(engine, take, signal));
     progress.ready();
-    return new AimClassifier(ready, note);
+    return new AimClassifier(ready, note, { ...engine, name: engine.model.name });
   }
 
   /** `webgpu`, or `wasm` for the CPU. It changes when a lost GPU is replaced by the CPU. */
@@ -164,7 +176,7 @@ export class AimClassifier {
   logits(images: Images, options?: ViewOptions): Promise<Float32Array | Float32Array[]>;
   async logits(images: Images, options?: ViewOptions): Promise<Float32Array | Float32Array[]> {
     const checked = viewOptions(options);
-    return this.#each(images, checked, (frames) => this.#engine.logits(frames, checked.signal));
+    return this.#each(images, checked, (frames) => this.#engine.logits(frames, undefined, checked.signal));
   }
 
   /** The outputs of blocks: `{ data, dims: [layers, patches, channels] }`. */
@@ -233,6 +245,32 @@ export class AimClassifier {
     return measure(this.#engine, checked, this.#over);
   }
 
+  /**
+   * Begins a lesson: classes of one's own on the trunk of this model, from a few pictures each.
+   *
+   * ```ts
+   * const lesson = aim.teach();
+   * await lesson.add('thumb up', image);
+   * const { accuracy } = await lesson.train();
+   * const [best] = await lesson.classifier.classify(another);
+   * ```
+   */
+  teach(options?: TeachOptions): Lesson {
+    throwIfAborted(this.#over);
+    return teach(
+      {
+        engine: this.#engine,
+        trunk: this.#trunk,
+        adopt: (engine) => new AimClassifier(engine, this.#note, this.#trunk, this.#below ?? this),
+        each: async (images, options, work) => {
+          const checked = viewOptions(options);
+          return this.#each(images, checked, (frames) => work(frames, checked.signal));
+        },
+      },
+      options,
+    );
+  }
+
   /** Frees the device and the memory. What is under way rejects with code `disposed`. */
   async dispose(): Promise<void> {
     this.#over.ring(disposed());
@@ -240,7 +278,7 @@ export class AimClassifier {
   }
 
   async #name(frames: Frame[], { topK, keep, signal }: ReturnType<typeof classifyOptions>): Promise<Classification[][]> {
-    const all = await this.#engine.classify(frames, keep ? this.#engine.labels.length : topK, signal);
+    const all = await this.#engine.classify(frames, keep ? this.#engine.labels.length : topK, undefined, signal);
     return keep ? all.map((labels) => labels.filter(keep).slice(0, topK)) : all;
   }
 

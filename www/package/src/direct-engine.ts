@@ -1,14 +1,14 @@
 import { Alarm, orAbort } from './abort.js';
 import { settled, unlessTrap } from './crash.js';
 import { type Build, type Choice, choose, chooseCpu } from './device.js';
-import type { Engine } from './engine.js';
+import type { AddedHead, Engine } from './engine.js';
 import { AimError, type AimErrorCode, abortReason, codeOf, disposed, isTrap, messageOf, throwIfAborted, toError } from './errors.js';
 import { fetchBlob } from './frames/fetch-blob.js';
 import { type Frame, type LocalFrame, release } from './frames/frame.js';
 import { type Decoder, pixels } from './frames/pixels.js';
-import type { Classification, GlueClassifier, GlueLoadOptions, RawProgress } from './glue.js';
+import type { Classification, GlueClassifier, GlueLesson, GlueLoadOptions, GlueTaught, RawProgress, TrainProgress } from './glue.js';
 import type { AimInfo } from './info.js';
-import { type Source, source } from './model.js';
+import { EMBEDDED_ADDRESS, type Source, source } from './model.js';
 import type { Device, EngineOptions } from './options.js';
 import { type Instance, MODEL_LIMIT, hasBundledGlue, instance } from './runtime.js';
 import { Turns } from './turns.js';
@@ -20,6 +20,8 @@ interface Loaded {
   choice: Choice;
   instance: Instance;
   classifier: GlueClassifier;
+  /** The same trunk under heads that were added. */
+  heads: Map<number, GlueClassifier>;
   /** Rings when the GPU goes. */
   lost: Alarm;
   /** Its last words, once its classifier is freed. */
@@ -31,6 +33,8 @@ export class DirectEngine implements Engine {
   readonly #options: EngineOptions;
   readonly #source: Source;
   readonly #turns = new Turns();
+  /** The files of heads that were added, for a device that is rebuilt. */
+  readonly #heads = new Map<number, Uint8Array>();
   /** Rings when it is over, for whatever reason: what waits then ends in that. */
   readonly #over = new Alarm();
   readonly #changed: ((info: AimInfo) => void) | undefined;
@@ -102,7 +106,9 @@ export class DirectEngine implements Engine {
       allowSoftware: device === 'webgpu',
       signal: stop.signal,
       ...rest.timeouts,
-      ...(this.#source.fetch ? { fetch: this.#source.fetch } : {}),
+      fetch: this.#source.fetch,
+      embedded: EMBEDDED_ADDRESS,
+      ...(rest.head ? { head: rest.head } : {}),
       onProgress: (event) => {
         const { status, total = 0 } = event;
         if (status === 'progress_total' && total > MODEL_LIMIT) {
@@ -127,7 +133,7 @@ export class DirectEngine implements Engine {
       if (isTrap(error) || codeOf(error) === 'device_lost') running.poison();
       throw toError(error, isTrap(error) ? running.trapCode() : 'device_lost');
     }
-    const loaded: Loaded = { choice, instance: running, classifier, lost: new Alarm() };
+    const loaded: Loaded = { choice, instance: running, classifier, heads: new Map(), lost: new Alarm() };
     this.#loaded = loaded;
     if (choice.build !== 'webgpu') return;
     const gone = (reason: unknown) => {
@@ -159,12 +165,45 @@ export class DirectEngine implements Engine {
     return this.#labels;
   }
 
-  classify(frames: Frame[], topK: number, signal?: AbortSignal): Promise<Classification[][]> {
-    return this.#run(frames, signal, (model, images) => model.classify(images, topK));
+  classify(frames: Frame[], topK: number, head?: number, signal?: AbortSignal): Promise<Classification[][]> {
+    return this.#run(frames, signal, (model, images) => model.classify(images, topK), head);
   }
 
-  logits(frames: Frame[], signal?: AbortSignal): Promise<Float32Array[]> {
-    return this.#run(frames, signal, (model, images) => model.logits(images));
+  logits(frames: Frame[], head?: number, signal?: AbortSignal): Promise<Float32Array[]> {
+    return this.#run(frames, signal, (model, images) => model.logits(images), head);
+  }
+
+  tokens(frames: Frame[], signal?: AbortSignal): Promise<Uint16Array[]> {
+    return this.#run(frames, signal, (model, images) => model.tokens(images));
+  }
+
+  /** Out of turn: it leaves the thread free now and then, and pictures go on being named. */
+  async teach(lesson: GlueLesson, onProgress: (event: TrainProgress) => void, signal: AbortSignal): Promise<GlueTaught> {
+    return orAbort(this.#over, this.#onDevice(signal, ({ classifier }) => classifier.teach({ ...lesson, signal, onProgress })));
+  }
+
+  async addHead(head: number, file: Uint8Array): Promise<AddedHead> {
+    this.#heads.set(head, file);
+    return this.#onDevice(undefined, async (loaded) => {
+      const taught = this.#headed(loaded, head);
+      return { labels: taught.labels(), compact: taught.compactHead() };
+    });
+  }
+
+  removeHead(head: number): void {
+    this.#heads.delete(head);
+    this.#loaded.heads.get(head)?.free();
+    this.#loaded.heads.delete(head);
+  }
+
+  /** The trunk of a device under a head; without a head, its own. */
+  #headed({ classifier, heads }: Loaded, head: number | undefined): GlueClassifier {
+    if (head === undefined) return classifier;
+    let there = heads.get(head);
+    const file = this.#heads.get(head);
+    if (!file) throw disposed();
+    if (!there) heads.set(head, (there = classifier.withHead(file)));
+    return there;
   }
 
   features(frames: Frame[], layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]> {
@@ -182,38 +221,45 @@ export class DirectEngine implements Engine {
   }
 
   /** One request after the other: the model has one device. */
-  async #run<T>(frames: Frame[], signal: AbortSignal | undefined, work: (model: GlueClassifier, images: Float32Array) => Promise<T>): Promise<T> {
+  async #run<T>(frames: Frame[], signal: AbortSignal | undefined, work: (model: GlueClassifier, images: Float32Array) => Promise<T>, head?: number): Promise<T> {
     const answer = async () => {
       const here = await Promise.all(frames.map((frame) => (frame.kind === 'url' ? this.#fetch(frame, signal) : frame)));
       return this.#turns.take(signal, async () => {
         const images: Float32Array[] = [];
-        for (;;) {
-          await this.#recovery;
-          throwIfAborted(this.#over);
-          throwIfAborted(signal);
-          const loaded = this.#loaded;
+        return this.#onDevice(signal, async (loaded) => {
           const { classifier } = loaded;
-          try {
-            // One picture at a time is in memory as a whole.
-            while (images.length < here.length) {
-              const { data, width, height } = await pixels(here[images.length]!, this.#decoder());
-              images.push(classifier.prepare(data, width, height));
-            }
-            return await unlessTrap(orAbort(loaded.lost, work(classifier, concat(images))));
-          } catch (error) {
-            const stopped = isTrap(error) || codeOf(error) === 'device_lost';
-            if (!stopped || this.#over.aborted) throw toError(error, 'unsupported');
-            // A processor is not lost: there it is the wasm module that stopped.
-            if (loaded.choice.build !== 'webgpu') throw this.#trap(loaded.instance, error);
-            await this.#recover(loaded, error);
+          // One picture at a time is in memory as a whole.
+          while (images.length < here.length) {
+            const { data, width, height } = await pixels(here[images.length]!, this.#decoder());
+            images.push(classifier.prepare(data, width, height));
           }
-        }
+          return work(this.#headed(loaded, head), concat(images));
+        });
       });
     };
     try {
       return await orAbort(this.#over, answer());
     } finally {
       frames.forEach(release);
+    }
+  }
+
+  /** Work on the device, and once more on the next one if that is lost. */
+  async #onDevice<T>(signal: AbortSignal | undefined, work: (loaded: Loaded) => Promise<T>): Promise<T> {
+    for (;;) {
+      await this.#recovery;
+      throwIfAborted(this.#over);
+      throwIfAborted(signal);
+      const loaded = this.#loaded;
+      try {
+        return await unlessTrap(orAbort(loaded.lost, work(loaded)));
+      } catch (error) {
+        const stopped = isTrap(error) || codeOf(error) === 'device_lost';
+        if (!stopped || this.#over.aborted) throw signal?.aborted ? abortReason(signal) : toError(error, 'unsupported');
+        // A processor is not lost: there it is the wasm module that stopped.
+        if (loaded.choice.build !== 'webgpu') throw this.#trap(loaded.instance, error);
+        await this.#recover(loaded, error);
+      }
     }
   }
 
@@ -249,6 +295,7 @@ export class DirectEngine implements Engine {
     if (loaded.gone) return;
     try {
       loaded.gone = this.info;
+      for (const taught of loaded.heads.values()) taught.free();
       loaded.classifier.free();
     } catch {
       // A read of a dead device may still hold it; the memory goes with the instance.

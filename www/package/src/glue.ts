@@ -37,6 +37,64 @@ export interface GlueLoadOptions {
   /** Seconds, as in `Timeouts`. */
   stall?: number;
   longestWait?: number;
+  /** The file of a head that was taught on the model. */
+  head?: Uint8Array;
+  /** Where the files of the package's own model are fetched from, for heads that lie alone. */
+  embedded?: string;
+}
+
+/** What a head is trained on, and how. */
+export interface GlueLesson {
+  classes: string[];
+  /** Of each picture its class, by number. */
+  labels: number[];
+  /** Of each picture what `tokens` gave. */
+  features: Uint16Array[];
+  head: string;
+  epochs?: number | undefined;
+  rate?: number | undefined;
+  seed?: number | undefined;
+  heldOut?: number | undefined;
+  /** What the trunk is called in the head's file. */
+  trunk: string;
+  arch?: string | undefined;
+}
+
+/** How far a training is, after an epoch with what it gave. */
+export interface TrainProgress {
+  /** From 0 to 100. */
+  progress: number;
+  epoch?: number;
+  /** The mean loss of the epoch. */
+  loss?: number;
+  /** The share of held-out pictures that got their class. */
+  accuracy?: number;
+}
+
+/** A head that was trained. */
+export interface GlueTaught {
+  file: Uint8Array;
+  report: TrainReport;
+}
+
+/** How good a head is on the pictures that were held out. */
+export interface TrainReport {
+  /** The head that was trained: `mean`, `linear` or `attention`. */
+  head: 'mean' | 'linear' | 'attention';
+  /** How many pictures there were. */
+  examples: number;
+  /** How many of them were held out. */
+  heldOut: number;
+  /** The share of those that got their class, 0 to 1; null if none were held out. */
+  accuracy: number | null;
+  /** Their mean cross-entropy. */
+  loss: number | null;
+  /** Class by class, in the order of `labels`. */
+  perClass: { label: string; examples: number; heldOut: number; right: number; accuracy: number | null }[];
+  /** `confusion[shown][named]`: how many held-out pictures of a class got each name. */
+  confusion: number[][];
+  /** Epoch by epoch. */
+  curve: { epoch: number; loss: number; heldOutLoss: number | null; accuracy: number | null }[];
 }
 
 export interface GlueClassifier {
@@ -48,6 +106,13 @@ export interface GlueClassifier {
   features(images: Float32Array, layers: Uint32Array): Promise<{ data: Float32Array; dims: number[] }[]>;
   /** The floating-point operations a second that the fastest products of large matrices reach. */
   peak(): Promise<number>;
+  /** What a head reads of each picture, in 16-bit floats. */
+  tokens(images: Float32Array): Promise<Uint16Array[]>;
+  teach(lesson: GlueLesson & { signal: AbortSignal; onProgress: (event: TrainProgress) => void }): Promise<GlueTaught>;
+  /** The same trunk under a head that was taught. */
+  withHead(file: Uint8Array): GlueClassifier;
+  /** The file of a taught head in fewer numbers, if it has few classes. */
+  compactHead(): Uint8Array | undefined;
   info(): GlueInfo;
   labels(): string[];
   lost(): Promise<Error>;
@@ -65,6 +130,7 @@ export interface GlueInfo {
   loadMs: number;
   warmupMs: number;
   imgSize: number;
+  trunkSha256: string;
   wasmBytes: number;
   /** Only of a GPU. */
   deviceBytes?: number;

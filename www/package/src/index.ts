@@ -13,10 +13,11 @@ export { type CachedModel, deleteCached, listCached } from './cache.js';
 export { AimClassifier, type Features, type VideoClassification, cosineSimilarity } from './classifier.js';
 export { AimError, type AimErrorCode } from './errors.js';
 export type { ImageInput, RawImage } from './frames/capture.js';
-export type { Classification } from './glue.js';
+export type { Classification, TrainProgress, TrainReport } from './glue.js';
 export type { AimInfo } from './info.js';
+export type { Example, ExportOptions, Lesson } from './lesson.js';
 export type { Measurement } from './measure.js';
-export type { Arch, ClassifyOptions, Device, Dtype, FeatureOptions, LoadOptions, MeasureOptions, Model, ModelFiles, ProbeLayers, Region, Timeouts, ViewOptions } from './options.js';
+export type { Arch, ClassifyOptions, Device, Dtype, FeatureOptions, HeadKind, LoadOptions, MeasureOptions, Model, ModelFiles, ProbeLayers, Region, TeachOptions, Timeouts, TrainOptions, ViewOptions } from './options.js';
 export {
   type FeaturePipelineOptions,
   type FeatureTensor,

@@ -18,6 +18,8 @@ export interface AimInfo {
   dtype: string;
   /** How many blocks run: up to the highest probed one. */
   blocks: number;
+  /** By what a taught head knows the trunk below it: a hash of the tensors that run. */
+  trunkSha256: string;
   /** The side of the square that the model sees. */
   imageSize: number;
   /** Bytes of the model that came over the network. */

@@ -63,7 +63,7 @@ export async function measure(engine: Engine, { batches, seconds, signal, report
       // A worker takes the pixels away, so each batch has its own.
       const frames = pictures(batch);
       const begin = performance.now();
-      await orAbort(over, engine.logits(frames, signal));
+      await orAbort(over, engine.logits(frames, undefined, signal));
       if (run >= 0) times.push(performance.now() - begin);
     }
     const { device, adapter, dtype, threads, loadMs, wasmBytes, deviceBytes, flops, model, blocks } = engine.info;

@@ -12,8 +12,8 @@ export interface Source {
   address: string;
   /** Local files are not worth a second copy in the cache. */
   cacheable: boolean;
-  /** Fetches below the address, where the network's fetch does not. */
-  fetch?: GlueFetch;
+  /** Fetches its files. */
+  fetch: GlueFetch;
   /** Whether the server is the hub, whose token it may be told. */
   trusted: boolean;
 }
@@ -24,12 +24,12 @@ export function source({ model, endpoint }: Pick<EngineOptions, 'model' | 'endpo
   const own = (address: string, handler: Handler): Source => ({ address, cacheable: false, fetch: below(address, handler), trusted: false });
   switch (model.kind) {
     case 'embedded':
-      return own(EMBEDDED_ADDRESS, embedded);
+      return { address: EMBEDDED_ADDRESS, cacheable: false, fetch: fetchOurs, trusted: false };
     case 'files':
       return own(MEMORY_ADDRESS, inMemory(model.files));
     case 'name':
       if (name.startsWith('file:')) return own(DISK_ADDRESS, onDisk(name));
-      return { address: name, cacheable: true, trusted: !name.includes('://') || new URL(name).origin === new URL(absolute('endpoint', endpoint ?? HUB)).origin };
+      return { address: name, cacheable: true, fetch: fetchOurs, trusted: !name.includes('://') || new URL(name).origin === new URL(absolute('endpoint', endpoint ?? HUB)).origin };
   }
 }
 
@@ -37,15 +37,18 @@ export function source({ model, endpoint }: Pick<EngineOptions, 'model' | 'endpo
 const HUB = 'https://huggingface.co';
 
 // Names only: nothing is fetched from them.
-const EMBEDDED_ADDRESS = 'https://embedded.invalid/aim-tiny/';
+export const EMBEDDED_ADDRESS = 'https://embedded.invalid/aim-tiny/';
 const MEMORY_ADDRESS = 'https://memory.invalid/model/';
 const DISK_ADDRESS = 'https://disk.invalid/model/';
 
 type Handler = (path: string, init: RequestInit) => Promise<Response>;
 
-function below(base: string, handler: Handler): GlueFetch {
-  return async (url, init = {}) => (url.startsWith(base) ? handler(decodeURIComponent(url.slice(base.length).replace(/[?#].*$/, '')), init) : fetch(url, init));
+function below(base: string, handler: Handler, otherwise: GlueFetch = fetchOurs): GlueFetch {
+  return async (url, init = {}) => (url.startsWith(base) ? handler(decodeURIComponent(url.slice(base.length).replace(/[?#].*$/, '')), init) : otherwise(url, init));
 }
+
+/** The network, and the package's own files: a head that lies alone may be of them. */
+const fetchOurs: GlueFetch = (url, init) => below(EMBEDDED_ADDRESS, embedded, (url, init) => fetch(url, init))(url, init);
 
 /** What a server sent of the package's own files, 3 MB: a lost device is rebuilt also where the network is gone. */
 const kept = new Map<string, () => Response>();

@@ -1,6 +1,7 @@
 import { buildOf } from './device.js';
 import { AimError } from './errors.js';
 import type { View } from './frames/view.js';
+import type { TrainProgress } from './glue.js';
 import type { Measurement } from './measure.js';
 import type { ProgressEvent } from './progress.js';
 
@@ -14,8 +15,8 @@ export type Arch = (typeof ARCHS)[number];
 export type ProbeLayers = 'best' | 'last' | number[];
 /** A model in memory: file names (`config.json`, `labels.json`, `model.safetensors`) and what is in them. */
 export type ModelFiles = Record<string, string | ArrayBuffer | ArrayBufferView>;
-/** A hub name (`user/repo`), the URL of a folder, or a model in memory. */
-export type Model = string | URL | ModelFiles;
+/** A hub name (`user/repo`), the URL of a folder, a model in memory, or what `lesson.export()` gave. */
+export type Model = string | URL | ModelFiles | Blob;
 
 const DEVICES = ['auto', 'webgpu', 'wasm'] as const;
 const DTYPES = ['auto', 'fp32', 'fp16', 'q8', 'q4'] as const;
@@ -23,7 +24,7 @@ const ARCHS = ['aim-600M', 'aim-1B', 'aim-3B', 'aim-7B'] as const;
 /** What transformers.js calls them. */
 const ALIASES = { int8: 'q8', uint8: 'q8', q4f16: 'q4', bnb4: 'q4' } as const;
 
-const LOAD = ['device', 'dtype', 'probeLayers', 'arch', 'revision', 'endpoint', 'token', 'signal', 'progress_callback', 'cache', 'worker', 'threads', 'wasmUrl', 'wasmModule', 'warmup', 'timeouts'];
+const LOAD = ['device', 'dtype', 'probeLayers', 'arch', 'revision', 'endpoint', 'token', 'signal', 'progress_callback', 'cache', 'worker', 'threads', 'wasmUrl', 'wasmModule', 'warmup', 'timeouts', 'trunk'];
 const VIEW = ['signal', 'regionOfInterest', 'rotationDegrees'];
 const CLASSIFY = [...VIEW, 'onerror', 'top_k', 'topk', 'scoreThreshold', 'allowlist', 'denylist'];
 const MEASURE = ['batch', 'seconds', 'signal', 'onmeasurement'];
@@ -58,6 +59,8 @@ export interface LoadOptions {
   threads?: number | undefined;
   /** The folder that holds `webgpu/`, `cpu/`, `cpu-relaxed/` and `cpu-threads/`, if it is not beside this package. */
   wasmUrl?: string | URL | undefined;
+  /** The model below a taught head, if it is not where the head says: a name, a URL or files in memory. */
+  trunk?: Exclude<Model, Blob> | undefined;
   /** A compiled `aim_web_bg.wasm`, for runtimes that don't compile from bytes (workerd). Another build than its own is fetched. */
   wasmModule?: WebAssembly.Module | undefined;
   /** Run once on a blank picture, so that the first real one is fast; `true` by default. */
@@ -132,6 +135,35 @@ export interface FeatureOptions extends ViewOptions {
   layers?: number[] | undefined;
 }
 
+/** Which head is trained; `auto` takes what the number of pictures asks for. */
+export type HeadKind = 'auto' | 'attention' | 'linear' | 'mean';
+
+/** The options of `teach`. */
+export interface TeachOptions {
+  /** The head that is trained; `auto` by default. */
+  head?: HeadKind | undefined;
+  /** Keep a small JPEG of each picture, for `lesson.examples` and `export({ pictures: true })`; false by default. */
+  keepPictures?: boolean | undefined;
+}
+
+/** The options of `lesson.train`. */
+export interface TrainOptions {
+  /** Gives up: the call rejects with the signal's reason, and the lesson stays as it was. */
+  signal?: AbortSignal | undefined;
+  /** Told how the training gets on. */
+  onprogress?: ((event: TrainProgress) => void) | undefined;
+  /** The head, in place of the lesson's. */
+  head?: HeadKind | undefined;
+  /** How often each picture is seen. */
+  epochs?: number | undefined;
+  /** The highest rate of learning. */
+  rate?: number | undefined;
+  /** Another seed gives another order, another start, and other pictures that are held out; 0 by default. */
+  seed?: number | undefined;
+  /** The share of each class that is held out, 0 to below 1; 0.2 by default. */
+  heldOut?: number | undefined;
+}
+
 /** Load options as the engine takes them: complete, checked, and free of functions so that a worker can have them. */
 export interface EngineOptions {
   /** `name` is what it is called, and for one that is fetched where from. */
@@ -145,6 +177,8 @@ export interface EngineOptions {
   token: string | undefined;
   cache: boolean;
   threads: number | undefined;
+  /** The file of a head that was taught on the model. */
+  head: Uint8Array | undefined;
   wasmUrl: string | undefined;
   wasmModule: WebAssembly.Module | undefined;
   warmup: boolean;
@@ -164,11 +198,11 @@ function show(value: unknown): string {
   }
 }
 
-function bad(name: string, value: unknown, wanted: string): never {
+export function bad(name: string, value: unknown, wanted: string): never {
   throw new AimError('option', `${name}: ${show(value)} is not valid: it must be ${wanted}`);
 }
 
-function oneOf<T extends string>(name: string, value: unknown, allowed: readonly T[], otherwise: T): T {
+export function oneOf<T extends string>(name: string, value: unknown, allowed: readonly T[], otherwise: T): T {
   if (value === undefined || value === null) return otherwise;
   if (!allowed.includes(value as T)) bad(name, value, allowed.map((word) => `'${word}'`).join(', ').replace(/, ([^,]*)$/, ' or $1'));
   return value as T;
@@ -186,7 +220,7 @@ function text(name: string, value: unknown): string | undefined {
   return value;
 }
 
-function count(name: string, value: unknown): number | undefined {
+export function count(name: string, value: unknown): number | undefined {
   if (value === undefined || value === null) return undefined;
   if (!Number.isInteger(value) || (value as number) < 1) bad(name, value, 'a whole number from 1');
   return value as number;
@@ -199,14 +233,14 @@ function layers(name: string, value: unknown): number[] {
   return value;
 }
 
-function signal(value: unknown): AbortSignal | undefined {
+export function signal(value: unknown): AbortSignal | undefined {
   if (value === undefined || value === null) return undefined;
   // Not instanceof: a frame's signals have a class of their own.
   if (Object.prototype.toString.call(value) !== '[object AbortSignal]') bad('signal', value, 'an AbortSignal');
   return value as AbortSignal;
 }
 
-function object(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
+export function object(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
   if (value === undefined || value === null) return {};
   if (typeof value !== 'object') bad(name, value, 'an object');
   const given = value as Record<string, unknown>;
@@ -235,7 +269,7 @@ function note(text: string): void {
   console.warn(`aim-web: ${text}`);
 }
 
-function number(name: string, value: unknown, least: number, most: number): number | undefined {
+export function number(name: string, value: unknown, least: number, most: number): number | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'number' || !(value >= least && value <= most)) bad(name, value, `a number from ${least} to ${most}`);
   return value;
@@ -336,6 +370,7 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
       cache: boolean('cache', given.cache, true),
       // A module without threads would not be used where they are possible.
       threads: wasmModule && buildOf(wasmModule) === 'cpu' ? 1 : threads,
+      head: undefined,
       wasmUrl: wasmUrl === undefined || wasmUrl === null ? undefined : folder('wasmUrl', wasmUrl as string | URL),
       wasmModule: (wasmModule as WebAssembly.Module | null | undefined) ?? undefined,
       warmup: boolean('warmup', given.warmup, true),

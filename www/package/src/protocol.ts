@@ -1,16 +1,17 @@
 import type { WireError } from './errors.js';
 import type { Frame } from './frames/frame.js';
-import type { RawProgress } from './glue.js';
+import type { GlueLesson, RawProgress, TrainProgress } from './glue.js';
 import type { AimInfo } from './info.js';
 import type { EngineOptions } from './options.js';
 
 /** What the page asks of its worker. */
 export type Call =
   | { method: 'load'; options: EngineOptions }
-  | { method: 'classify'; frames: Frame[]; topK: number }
-  | { method: 'logits'; frames: Frame[] }
-  | { method: 'features'; frames: Frame[]; layers: number[] }
-  | { method: 'peak' };
+  | { method: 'peak' }
+  | { method: 'teach'; lesson: GlueLesson }
+  | { method: 'addHead' | 'removeHead'; args: unknown[] }
+  /** What the engine's method takes between the frames and the signal. */
+  | { method: 'classify' | 'logits' | 'features' | 'tokens'; frames: Frame[]; args: unknown[] };
 
 /** From the page to the worker. */
 export type ToWorker = { id: number; call: Call } | { id: number; abort: true };
@@ -19,7 +20,7 @@ export type ToWorker = { id: number; call: Call } | { id: number; abort: true };
 export type ToPage =
   /** The worker runs. */
   | { started: true }
-  | { id: number; progress: RawProgress }
+  | { id: number; progress: RawProgress & Partial<TrainProgress> }
   | { id: number; value: unknown; info: AimInfo | undefined; labels?: string[] }
   | { id: number; error: WireError }
   /** The device was replaced. */

@@ -2,7 +2,7 @@ import { Alarm, orAbort } from './abort.js';
 import { AimError, fromWire, messageOf, throwIfAborted } from './errors.js';
 import { imageError } from './frames/capture.js';
 import { release, transferable } from './frames/frame.js';
-import type { RawProgress } from './glue.js';
+import type { RawProgress, TrainProgress } from './glue.js';
 import type { AimInfo } from './info.js';
 import type { Call, ToPage, ToWorker } from './protocol.js';
 
@@ -16,7 +16,15 @@ export interface Port {
 interface Pending {
   resolve(answer: Answer): void;
   reject(error: unknown): void;
-  progress: ((event: RawProgress) => void) | undefined;
+  progress: ((event: Progress) => void) | undefined;
+}
+
+type Progress = RawProgress & Partial<TrainProgress>;
+
+/** When a call is given up, and who is told how it gets on. */
+export interface Asked {
+  signal?: AbortSignal | undefined;
+  progress?: (event: Progress) => void;
 }
 
 /** What a call brings back. */
@@ -58,7 +66,7 @@ export class Rpc {
     port.addEventListener('messageerror', () => this.end(new AimError('device_lost', 'an answer of the worker could not be read')));
   }
 
-  async call(call: Call, options: { signal?: AbortSignal | undefined; progress?: (event: RawProgress) => void } = {}): Promise<Answer> {
+  async call(call: Call, options: Asked = {}): Promise<Answer> {
     const { signal, progress } = options;
     const frames = 'frames' in call ? call.frames : [];
     const id = this.#next++;

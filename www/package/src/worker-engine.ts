@@ -1,12 +1,12 @@
 import { orAbort, within } from './abort.js';
-import type { Engine } from './engine.js';
+import type { AddedHead, Engine } from './engine.js';
 import { AimError, disposed, messageOf } from './errors.js';
 import { type Frame, release } from './frames/frame.js';
-import type { Classification, RawProgress } from './glue.js';
+import type { Classification, GlueLesson, GlueTaught, RawProgress, TrainProgress } from './glue.js';
 import type { AimInfo } from './info.js';
 import type { EngineOptions } from './options.js';
 import type { Call } from './protocol.js';
-import { type Answer, type Port, Rpc } from './rpc.js';
+import { type Asked, type Port, Rpc } from './rpc.js';
 
 /** True where this package uses a worker of its own accord. */
 export function hasWorker(): boolean {
@@ -22,6 +22,8 @@ export class WorkerEngine implements Engine {
   /** Threads that stopped, each with its whole pool. */
   #stops = 0;
   #recovery: Promise<void> | undefined;
+  /** Heads that were added, for a worker that is started again. */
+  readonly #heads = new Map<number, Uint8Array>();
   #over = false;
 
   private constructor() {}
@@ -57,6 +59,7 @@ export class WorkerEngine implements Engine {
         const { info, labels } = await this.#rpc.call({ method: 'load', options: this.#withAlarm(options) }, { signal, progress: report });
         this.#labels = labels ?? [];
         if (info) this.#take(info);
+        for (const args of this.#heads) await this.#rpc.call({ method: 'addHead', args });
         return;
       } catch (error) {
         if (this.#over || stops === this.#stops) throw error;
@@ -73,20 +76,39 @@ export class WorkerEngine implements Engine {
     return this.#labels;
   }
 
-  async classify(frames: Frame[], topK: number, signal?: AbortSignal): Promise<Classification[][]> {
-    return (await this.#call({ method: 'classify', frames, topK }, { signal })).value as Classification[][];
+  classify(frames: Frame[], topK: number, head?: number, signal?: AbortSignal): Promise<Classification[][]> {
+    return this.#ask({ method: 'classify', frames, args: [topK, head] }, { signal });
   }
 
-  async logits(frames: Frame[], signal?: AbortSignal): Promise<Float32Array[]> {
-    return (await this.#call({ method: 'logits', frames }, { signal })).value as Float32Array[];
+  logits(frames: Frame[], head?: number, signal?: AbortSignal): Promise<Float32Array[]> {
+    return this.#ask({ method: 'logits', frames, args: [head] }, { signal });
   }
 
-  async features(frames: Frame[], layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]> {
-    return (await this.#call({ method: 'features', frames, layers }, { signal })).value as { data: Float32Array; dims: number[] }[];
+  features(frames: Frame[], layers: number[], signal?: AbortSignal): Promise<{ data: Float32Array; dims: number[] }[]> {
+    return this.#ask({ method: 'features', frames, args: [layers] }, { signal });
   }
 
-  async peak(signal?: AbortSignal): Promise<number> {
-    return (await this.#call({ method: 'peak' }, { signal })).value as number;
+  tokens(frames: Frame[], signal?: AbortSignal): Promise<Uint16Array[]> {
+    return this.#ask({ method: 'tokens', frames, args: [] }, { signal });
+  }
+
+  teach(lesson: GlueLesson, report: (event: TrainProgress) => void, signal: AbortSignal): Promise<GlueTaught> {
+    return this.#ask({ method: 'teach', lesson }, { signal, progress: report as unknown as (event: RawProgress) => void });
+  }
+
+  addHead(head: number, file: Uint8Array): Promise<AddedHead> {
+    this.#heads.set(head, file);
+    return this.#ask({ method: 'addHead', args: [head, file] }, {});
+  }
+
+  removeHead(head: number): void {
+    this.#heads.delete(head);
+    // A worker that has ended has none.
+    this.#rpc.call({ method: 'removeHead', args: [head] }).catch(() => undefined);
+  }
+
+  peak(signal?: AbortSignal): Promise<number> {
+    return this.#ask({ method: 'peak' }, { signal });
   }
 
   dispose(): void {
@@ -119,7 +141,7 @@ export class WorkerEngine implements Engine {
     return { ...options, alarm, ...(this.#stops > 1 ? { threads: 1 } : {}) };
   }
 
-  async #call(call: Call, options: { signal: AbortSignal | undefined }): Promise<Answer> {
+  async #ask<T>(call: Call, options: Asked): Promise<T> {
     try {
       if (this.#recovery) await orAbort(options.signal, this.#recovery);
     } catch (error) {
@@ -128,7 +150,7 @@ export class WorkerEngine implements Engine {
     }
     const answer = await this.#rpc.call(call, options);
     if (answer.info) this.#take(answer.info);
-    return answer;
+    return answer.value as T;
   }
 
   #take(info: AimInfo): void {

@@ -24,7 +24,7 @@ async function answer(id: number, call: Call): Promise<void> {
   running.set(id, stop);
   try {
     const value = await perform(id, call, stop.signal);
-    const transfer = Array.isArray(value) ? value.flatMap((part: unknown) => (part instanceof Float32Array ? [part.buffer as ArrayBuffer] : [])) : [];
+    const transfer = Array.isArray(value) ? value.flatMap((part: unknown) => (ArrayBuffer.isView(part) ? [part.buffer as ArrayBuffer] : [])) : [];
     scope.postMessage({ id, value, info: engine?.info, ...(call.method === 'load' && engine ? { labels: engine.labels } : {}) }, transfer);
   } catch (error) {
     scope.postMessage({ id, error: toWire(error) });
@@ -34,20 +34,13 @@ async function answer(id: number, call: Call): Promise<void> {
 }
 
 async function perform(id: number, call: Call, signal: AbortSignal): Promise<unknown> {
-  switch (call.method) {
-    case 'load':
-      engine = await DirectEngine.load(call.options, (progress) => scope.postMessage({ id, progress }), signal, (info) => scope.postMessage({ info }));
-      return undefined;
+  if (call.method === 'load') {
+    engine = await DirectEngine.load(call.options, (progress) => scope.postMessage({ id, progress }), signal, (info) => scope.postMessage({ info }));
+    return undefined;
   }
   if (!engine) throw new AimError('disposed', 'the worker has no model');
-  switch (call.method) {
-    case 'classify':
-      return engine.classify(call.frames, call.topK, signal);
-    case 'logits':
-      return engine.logits(call.frames, signal);
-    case 'features':
-      return engine.features(call.frames, call.layers, signal);
-    case 'peak':
-      return engine.peak(signal);
-  }
+  if (call.method === 'peak') return engine.peak(signal);
+  if (call.method === 'teach') return engine.teach(call.lesson, (progress) => scope.postMessage({ id, progress: { status: 'train', ...progress } }), signal);
+  const args = 'frames' in call ? [call.frames, ...call.args, signal] : call.args;
+  return (engine[call.method] as (...args: unknown[]) => unknown)(...args);
 }

@@ -81,7 +81,7 @@ async function checkPage(folder, isolated) {
 test('the tarball has what is needed and nothing else, within its budget', () => {
   const allowed = /^(dist\/|wasm\/(webgpu|cpu|cpu-relaxed|cpu-threads)\/aim_web(\.js|_bg\.wasm)$|models\/aim-tiny\/|LICENSE-|README\.md$|package\.json$)/;
   assert.deepEqual(files.filter((file) => !allowed.test(file)), []);
-  for (const file of ['dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'dist/thread.js', 'dist/workerd.js', 'README.md', 'LICENSE-MIT', 'LICENSE-APACHE']) assert.ok(files.includes(file), file);
+  for (const file of ['dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'dist/teach.js', 'dist/thread.js', 'dist/workerd.js', 'README.md', 'LICENSE-MIT', 'LICENSE-APACHE']) assert.ok(files.includes(file), file);
   const size = statSync(tarball).size;
   assert.ok(size <= 8e6, `${(size / 1e6).toFixed(1)} MB packed`);
   const text = files.filter((file) => /^dist\/.*\.js$/.test(file)).map((file) => readFileSync(join(PACKAGE, file), 'utf8')).join('');
@@ -204,4 +204,5 @@ test('the JavaScript of a page stays within 25 KB gzip, whichever build it runs'
     const size = page.reduce((sum, file) => sum + gzip(`dist/${file}`), gzip(`wasm/${build}/aim_web.js`));
     assert.ok(size <= 25_000, `${build}: ${size} bytes`);
   }
+  assert.ok(gzip('dist/teach.js') <= 5_000, `teach.js: ${gzip('dist/teach.js')} bytes`);
 });

@@ -1,17 +1,24 @@
 // The page and aim-bench, the program, agree: the same label and nearly the same scores, on the CPU and on WebGPU.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
-import { AIM_BENCH, DEMO, photograph, photographs, site } from '../lib/site.mjs';
+import { AIM_BENCH, DEMO, open, photograph, photographs, site } from '../lib/site.mjs';
 
 let served;
+/** What aim-bench trains. */
+const folder = mkdtempSync(join(tmpdir(), 'aim-web-heads-'));
 before(async () => {
   execFileSync(process.execPath, [`${DEMO}build.mjs`], { stdio: 'pipe' });
-  served = await site({ mounts: { '/demo/': `${DEMO}dist/` } });
+  served = await site({ mounts: { '/demo/': `${DEMO}dist/`, '/heads/': `${folder}/` } });
 });
-after(() => served?.close());
+after(async () => {
+  await served?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
 
 /**
  * By how much scores may differ. Floats are compared with floats. In whole numbers activations are rounded to 8 or to 16 bits, as
@@ -67,3 +74,70 @@ test('on the CPU, in floats: every test photograph', () => compare({ device: 'wa
 
 // A software adapter takes many seconds for the embedded model, so one hand and no more. There products are of floats anyway.
 test('on WebGPU: one', () => compare({ device: 'webgpu', program: 'fp32' }, [photograph('5')]));
+
+/** The tensors of a head's file, by name. */
+function tensors(bytes) {
+  const length = Number(bytes.readBigUInt64LE(0));
+  const { __metadata__: metadata, ...entries } = JSON.parse(bytes.subarray(8, 8 + length).toString());
+  const half = (bits) => {
+    const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+    return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
+  };
+  const values = ({ dtype, data_offsets: [from, to] }) => {
+    const data = bytes.subarray(8 + length + from, 8 + length + to);
+    return Array.from({ length: data.length / (dtype === 'F16' ? 2 : 4) }, (_, i) => (dtype === 'F16' ? half(data.readUInt16LE(2 * i)) : data.readFloatLE(4 * i)));
+  };
+  return { metadata, values: Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, values(entry)])) };
+}
+
+test('a head that the page trains is the one that aim-bench trains of the same pictures, within 1e-3; each takes the other\'s', async () => {
+  const groups = { garment: ['dress', 'pants', 'shirt', 'shoes', 'skirt'], hand: ['0', '2', '4', '5', '7'] };
+  for (const [name, labels] of Object.entries(groups)) {
+    mkdirSync(`${folder}/data/${name}`, { recursive: true });
+    for (const label of labels) copyFileSync(photograph(label), `${folder}/data/${name}/${label}.jpg`);
+  }
+  const browser = await launch({ webgpu: 'off' });
+  try {
+    const page = await open(browser, served.url);
+    for (const head of ['mean', 'linear', 'attention']) {
+      execFileSync(AIM_BENCH, ['train', '--device', 'cpu', '--dtype', 'fp32', '--progress', 'off', '--head', head, '--seed', '3', '--data-path', `${folder}/data`, '--output', `${folder}/${head}`], { stdio: 'pipe' });
+      const bench = readFileSync(`${folder}/${head}/head.safetensors`);
+      const { file, labels, own } = await page.evaluate(
+        async ([groups, head, bench]) => {
+          const aim = (globalThis.aim ??= await lib.AimClassifier.fromPretrained(undefined, { dtype: 'fp32' }));
+          const lesson = aim.teach({ head });
+          for (const [name, labels] of Object.entries(groups)) for (const label of labels) await lesson.add(name, `/photo/${label}.jpg`);
+          await lesson.train({ seed: 3 });
+          const bytes = new Uint8Array(await (await lesson.export()).arrayBuffer());
+          const taken = await lib.AimClassifier.fromPretrained(new Blob([Uint8Array.from(atob(bench), (char) => char.charCodeAt(0))]));
+          const [{ label }] = await taken.classify('/photo/9.jpg');
+          const result = { file: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join('')), labels: taken.labels, own: label };
+          await taken.dispose();
+          await lesson.dispose();
+          return result;
+        },
+        [groups, head, bench.toString('base64')],
+      );
+      assert.deepEqual([labels, own], [['garment', 'hand'], 'hand'], head);
+      const [ours, theirs] = [tensors(Buffer.from(file, 'base64')), tensors(bench)];
+      assert.deepEqual(ours.metadata, theirs.metadata, head);
+      for (const [name, values] of Object.entries(theirs.values)) {
+        const most = Math.max(...values.map(Math.abs), 1e-9);
+        const off = Math.max(...values.map((value, i) => Math.abs(value - ours.values[name][i]))) / most;
+        console.log(`${head} ${name}: ${off.toExponential(1)}`);
+        assert.ok(off <= 1e-3, `${head} ${name} is off by ${off}`);
+      }
+    }
+    // The folder, too, at its address; and its trunk is not every trunk.
+    const [label, refused] = await page.evaluate(async () => {
+      const taken = await lib.AimClassifier.fromPretrained('/heads/attention/');
+      const [{ label }] = await taken.classify('/photo/skirt.jpg');
+      await taken.dispose();
+      const file = await (await fetch('/heads/attention/head.safetensors')).blob();
+      return [label, (await outcome(lib.AimClassifier.fromPretrained(file, { trunk: SMALL }))).code];
+    });
+    assert.deepEqual([label, refused], ['garment', 'integrity']);
+  } finally {
+    await browser.close();
+  }
+});

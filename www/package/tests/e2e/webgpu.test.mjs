@@ -87,6 +87,32 @@ test('asked for: the same answers as the CPU, and only the WebGPU build is fetch
   assert.ok(log.some((path) => path.endsWith('/wasm/webgpu/aim_web_bg.wasm')));
 });
 
+test('a lesson learns from features of the GPU what it learns from those of the CPU, and outlives the GPU', async () => {
+  const { result } = await visit(async () => {
+    const scores = [];
+    for (const device of ['webgpu', 'wasm']) {
+      const aim = await lib.AimClassifier.fromPretrained('/tiny/', { device, dtype: 'fp32', worker: false });
+      const lesson = aim.teach({ head: 'attention' });
+      await lesson.add('hand', ['/photo/2.jpg', '/photo/5.jpg', '/photo/7.jpg']);
+      await lesson.add('garment', ['/photo/dress.jpg', '/photo/shoes.jpg', '/photo/pants.jpg']);
+      await lesson.train({ epochs: 5 });
+      const mine = lesson.classifier;
+      const ask = async () => Object.fromEntries((await mine.classify('/photo/9.jpg')).map(({ label, score }) => [label, score]));
+      scores.push(await ask());
+      if (device === 'webgpu') {
+        loseDevice();
+        scores.push(await ask());
+        await lesson.train({ epochs: 1 });
+      }
+      await aim.dispose();
+    }
+    return scores;
+  });
+  const [gpu, after, cpu] = result;
+  assert.deepEqual(Object.keys(gpu).sort(), ['garment', 'hand']);
+  for (const other of [after, cpu]) assert.ok(Math.abs(gpu.hand - other.hand) < 0.02, JSON.stringify(result));
+});
+
 test('a browser that never gives the device: the CPU, with the reason', async () => {
   const { result } = await visit(async () => {
     Object.defineProperty(GPUAdapter.prototype, 'info', { get: () => ({ vendor: 'acme', architecture: 'gen9', device: '', description: '' }) });

@@ -11,6 +11,7 @@ const TYPES = {
   '.json': 'application/json',
   '.wasm': 'application/wasm',
   '.svg': 'image/svg+xml',
+  '.webmanifest': 'application/manifest+json',
   '.jpg': 'image/jpeg',
   '.png': 'image/png',
 };

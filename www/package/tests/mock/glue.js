@@ -57,7 +57,8 @@ export class Classifier {
     report({ status: 'done', file: 'model.safetensors' });
     if (options.warmup) report({ status: 'warmup' });
     report({ status: 'ready' });
-    return new Classifier(mock, labels, bytes);
+    const model = new Classifier(mock, labels, bytes);
+    return options.head ? model.withHead(options.head) : model;
   }
 
   #mock;
@@ -88,7 +89,7 @@ export class Classifier {
   async #pass(images) {
     if (this.#freed) throw new Error('null pointer passed to rust');
     const call = ++this.#calls;
-    const size = this.#labels.length;
+    const size = this.#mock.size ?? this.#labels.length;
     const pictures = Array.from({ length: images.length / size }, (_, i) => this.#mock.scores ?? [...images.subarray(i * size, (i + 1) * size)]);
     (counts().batches ??= []).push(pictures.length);
     await sleep(this.#mock.ms ?? 0);
@@ -119,6 +120,7 @@ export class Classifier {
   async classify(images, topK) {
     return (await this.#pass(images)).map((scores) =>
       scores
+        .slice(0, this.#labels.length)
         .map((score, index) => ({ label: this.#labels[index], score, index }))
         .sort((a, b) => b.score - a.score)
         .slice(0, topK),
@@ -136,9 +138,51 @@ export class Classifier {
     return 4e12;
   }
 
+  async tokens(images) {
+    // What is seen of each picture, so that tests can tell pictures apart.
+    return (await this.#pass(images)).map((scores) => Uint16Array.from(scores, (score) => Math.round(score * 255)));
+  }
+
+  async teach({ classes, labels, features, trunk, arch, signal, onProgress, ...options }) {
+    if (this.#freed) throw new Error('null pointer passed to rust');
+    (counts().lessons ??= []).push({ classes, labels, features: features.map((list) => [...list]), trunk, arch, build, ...options });
+    if (classes.length < 2) throw aimError('option', 'there is one class, and nothing to tell apart');
+    for (const progress of [30, 60, 100]) {
+      onProgress({ progress, epoch: progress / 10 });
+      await sleep(this.#mock.trainMs ?? 0, signal);
+      if (this.#mock.loseIn?.[build]) {
+        this.#destroy();
+        await new Promise(() => {});
+      }
+    }
+    const metadata = { 'aim.config': JSON.stringify({ trunk: { name: trunk, arch, sha256: this.#mock.sha256 ?? 'mock' } }), 'aim.labels': JSON.stringify(classes) };
+    const header = JSON.stringify({ __metadata__: metadata, 'head.linear.weight': { dtype: 'U8', shape: [2], data_offsets: [0, 2] } });
+    const file = new Uint8Array(8 + header.length + 2);
+    new DataView(file.buffer).setBigUint64(0, BigInt(header.length), true);
+    file.set(new TextEncoder().encode(header), 8);
+    return { file, report: { head: 'mean', accuracy: 1, loss: 0.1, examples: labels.length, heldOut: classes.length, perClass: classes.map((label) => ({ label, heldOut: 1, right: 1 })), confusion: classes.map((_, i) => classes.map((_, j) => Number(i === j))), curve: [] } };
+  }
+
+  withHead(file) {
+    if (this.#freed) throw new Error('null pointer passed to rust');
+    const length = Number(new DataView(file.buffer, file.byteOffset).getBigUint64(0, true));
+    const { __metadata__: metadata } = JSON.parse(new TextDecoder().decode(file.subarray(8, 8 + length)));
+    if (metadata['aim.refuse']) throw aimError('integrity', 'the head was trained on another trunk');
+    (counts().heads ??= []).push(build);
+    const { destroy } = counts();
+    const headed = new Classifier({ size: this.#labels.length, ...this.#mock, file }, JSON.parse(metadata['aim.labels']), this.#bytes);
+    // The device is that of the trunk.
+    counts().destroy = destroy;
+    return headed;
+  }
+
+  compactHead() {
+    return this.#mock.file;
+  }
+
   info() {
     const gpu = build === 'webgpu' ? { deviceBytes: 1e6 } : {};
-    return { device: build, adapter: 'mock', kernels: 'mock', dtype: 'q8', blocks: 4, bytesFetched: this.#bytes.length, bytesCached: 0, loadMs: 1, warmupMs: 1, imgSize: 224, wasmBytes: 65536, flops: 2e9, ...gpu };
+    return { trunkSha256: this.#mock.sha256 ?? 'mock', device: build, adapter: 'mock', kernels: 'mock', dtype: 'q8', blocks: 4, bytesFetched: this.#bytes.length, bytesCached: 0, loadMs: 1, warmupMs: 1, imgSize: 224, wasmBytes: 65536, flops: 2e9, ...gpu };
   }
 
   labels() {

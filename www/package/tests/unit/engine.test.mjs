@@ -75,7 +75,7 @@ describe('load', () => {
     const { options } = counts.loads[0];
     assert.deepEqual(
       { ...options, model: undefined },
-      { model: undefined, dtype: 'q4', probeLayers: [1, 2], revision: 'r', endpoint: 'https://e', warmup: false, cache: false, stall: 9, longestWait: 8, allowSoftware: false, signal: undefined, onProgress: undefined, fetch: undefined },
+      { model: undefined, dtype: 'q4', probeLayers: [1, 2], revision: 'r', endpoint: 'https://e', warmup: false, cache: false, stall: 9, longestWait: 8, allowSoftware: false, signal: undefined, onProgress: undefined, fetch: undefined, embedded: 'https://embedded.invalid/aim-tiny/' },
     );
   });
 

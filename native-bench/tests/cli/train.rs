@@ -1,0 +1,298 @@
+//! `train`: a head of one's own, and what becomes of its folder.
+
+use std::path::{Path, PathBuf};
+
+use aim_web::probe::HeadFile;
+use tempfile::{TempDir, tempdir};
+
+use super::{aim_bench, float_model, json, refused, test_file};
+
+/// Hands and garments of the test photographs.
+const CLASSES: [(&str, [&str; 6]); 2] = [
+    ("hand", ["0", "2", "4", "5", "7", "8"]),
+    (
+        "garment",
+        ["dress", "shoes", "pants", "shirt", "skirt", "t-shirt"],
+    ),
+];
+
+/// The photograph of a label of the embedded model.
+fn photo(label: &str) -> PathBuf {
+    let folder = test_file("photos").join(label);
+    let mut files = std::fs::read_dir(&folder).expect("there are photographs");
+    files
+        .next()
+        .expect("one at least")
+        .expect("it is readable")
+        .path()
+}
+
+fn copy(label: &str, folder: &Path) {
+    std::fs::create_dir_all(folder).expect("the folder is writable");
+    std::fs::copy(photo(label), folder.join(format!("{label}.jpg"))).expect("it can be copied");
+}
+
+/// A data set, and where its model goes.
+fn lesson() -> (TempDir, PathBuf, PathBuf) {
+    let work = tempdir().expect("a temporary folder");
+    let data = work.path().join("data");
+    for (class, labels) in CLASSES {
+        for label in labels {
+            copy(label, &data.join(class));
+        }
+    }
+    let output = work.path().join("mine");
+    (work, data, output)
+}
+
+fn train(data: &Path, output: &Path) -> assert_cmd::Command {
+    let mut program = aim_bench("train");
+    program.args(["--progress", "off", "--data-path"]).arg(data);
+    program.arg("--output").arg(output);
+    program
+}
+
+fn label(model: &Path, picture: &str) -> String {
+    let results = json(
+        aim_bench("classify")
+            .arg("--model")
+            .arg(model)
+            .arg(photo(picture)),
+    );
+    results[0]["predictions"][0]["label"]
+        .as_str()
+        .expect("a label")
+        .to_owned()
+}
+
+#[test]
+fn a_head_is_trained_and_taken_by_the_other_commands() {
+    let (work, data, output) = lesson();
+    let report =
+        json(train(&data, &output).args(["--head", "attention", "--epochs", "8", "--augment"]));
+    assert_eq!(
+        (report["pictures"].as_u64(), report["held_out"].as_u64()),
+        (Some(12), Some(2))
+    );
+    assert_eq!(report["head"], "attention");
+    assert_eq!(report["epochs"].as_array().map(Vec::len), Some(8));
+    assert!(report["classes"]["hand"]["pictures"] == 6 && report["broken"] == 0);
+    let bytes = report["bytes"].as_u64().expect("a number");
+    assert!(bytes < 200_000, "{bytes}");
+
+    for file in [
+        "head.safetensors",
+        "config.json",
+        "labels.json",
+        "preprocessor_config.json",
+        "curve.svg",
+    ] {
+        assert!(output.join(file).is_file(), "{file}");
+    }
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(output.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["trunk"]["name"], "aim-tiny");
+    assert_eq!(
+        (config["num_classes"].as_u64(), config["head"].as_str()),
+        (Some(2), Some("attention"))
+    );
+
+    // Pictures that it never saw, by the folder and by the file alone.
+    for model in [output.clone(), output.join("head.safetensors")] {
+        assert_eq!(label(&model, "9"), "hand");
+        assert_eq!(label(&model, "longsleeve"), "garment");
+    }
+    let eval = json(
+        aim_bench("eval")
+            .arg("--model")
+            .arg(&output)
+            .arg("--data-path")
+            .arg(&data),
+    );
+    assert!(
+        eval["top_1_percent"].as_f64().expect("a number") > 90.0,
+        "{eval}"
+    );
+
+    // The same seed gives the same head, on one thread or two.
+    let again = work.path().join("again");
+    train(&data, &again)
+        .args([
+            "--head",
+            "attention",
+            "--epochs",
+            "8",
+            "--augment",
+            "--threads",
+            "1",
+        ])
+        .assert()
+        .success();
+    let read = |dir: &Path| std::fs::read(dir.join("head.safetensors")).unwrap();
+    assert!(read(&output) == read(&again));
+
+    // It is not replaced unasked, and by another training when it is.
+    let line = refused(&mut train(&data, &output));
+    assert!(line.contains("--overwrite"), "{line}");
+    train(&data, &output)
+        .args(["--overwrite", "--head", "mean"])
+        .assert()
+        .success();
+    assert!(read(&output) != read(&again));
+
+    // A head can be trained on the trunk of another.
+    let third = work.path().join("third");
+    train(&data, &third)
+        .arg("--model")
+        .arg(&output)
+        .assert()
+        .success();
+    assert_eq!(label(&third, "9"), "hand");
+}
+
+#[test]
+fn a_whole_model_needs_no_trunk_and_another_trunk_is_refused() {
+    let (work, data, output) = lesson();
+    let floats = work.path().join("floats");
+    float_model::write(&floats);
+    for (model, name) in [(None, "of the embedded"), (Some(&floats), "of floats")] {
+        let output = work.path().join(name);
+        let mut program = train(&data, &output);
+        program.args(["--full", "--head", "linear"]);
+        if let Some(model) = model {
+            program.arg("--model").arg(model);
+        }
+        program.assert().success();
+        assert!(!output.join("head.safetensors").exists());
+        assert_eq!(label(&output, "9"), "hand", "{name}");
+        // As any other model.
+        let report = json(aim_bench("inspect").arg(&output));
+        assert_eq!(report["config"]["num_classes"], 2, "{name}: {report}");
+    }
+
+    train(&data, &output)
+        .args(["--head", "linear", "--model"])
+        .arg(&floats)
+        .assert()
+        .success();
+    assert_eq!(label(&output, "9"), "hand");
+    // The same tensors elsewhere are the same trunk; others are not.
+    let moved = work.path().join("moved");
+    std::fs::rename(&floats, &moved).unwrap();
+    let classify = |trunk: Option<&Path>| {
+        let mut program = aim_bench("classify");
+        program.arg(photo("9")).arg("--model").arg(&output);
+        if let Some(trunk) = trunk {
+            program.arg("--trunk").arg(trunk);
+        }
+        program
+    };
+    let line = refused(&mut classify(None));
+    assert!(
+        line.contains("the trunk below the head") && line.contains("floats"),
+        "{line}"
+    );
+    classify(Some(&moved)).assert().success();
+    let line = refused(&mut classify(Some(Path::new("aim-tiny"))));
+    assert!(line.contains("another trunk"), "{line}");
+    let weights = moved.join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let line = refused(&mut classify(Some(&moved)));
+    assert!(line.contains("another trunk"), "{line}");
+    let line = refused(
+        aim_bench("convert")
+            .arg("--model")
+            .arg(&output)
+            .arg("--trunk")
+            .arg(&moved)
+            .arg("--output")
+            .arg(work.path().join("x")),
+    );
+    assert!(line.contains("head alone"), "{line}");
+}
+
+#[test]
+fn a_part_that_is_held_out_by_its_folder_is_never_trained_on() {
+    let (work, _, output) = lesson();
+    let data = work.path().join("split");
+    for (class, labels) in CLASSES {
+        for (at, label) in labels.into_iter().enumerate() {
+            copy(
+                label,
+                &data.join(if at < 4 { "train" } else { "val" }).join(class),
+            );
+        }
+    }
+    let report = json(train(&data, &output).args(["--head", "mean"]));
+    assert_eq!(
+        (report["pictures"].as_u64(), report["held_out"].as_u64()),
+        (Some(12), Some(4))
+    );
+    copy("hat", &data.join("val").join("headgear"));
+    let line = refused(train(&data, &output).arg("--overwrite"));
+    assert!(line.contains("headgear"), "{line}");
+}
+
+#[test]
+fn lessons_that_are_none_are_refused_and_leave_nothing() {
+    let (work, data, output) = lesson();
+    let one = work.path().join("one");
+    copy("5", &one.join("hand"));
+    copy("2", &one.join("hand"));
+    let poor = work.path().join("poor");
+    copy("5", &poor.join("hand"));
+    copy("2", &poor.join("hand"));
+    copy("dress", &poor.join("garment"));
+    let alike = work.path().join("alike");
+    for class in ["Hand", "hand"] {
+        copy("5", &alike.join(class));
+    }
+    let empty = work.path().join("empty");
+    copy("5", &empty.join("hand"));
+    std::fs::create_dir_all(empty.join("nothing")).unwrap();
+    for (data, says) in [
+        (&one, "one class"),
+        (&poor, "\"garment\" has one picture"),
+        (&alike, "alike"),
+        (&empty, "\"nothing\" has no picture"),
+        (&work.path().join("missing"), "missing"),
+    ] {
+        let line = refused(&mut train(data, &output));
+        assert!(line.contains(says), "{line}");
+        assert!(!output.exists());
+    }
+    for arguments in [["--lr", "2"], ["--val-split", "1"], ["--val-split", "-1"]] {
+        let line = refused(train(&data, &output).arg(format!("{}={}", arguments[0], arguments[1])));
+        assert!(line.contains("must be"), "{line}");
+    }
+    train(&data, &output)
+        .args(["--head", "tree"])
+        .assert()
+        .code(2);
+
+    // A picture that can't be read is told and left out.
+    std::fs::write(data.join("hand/broken.jpg"), "no picture").unwrap();
+    let assert = train(&data, &output).assert().code(1);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(text(&assert.get_output().stderr).contains("broken.jpg"));
+    assert!(text(&assert.get_output().stdout).contains("1 broken pictures are left out"));
+    assert_eq!(label(&output, "9"), "hand");
+
+    // What was meddled with.
+    let head = output.join("head.safetensors");
+    let whole = std::fs::read(&head).unwrap();
+    HeadFile::from_bytes(&whole).unwrap();
+    for broken in [&b"rubbish"[..], &whole[..whole.len() - 1], b""] {
+        std::fs::write(&head, broken).unwrap();
+        let line = refused(
+            aim_bench("classify")
+                .arg(photo("5"))
+                .arg("--model")
+                .arg(&output),
+        );
+        assert!(line.contains("head.safetensors"), "{line}");
+    }
+}

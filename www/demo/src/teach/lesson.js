@@ -1,0 +1,347 @@
+// The tab "Teach": a lesson of the loaded model, what a visitor does with it, and what becomes of it.
+import * as camera from '../camera.js';
+import { dismiss, notice } from '../notices.js';
+import { announce } from '../results.js';
+import { NONE, classList } from './classes.js';
+import { forget, keep, kept } from './keep.js';
+import { MOST, hasHead, headInAddress, linkOf } from './link.js';
+import { recorder, stopRecording } from './recorder.js';
+import { inWords } from './words.js';
+
+const $ = (id) => document.getElementById(id);
+
+/** How long after the last change the lesson is kept, in milliseconds. */
+const CALM = 1500;
+
+/** The lesson of the model that is loaded. */
+let lesson;
+/** Ends the training that is under way. */
+let training;
+/** What the page around does: `startCamera()`, `changed()` once there is another classifier, `open()` this tab. */
+let page;
+/** How many pictures there were when it was trained: with others it is out of date. */
+let trainedOn = 0;
+let saving;
+/** What the address or the last visit brings is taken once. */
+let isFirst = true;
+
+/** The classifier of the lesson, once it was trained. */
+export function classifier() {
+  try {
+    return lesson?.classifier;
+  } catch {
+    return undefined;
+  }
+}
+
+const pictures = () => Object.values(lesson?.counts ?? {}).reduce((sum, count) => sum + count, 0);
+const counted = (count, name) => `${count} ${count === 1 ? 'picture' : 'pictures'} of ${name}`;
+const bad = (title, text, error) => notice('lesson', { title, text, detail: error && `${error.code ?? error.name}: ${error.message}`, bad: true });
+
+const classes = classList($('classes'), {
+  rename(from, to) {
+    if (to.toLowerCase() !== from.toLowerCase() && classes.has(to)) {
+      bad(`There is a class “${to}” already`, 'Two classes need two names.');
+      return false;
+    }
+    dismiss('lesson');
+    void lesson?.rename(from, to).then(changed);
+    return true;
+  },
+  async remove(name) {
+    stopRecording();
+    classes.remove(name);
+    if (lesson?.counts[name]) await lesson.remove(name);
+    ($('classes').querySelector('input') ?? $('add-class')).focus();
+    announce(`${name} was removed`);
+    changed();
+  },
+  async drop(id) {
+    await lesson.remove(id);
+    changed();
+  },
+  record(name, button) {
+    recorder(button, {
+      async ready() {
+        dismiss('lesson');
+        if (!lesson) return false;
+        if (camera.live()) return true;
+        await page.startCamera();
+        if (camera.live()) announce('The camera is on: hold the button to record');
+        return false;
+      },
+      take: async () => camera.live() && add(name(), camera.video),
+      done(count) {
+        if (count > 0) announce(counted(lesson?.counts[name()] ?? 0, name()));
+        changed();
+      },
+    });
+  },
+  async files(name, files) {
+    dismiss('lesson');
+    for (const file of files) if (lesson) await add(name, file);
+    announce(counted(lesson?.counts[name] ?? 0, name));
+    changed();
+  },
+});
+
+/** Shows the lesson a picture; false if it could not be read, which is told. */
+async function add(name, image) {
+  try {
+    await lesson.add(name, image);
+    show();
+    return true;
+  } catch (error) {
+    if (error.code === 'disposed') return false;
+    const what = image.name ? `“${image.name}” is no picture that this browser can read` : 'A picture of the camera could not be read';
+    bad(what, 'It is left out; the others stay.', error);
+    return false;
+  }
+}
+
+function changed() {
+  show();
+  clearTimeout(saving);
+  if ($('keep').checked) saving = setTimeout(save, CALM);
+}
+
+/** What is missing for a training, in words; nothing if it can begin. */
+function lacks() {
+  const names = classes.names();
+  if (!lesson) return 'A model is needed first.';
+  if (names.length < 2) return 'Two classes are needed, with two pictures each or more.';
+  const poor = names.find((name) => (lesson.counts[name] ?? 0) < 2);
+  return poor && `“${poor}” needs ${lesson.counts[poor] ? 'one more picture' : 'two pictures'} or more.`;
+}
+
+/** Puts what the lesson has into the page. */
+function show() {
+  classes.update(lesson?.counts ?? {}, lesson?.examples ?? []);
+  const [need, all, has] = [lacks(), pictures(), classifier() !== undefined];
+  $('train').disabled = need !== undefined || training !== undefined;
+  $('need').textContent = need ?? (has && trainedOn !== all ? 'There are other pictures now: train again to learn from them.' : '');
+  $('add-none').hidden = classes.has(NONE);
+  $('export').disabled = !has && all === 0;
+  $('link').disabled = !has;
+}
+
+/** Adds a class, with a name that is free if none is given. */
+function addClass(name) {
+  let number = classes.names().length + 1;
+  while (classes.has(`Class ${number}`)) number += 1;
+  classes.add(name ?? `Class ${number}`, { focus: true });
+  show();
+}
+
+/** The two classes that a lesson begins with. */
+function begun() {
+  if (classes.names().length === 0) for (const name of ['Class 1', 'Class 2']) classes.add(name);
+  show();
+}
+
+function tell(score, advice = '') {
+  $('score').textContent = score;
+  $('advice').textContent = advice;
+}
+
+async function train() {
+  stopRecording();
+  dismiss('lesson');
+  const mine = (training = new AbortController());
+  const all = pictures();
+  show();
+  ring(0);
+  $('stop-training').hidden = false;
+  announce('It learns');
+  try {
+    const report = await lesson.train({ signal: mine.signal, onprogress: ({ progress }) => ring(progress) });
+    trainedOn = all;
+    const { score, advice } = inWords(report);
+    tell(score, advice);
+    announce(`It has learnt. ${score}`);
+    page.changed();
+  } catch (error) {
+    if (error.name === 'AbortError') announce('The training was stopped; the pictures are still there');
+    else if (error.code !== 'disposed') bad('It could not learn', error.code === 'option' ? error.message : 'The pictures are still there: try again.', error);
+  } finally {
+    if (training === mine) training = undefined;
+    changed();
+    // A hidden button loses the focus.
+    if (document.activeElement === $('stop-training') || document.activeElement === document.body) $('train').focus({ preventScroll: true });
+    $('stop-training').hidden = true;
+    ring(undefined);
+  }
+}
+
+/** Shows how far the training is, in percent; nothing once it is over. */
+function ring(percent) {
+  $('ring').hidden = percent === undefined;
+  if (percent === undefined) return;
+  $('ring').setAttribute('aria-valuenow', String(Math.round(percent)));
+  $('ring-done').style.strokeDashoffset = String(100 - percent);
+}
+
+async function save() {
+  clearTimeout(saving);
+  if (!lesson || !$('keep').checked) return;
+  const all = pictures();
+  try {
+    if (all === 0 && !classifier()) await forget();
+    else await keep({ blob: await lesson.export({ pictures: all > 0 }), classes: classes.names() });
+    dismiss('keep');
+  } catch (error) {
+    if (error.code === 'disposed') return;
+    $('keep').checked = false;
+    notice('keep', { title: 'The lesson could not be kept', text: 'This browser gives the page no room for it, as in a private window. It goes on as long as the page is open; save it as a file instead.', detail: `${error.name}: ${error.message}`, bad: true });
+  }
+}
+
+/** Takes a file, a link or what was kept into the lesson; false if that could not be, which is told. */
+async function take(blob, what) {
+  try {
+    await lesson.import(blob);
+  } catch (error) {
+    const [title, text] = {
+      integrity: ['This lesson belongs to another model', 'Load the model that it was made with, then open it again.'],
+      format: ['That is no lesson', 'It must be a file that this page saved, or head.safetensors of aim-bench train.'],
+    }[error.code] ?? ['The lesson could not be opened', 'Try again, or open another one.'];
+    bad(title, `${text} What you have here stays.`, error);
+    return false;
+  }
+  trainedOn = pictures();
+  const labels = classifier()?.labels;
+  // The empty classes that a lesson begins with make room.
+  for (const name of classes.names()) if (/^Class \d+$/.test(name) && !lesson.counts[name]) classes.remove(name);
+  if (labels) {
+    for (const name of labels) classes.add(name);
+    tell(`${what} knows ${labels.length > 4 ? `${labels.length} classes: ${labels.slice(0, 4).join(', ')} and more` : labels.join(', ')}.`);
+    page.changed();
+  }
+  changed();
+  return true;
+}
+
+/**
+ * Begins a lesson of a model that was loaded, or of none. The pictures of the lesson before are shown to the new model.
+ * True if the address brought a head, which is to be seen then.
+ */
+export async function begin(aim) {
+  const before = lesson?.examples.filter(({ picture }) => picture) ?? [];
+  stopRecording();
+  training?.abort();
+  void lesson?.dispose();
+  const mine = (lesson = aim?.teach({ keepPictures: true }));
+  trainedOn = 0;
+  tell('');
+  begun();
+  if (!mine) return false;
+  for (const { label, picture } of before) {
+    if (mine !== lesson) return false;
+    await mine.add(label, picture).catch(() => undefined);
+  }
+  if (before.length > 0) notice('lesson', { title: 'The lesson has another model now', text: 'It has looked at your pictures again: train to learn from them.' });
+  let opened = false;
+  if (isFirst) {
+    isFirst = false;
+    opened = await fromAddress();
+    if (!opened) await fromLastVisit();
+  }
+  show();
+  return opened;
+}
+
+async function fromAddress() {
+  if (!hasHead()) return false;
+  let head;
+  try {
+    head = await headInAddress();
+  } catch (error) {
+    bad('The lesson in this link is damaged', 'It may have been cut on its way: ask for it again, or for a file.', error);
+    return false;
+  }
+  return take(head, 'The lesson of this link');
+}
+
+async function fromLastVisit() {
+  let found;
+  try {
+    found = await kept();
+  } catch {
+    // A browser that keeps nothing has nothing.
+    return;
+  }
+  if (!found) return;
+  $('keep').checked = true;
+  if (await take(found.blob, 'Your lesson')) for (const name of found.classes) classes.add(name);
+}
+
+/** Makes the tab work. */
+export function connect(around) {
+  page = around;
+  begun();
+  $('add-class').addEventListener('click', () => addClass());
+  $('add-none').addEventListener('click', () => addClass(NONE));
+  $('train').addEventListener('click', () => void train());
+  $('stop-training').addEventListener('click', () => training?.abort());
+  $('keep').addEventListener('change', async ({ target }) => {
+    if (target.checked) return save();
+    clearTimeout(saving);
+    await forget().catch(() => undefined);
+  });
+  $('import').addEventListener('change', async ({ target }) => {
+    const [file] = target.files;
+    target.value = '';
+    dismiss('lesson');
+    if (file && lesson && (await take(file, 'This lesson'))) announce($('score').textContent || 'The lesson is open');
+  });
+  $('export').addEventListener('click', async () => {
+    dismiss('lesson');
+    try {
+      const blob = await lesson.export({ pictures: pictures() > 0 && ($('with-pictures').checked || !classifier()) });
+      const link = Object.assign(document.createElement('a'), { href: URL.createObjectURL(blob), download: 'lesson.safetensors' });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+      announce('The file is saved');
+    } catch (error) {
+      bad('The lesson could not be saved', 'It is still here: try again.', error);
+    }
+  });
+  $('link').addEventListener('click', async () => {
+    dismiss('lesson');
+    try {
+      const link = await linkOf(await lesson.export({ compact: true }));
+      if (link.length > MOST) throw new Error(`the link would have ${link.length} characters`);
+      $('link-field').hidden = false;
+      $('link-text').value = link;
+      $('link-text').select();
+      // Where that is not allowed, it can be copied from the field.
+      const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
+      announce(copied ? 'The link is copied' : 'The link is ready to be copied');
+    } catch (error) {
+      bad('This lesson does not fit into a link', 'Save it as a file instead.', error);
+    }
+  });
+  $('forget').addEventListener('click', async () => {
+    stopRecording();
+    training?.abort();
+    await lesson?.reset();
+    classes.clear();
+    begun();
+    trainedOn = 0;
+    tell('');
+    $('link-field').hidden = true;
+    announce('The lesson is empty');
+    page.changed();
+    changed();
+  });
+  // A link that is opened in a tab that has the page already.
+  addEventListener('hashchange', async () => {
+    if (lesson && (await fromAddress())) page.open();
+  });
+  document.addEventListener('visibilitychange', () => {
+    if (!document.hidden) return;
+    stopRecording();
+    // A page that is hidden may not come back.
+    void save();
+  });
+}

@@ -1,0 +1,225 @@
+// Lessons, against a mock of the wasm module: who holds what, and what becomes of it on bad days.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { AimClassifier, AimError } from '../../dist/index.js';
+import { mockModel } from '../mock/lay-out.mjs';
+import { HARDWARE, aimError, gpu, load, picture, reset, sleep, soon, wasmUrl } from '../lib/mocked.mjs';
+
+const other = { data: Uint8Array.of(90, 20, 3, 255), width: 1, height: 1 };
+
+/** A lesson of two classes with two pictures each. */
+async function lessonOf(aim, options) {
+  const lesson = aim.teach(options);
+  await lesson.add('a', [picture, picture]);
+  await lesson.add('b', [other, other]);
+  return lesson;
+}
+
+/** Bytes of a safetensors file. */
+function file(header, data = new Uint8Array(0)) {
+  const text = new TextEncoder().encode(typeof header === 'string' ? header : JSON.stringify(header));
+  const length = new Uint8Array(8);
+  new DataView(length.buffer).setBigUint64(0, BigInt(text.length), true);
+  return new Blob([length, text, data]);
+}
+
+describe('a lesson', () => {
+  test('counts, examples, names without spaces around them, remove, rename, reset', async () => {
+    reset();
+    const aim = await load();
+    const lesson = aim.teach();
+    assert.deepEqual([lesson.counts, lesson.examples], [{}, []]);
+    assert.equal(await lesson.add(' a ', picture), 1);
+    assert.deepEqual(await lesson.add('b', [other, picture]), [2, 3]);
+    assert.deepEqual(lesson.counts, { a: 1, b: 2 });
+    assert.deepEqual(lesson.examples[1], { id: 2, label: 'b', picture: undefined });
+    assert.equal(await lesson.remove(2), 1);
+    await lesson.rename('b', 'c');
+    assert.deepEqual(lesson.counts, { a: 1, c: 1 });
+    await lesson.rename('c', 'a');
+    assert.deepEqual(lesson.counts, { a: 2 });
+    assert.equal(await lesson.remove('a'), 2);
+    await assert.rejects(lesson.remove('a'), aimError('not_found', /no class "a"/));
+    await assert.rejects(lesson.remove(9), aimError('not_found', /no picture 9/));
+    await lesson.add('d', picture);
+    await lesson.reset();
+    assert.deepEqual(lesson.counts, {});
+    for (const label of ['', '  ', 7, undefined, 'x'.repeat(300)]) await assert.rejects(lesson.add(label, picture), aimError('option'));
+    await assert.rejects(lesson.add('a', 'http://nowhere.invalid:1/x.png'), (error) => error instanceof AimError);
+    assert.deepEqual(lesson.counts, {});
+    await aim.dispose();
+  });
+
+  test('what it learns is what the model saw, and the classifier names by it', async () => {
+    const counts = reset();
+    const aim = await load({}, { revision: 'v1' });
+    const lesson = await lessonOf(aim);
+    const events = [];
+    const report = await lesson.train({ head: 'linear', epochs: 3, rate: 0.1, seed: 4, heldOut: 0.5, onprogress: (event) => events.push(event.progress) });
+    assert.equal(report.accuracy, 1);
+    assert.deepEqual(events, [30, 60, 100]);
+    const [{ features, ...told }] = counts.lessons;
+    assert.deepEqual(told, { classes: ['a', 'b'], labels: [0, 0, 1, 1], head: 'linear', epochs: 3, rate: 0.1, seed: 4, heldOut: 0.5, trunk: 'model in memory@v1', arch: undefined, build: told.build });
+    assert.deepEqual(features[0], [10, 200, 30, 10]);
+    assert.deepEqual(features[2], [90, 20, 3, 90]);
+    const mine = lesson.classifier;
+    assert.deepEqual(mine.labels, ['a', 'b']);
+    assert.deepEqual(aim.labels, ['a', 'b', 'c', 'd']);
+    assert.deepEqual((await mine.classify(picture)).map(({ label }) => label), ['b', 'a']);
+    // Its head alone goes; the model, the lesson and its other classifiers stay.
+    await mine.dispose();
+    assert.equal(counts.frees, 1);
+    await assert.rejects(mine.classify(picture), aimError('disposed'));
+    await lesson.train();
+    await lesson.classifier.classify(picture);
+    assert.equal((await aim.classify(picture)).length, 4);
+    await aim.dispose();
+    await assert.rejects(lesson.classifier.classify(picture), aimError('disposed'));
+  });
+
+  test('nothing was trained, one class, options that make no sense', async () => {
+    reset();
+    const aim = await load();
+    await assert.rejects(aim.teach({ head: 'tree' }).add('a', picture), aimError('option', /auto.*mean/));
+    await assert.rejects(aim.teach({ heads: 'mean' }).train(), aimError('option', /nearest is 'head'/));
+    const lesson = aim.teach();
+    assert.throws(() => lesson.classifier, aimError('option', /train\(\)/));
+    await assert.rejects(lesson.export(), aimError('option', /train\(\) first/));
+    await lesson.add('a', picture);
+    await assert.rejects(lesson.train(), aimError('option', /one class/));
+    for (const options of [{ epochs: 0 }, { rate: 2 }, { seed: -1 }, { heldOut: 1 }, { onprogress: 3 }, { head: 'tree' }, { epoch: 3 }]) await assert.rejects(lesson.train(options), aimError('option'), JSON.stringify(options));
+    await assert.rejects(lesson.export({ pictures: true, compact: true }), aimError('option'));
+    assert.deepEqual(lesson.counts, { a: 1 });
+    await aim.dispose();
+  });
+
+  test('a training that is aborted, a second one beside it, a lesson that ends in it: nothing is lost', async () => {
+    reset();
+    const aim = await load({ trainMs: 40 });
+    const lesson = await lessonOf(aim);
+    const reason = new Error('enough');
+    await assert.rejects(lesson.train({ signal: soon(reason) }), (error) => error === reason);
+    await assert.rejects(lesson.train({ signal: AbortSignal.abort(reason) }), (error) => error === reason);
+    assert.deepEqual(lesson.counts, { a: 2, b: 2 });
+    const first = lesson.train();
+    await assert.rejects(lesson.train(), aimError('option', /under way/));
+    // Pictures are named and added meanwhile.
+    await Promise.all([aim.classify(picture), lesson.add('c', picture)]);
+    await first;
+    assert.deepEqual(lesson.classifier.labels, ['a', 'b']);
+    const last = lesson.train();
+    await sleep(10);
+    const kept = lesson.classifier;
+    await lesson.dispose();
+    await assert.rejects(last, aimError('disposed'));
+    await assert.rejects(lesson.add('a', picture), aimError('disposed'));
+    assert.throws(() => lesson.classifier, aimError('disposed'));
+    // What was taken from it stays.
+    await kept.classify(picture);
+    const another = await lessonOf(aim);
+    const ended = another.train();
+    await sleep(10);
+    await aim.dispose();
+    await assert.rejects(ended, aimError('disposed'));
+    assert.deepEqual(another.counts, { a: 2, b: 2 });
+  });
+
+  test('a GPU that is lost in the training: the lesson and its heads go on, on the CPU', async () => {
+    const counts = reset();
+    gpu(HARDWARE);
+    const aim = await load();
+    const lesson = await lessonOf(aim);
+    await lesson.train();
+    assert.equal(counts.lessons.at(-1).build, 'webgpu');
+    counts.destroy();
+    await lesson.classifier.classify(picture);
+    assert.deepEqual(counts.heads, ['webgpu', 'webgpu']);
+    await aim.dispose();
+
+    const twice = await load({ loseIn: { webgpu: true } });
+    const other = await lessonOf(twice);
+    await other.train();
+    assert.equal(twice.device, 'wasm');
+    assert.match(counts.lessons.at(-1).build, /^cpu/);
+    assert.deepEqual(other.classifier.labels, ['a', 'b']);
+    await twice.dispose();
+    gpu(undefined);
+  });
+});
+
+describe('files', () => {
+  test('a head is a model by itself, on the trunk that it names or another one', async () => {
+    const counts = reset();
+    const aim = await load();
+    const lesson = await lessonOf(aim);
+    await lesson.train();
+    const blob = await lesson.export();
+    // A model in memory has no name to be found by.
+    const trunk = mockModel();
+    const again = await AimClassifier.fromPretrained(blob, { wasmUrl, trunk });
+    assert.deepEqual(again.labels, ['a', 'b']);
+    await again.classify(picture);
+    // And it can be taught further.
+    await (await lessonOf(again)).train();
+    assert.equal(counts.loads.length, 2);
+    await again.dispose();
+    assert.ok((await lesson.export({ compact: true })).size > 0);
+    await aim.dispose();
+  });
+
+  test('pictures go along when they are asked for, and a lesson goes on with them', async () => {
+    const counts = reset();
+    const aim = await load();
+    const lesson = await lessonOf(aim);
+    const open = await lesson.export({ pictures: true });
+    await lesson.train();
+    const blob = await lesson.export({ pictures: true });
+    assert.ok((await lesson.export()).size < blob.size);
+    const next = aim.teach();
+    await next.import(open);
+    assert.deepEqual(next.counts, { a: 2, b: 2 });
+    assert.throws(() => next.classifier, aimError('option'));
+    const both = aim.teach();
+    await both.add('c', picture);
+    await both.import(blob);
+    assert.deepEqual(both.counts, { c: 1, a: 2, b: 2 });
+    assert.deepEqual(both.classifier.labels, ['a', 'b']);
+    await both.train();
+    const [before, after] = counts.lessons;
+    assert.deepEqual(after.features.slice(1), before.features);
+    assert.deepEqual(after.labels, [0, 1, 1, 2, 2]);
+    await aim.dispose();
+  });
+
+  test('a file of another trunk, rubbish, a cut file: typed errors, and nothing is lost', async () => {
+    reset();
+    const elsewhere = await load({ sha256: 'other' });
+    const foreign = await lessonOf(elsewhere);
+    await foreign.train();
+    const [head, open] = [await foreign.export(), await foreign.export({ pictures: true })];
+    await elsewhere.dispose();
+    const aim = await load();
+    const lesson = await lessonOf(aim);
+    for (const blob of [head, open]) await assert.rejects(lesson.import(blob), aimError('integrity', /another model/));
+    const bytes = new Uint8Array(await open.arrayBuffer());
+    const trunk = JSON.stringify({ name: 'x', sha256: 'mock' });
+    for (const [blob, code] of [
+      [new Blob([]), 'format'],
+      [new Blob(['rubbish that is longer than a header']), 'format'],
+      [new Blob([bytes.slice(0, 60)]), 'format'],
+      [new Blob([bytes.slice(0, -1)]), 'format'],
+      [file('{"a"'), 'format'],
+      [file({}), 'format'],
+      [file({ __metadata__: { 'aim.trunk': '{' } }), 'format'],
+      [file({ __metadata__: { 'aim.trunk': trunk } }), 'format'],
+      [file({ __metadata__: { 'aim.trunk': trunk, 'aim.lesson': '{}' }, 'lesson.features': { dtype: 'F16', shape: [1, 2], data_offsets: [0, 4] } }, new Uint8Array(4)), 'format'],
+      [file({ __metadata__: { 'aim.trunk': trunk, 'aim.lesson': JSON.stringify({ classes: ['a'], labels: [5], pictures: [0] }) }, 'lesson.features': { dtype: 'F16', shape: [1, 2], data_offsets: [0, 4] } }, new Uint8Array(4)), 'option'],
+      [file({ __metadata__: { 'aim.trunk': trunk, 'aim.refuse': 'yes' }, 'head.k': { dtype: 'U8', shape: [0], data_offsets: [0, 0] } }), 'integrity'],
+      ['no blob', 'option'],
+    ]) await assert.rejects(lesson.import(blob), aimError(code), String(blob));
+    assert.deepEqual(lesson.counts, { a: 2, b: 2 });
+    await assert.rejects(AimClassifier.fromPretrained(new Blob(['rubbish that is longer than a header']), { wasmUrl }), aimError('format', /no file of a lesson/));
+    await assert.rejects(AimClassifier.fromPretrained(open.slice(0, 0), { wasmUrl }), aimError('format'));
+    await aim.dispose();
+  });
+});
