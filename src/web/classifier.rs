@@ -140,7 +140,7 @@ impl Classifier {
         self.state.answer(async move |state| {
             let precision = state.inner.engine().precision();
             let seconds = || timer::now() / 1e3;
-            let flops = peak::flops(&state.device, precision, &seconds).await?;
+            let flops = peak::flops(&state.device.0, precision, &seconds).await?;
             Ok(flops.into())
         })
     }
@@ -238,7 +238,7 @@ impl Classifier {
         set(
             &info,
             "deviceBytes",
-            backend::bytes_taken(&self.state.device),
+            backend::bytes_taken(&self.state.device.0),
         );
         let engine = inner.engine();
         set(
