@@ -242,7 +242,7 @@ export class AimClassifier {
     throwIfAborted(checked.signal);
     // Hardly a page needs it.
     const { measure } = await import('./measure.js');
-    return measure(this.#engine, checked, this.#over);
+    return measure(this.#engine, checked, this.#over, { orAbort, throwIfAborted });
   }
 
   /**
