@@ -53,7 +53,7 @@ build_threads() {
     done
     export RUSTC_BOOTSTRAP=1
     build cpu-threads wasm-threads cpu,threads,relaxed-simd ,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals \
-        -Z build-std=std,panic_abort
+        -Z build-std=std,panic_abort -Z build-std-features=optimize_for_size
     unset RUSTC_BOOTSTRAP
 }
 
