@@ -304,7 +304,9 @@ tabs.onTab((name) => {
   // A link with a lesson in it stays what it is.
   if (!location.hash.startsWith('#lesson=')) history.replaceState(undefined, '', `${location.pathname}${location.search}${hash}`);
 });
-if (location.hash === '#teach') tabs.show('teach');
+const follow = () => location.hash === '#teach' && tabs.show('teach');
+follow();
+addEventListener('hashchange', follow);
 
 model.fromAddress();
 toggleName();
