@@ -77,6 +77,6 @@ def pretrain(config, arrays, checkpoint, steps, batch=96, rate=1e-3, log=print, 
         if step % 20 == 0:
             speed = batch * len(losses) / (time.time() - started)
             log(f"pretrain {step}/{steps} loss {sum(losses[-20:]) / 20:.4f} {speed:.0f} pictures/s")
-        if step % 200 == 0 or step == steps:
+        if step % 40 == 0 or step == steps:
             save()
     return model

@@ -113,20 +113,25 @@ def fixed_batches(count, batch):
 
 
 def draw_views(teacher, squares, views, prefix, log, batch=32, zoom=(0.5, 1.05), bf16=False):
-    """Writes PREFIX.views.npy (u8 [V,N,120,120,3]) and PREFIX.early.npy (f16 [V,N,C,10,10])."""
-    n = len(squares)
-    pictures_path, early_path = prefix.with_suffix(".views.npy"), prefix.with_suffix(".early.npy")
+    """Writes PREFIX.views.npy (u8 [V,N,120,120,3]) and PREFIX.early.npy (f16 [V,N,C,10,10]); goes on
+    after the last view that was done."""
+    n, grid = len(squares), TEACHER_SIZE // 16
     done_path = prefix.with_suffix(".done")
-    if done_path.exists():
+    done = int(done_path.read_text()) if done_path.exists() else 0
+    if done >= views:
         return
-    pictures = np.lib.format.open_memmap(
-        pictures_path, "w+", np.uint8, (views, n, VIEW_SIZE, VIEW_SIZE, 3)
-    )
-    grid = TEACHER_SIZE // 16
-    early = np.lib.format.open_memmap(early_path, "w+", np.float16, (views, n, MAP_CHANNELS, grid, grid))
+
+    def array(kind, dtype, *shape):
+        path = prefix.with_suffix(f".{kind}.npy")
+        if done:
+            return np.lib.format.open_memmap(path, "r+")
+        return np.lib.format.open_memmap(path, "w+", dtype, (views, n, *shape))
+
+    pictures = array("views", np.uint8, VIEW_SIZE, VIEW_SIZE, 3)
+    early = array("early", np.float16, MAP_CHANNELS, grid, grid)
     describe = compiled(teacher.early, bf16)
     started = time.time()
-    for v in range(views):
+    for v in range(done, views):
         for part in fixed_batches(n, batch):
             own = np.asarray(squares[part])
             x = plain_view(own) if v == 0 else strong_view(own, zoom)
@@ -134,9 +139,10 @@ def draw_views(teacher, squares, views, prefix, log, batch=32, zoom=(0.5, 1.05),
             small = (small * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
             pictures[v, part] = small.numpy()
             early[v, part] = describe(normalise(x)).half().numpy()
-        speed = (v + 1) * n / (time.time() - started)
+        pictures.flush(), early.flush()
+        done_path.write_text(str(v + 1))
+        speed = (v + 1 - done) * n / (time.time() - started)
         log(f"{prefix.name}: view {v + 1}/{views}, {speed:.0f} pictures/s")
-    done_path.touch()
 
 
 def tune(teacher, sets, weights, adjustment, epochs, checkpoint, log, validation=None, batch=48,
@@ -155,7 +161,13 @@ def tune(teacher, sets, weights, adjustment, epochs, checkpoint, log, validation
     index = [(s, i) for s, (_, labels) in enumerate(sets) for i in range(len(labels))]
     drawn = len(sets[0][1])
     steps, step, started = epochs * (drawn // batch), 0, time.time()
-    for epoch in range(epochs):
+    running, first = checkpoint.with_suffix(".running"), 0
+    if running.exists():
+        saved = torch.load(running, weights_only=True)
+        teacher.load_state_dict(saved["teacher"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first, step = saved["epochs"], saved["step"]
+    for epoch in range(first, epochs):
         order = torch.multinomial(weights, drawn, replacement=True).tolist()
         losses = []
         for start in range(0, len(order) - batch + 1, batch):
@@ -179,11 +191,14 @@ def tune(teacher, sets, weights, adjustment, epochs, checkpoint, log, validation
             step += 1
             if step % 32 == 0:
                 log(f"teacher {step}/{steps} loss {np.mean(losses[-32:]):.3f}")
-        speed = (epoch + 1) * len(order) / (time.time() - started)
+        state = dict(teacher=teacher.state_dict(), optimizer=optimizer.state_dict())
+        torch.save(dict(state, epochs=epoch + 1, step=step), running)
+        speed = (epoch + 1 - first) * len(order) / (time.time() - started)
         log(f"teacher epoch {epoch + 1}/{epochs} loss {np.mean(losses):.3f} {speed:.0f} pictures/s")
         if validation is not None:
             log("  teacher validation {:.3f}, mean of classes {:.3f}".format(*accuracy(teacher, *validation)))
     torch.save(teacher.state_dict(), checkpoint)
+    running.unlink(missing_ok=True)
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@
 import argparse
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,9 @@ def finetune_worker(rank, args, work, config, validation, clothing_labels, hand_
     torch.set_num_threads(max(1, args.threads // args.workers))
     if args.workers > 1:
         torch.distributed.init_process_group(
-            "gloo", f"file://{(work / 'rendezvous').resolve()}", rank=rank, world_size=args.workers
+            "gloo", f"file://{(work / 'rendezvous').resolve()}", rank=rank, world_size=args.workers,
+            # A busy machine may stop a worker for long.
+            timeout=timedelta(days=7),
         )
     seed(args.seed + 3)
     model = Aim(config, drop_path=0.03)
@@ -131,11 +134,11 @@ def finetune_worker(rank, args, work, config, validation, clothing_labels, hand_
 
 
 def pictures(args):
-    """The labelled pictures of both folders: (garments, held back, hands, held back)."""
-    known = lambda names: [name for name in names if name not in args.hold_out]
-    garments = split_every(labelled(args.clothing / "train", known(GARMENTS)))
-    digits = split_signers(labelled(args.hand_digits / "train", known(DIGITS)))
-    return *garments, *digits
+    """The labelled pictures of both folders: garments, held-back ones, hands, held-back ones."""
+    garments = split_every(labelled(args.clothing / "train", GARMENTS))
+    digits = split_signers(labelled(args.hand_digits / "train", DIGITS))
+    told = lambda items: [(path, label) for path, label in items if LABELS[label] not in args.hold_out]
+    return [told(items) for items in (*garments, *digits)]
 
 
 def view_and_describe(name, number, squares, views, zoom, args):
