@@ -86,6 +86,32 @@ def erase(x):
     return x
 
 
+def cut_and_mix(drawn, share, patch):
+    """A random share of the pictures gets a rectangle of whole patches of another picture (CutMix);
+    its maps [n,N,C] go along, and all else [n,K] is mixed by area."""
+    x, maps = drawn["pictures"], drawn["maps"]
+    n, side = len(x), x.shape[-1] // patch
+    area = torch.rand(n) * (torch.rand(n) < share)
+    stretch = torch.exp(uniform(n, -0.4, 0.4))
+    line = torch.arange(side)[None]
+
+    def span(length):
+        """[n, side] booleans: a run of that many patches at a random place."""
+        length = length.clamp(0, 1).mul(side).round()
+        first = (torch.rand(n) * (side - length + 1)).floor()
+        return (line >= first[:, None]) & (line < (first + length)[:, None])
+
+    inside = span((area * stretch).sqrt())[:, :, None] & span((area / stretch).sqrt())[:, None]
+    other = torch.randperm(n)
+    pixels = inside.repeat_interleave(patch, 1).repeat_interleave(patch, 2)[:, None]
+    part = inside.float().mean((1, 2))[:, None]
+    mixed = {key: value * (1 - part) + value[other] * part
+             for key, value in drawn.items() if key not in ("pictures", "maps")}
+    mixed["pictures"] = torch.where(pixels, x[other], x)
+    mixed["maps"] = torch.where(inside.flatten(1)[:, :, None], maps[other], maps)
+    return mixed
+
+
 def shuffle_tiles(x):
     """The picture's tiles in random order: its colours and textures without its shape."""
     size = x.shape[-1]

@@ -4,27 +4,13 @@
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from data import DIGITS, GARMENTS, LABELS, evaluation_crop, labelled, normalise, to_unit
-from model import Aim
-
-
-def load(folder):
-    folder = Path(folder)
-    config = json.loads((folder / "config.json").read_text())
-    labels = json.loads((folder / "labels.json").read_text())
-    if labels != LABELS:
-        raise SystemExit(f"the labels in {folder} are not this script's")
-    model = Aim(config)
-    tensors = load_file(folder / "model.safetensors")
-    model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
-    return model.eval()
+from weights import load
 
 
 @torch.inference_mode()
@@ -34,8 +20,16 @@ def predict(model, crops, batch=64):
     return torch.cat([model(normalise(to_unit(np.asarray(part)))) for part in parts])
 
 
+def class_mean(right, labels):
+    """Each class counts the same, however many pictures it has."""
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+
+
 def accuracy(model, crops, labels):
-    return float((predict(model, crops).argmax(1).numpy() == np.asarray(labels)).mean())
+    """(of all pictures, mean of the classes')"""
+    labels = np.asarray(labels)
+    right = predict(model, crops).argmax(1).numpy() == labels
+    return float(right.mean()), class_mean(right, labels)
 
 
 def report(name, model, items):
@@ -43,7 +37,9 @@ def report(name, model, items):
     labels = np.array([label for _, label in items])
     answers = logits.argmax(1).numpy()
     top5 = (logits.topk(5).indices.numpy() == labels[:, None]).any(1)
-    print(f"{name}: top-1 {(answers == labels).mean():.4f} top-5 {top5.mean():.4f} of {len(labels)}")
+    right = answers == labels
+    print(f"{name}: top-1 {right.mean():.4f} top-5 {top5.mean():.4f} of {len(labels)}, "
+          f"mean of the classes {class_mean(right, labels):.4f}")
     for label in sorted(set(labels)):
         own = answers[labels == label]
         wrong = np.bincount(own[own != label], minlength=len(LABELS))

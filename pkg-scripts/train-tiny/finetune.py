@@ -18,15 +18,20 @@ from samples import TAUGHT
 
 # Patch dropout: the share of tokens trained on, by progress. Few at first, all at the end.
 TOKENS = [(0.0, 32), (0.8, 64)]
+# CutMix: the share of garments and negatives that are mixed, by progress.
+MIXED = [(0.0, 0.3), (0.8, 0.0)]
 # The block (from 0) whose output learns the teacher's maps.
 GUIDED_BLOCK = 3
+SMOOTHING = 0.05
+CHECK_EVERY = 500
 
 
-def train_probe(model, batches, checkpoint, log, pictures=6000, epochs=12, batch=128):
+def scheduled(table, progress):
+    return [value for start, value in table if progress >= start][-1]
+
+
+def train_probe(model, batches, log, pictures=6000, epochs=12, batch=128):
     """AIM's own protocol: the trunk stays as pre-trained, only the head learns."""
-    if checkpoint.exists():
-        model.load_state_dict(torch.load(checkpoint, weights_only=True))
-        return
     model.eval()
     inputs, labels = [], []
     with torch.no_grad():
@@ -51,13 +56,13 @@ def train_probe(model, batches, checkpoint, log, pictures=6000, epochs=12, batch
             step += 1
     model.eval()
     log(f"probe: last loss {loss.item():.3f}")
-    torch.save(model.state_dict(), checkpoint)
 
 
 def parameter_groups(model, teaching, rate, decay, layer_decay):
     """Lower rates for earlier layers; no weight decay on vectors."""
     groups, blocks = {}, model.config["num_blocks"]
     named = [*model.named_parameters(), *((f"teaching.{n}", p) for n, p in teaching.named_parameters())]
+    named = [(n, p) for n, p in named if p.requires_grad]
     for name, parameter in named:
         if name.startswith("preprocessor"):
             depth = blocks + 1
@@ -73,54 +78,66 @@ def parameter_groups(model, teaching, rate, decay, layer_decay):
     return list(groups.values())
 
 
-class Scale:
-    """The teacher's numbers with mean 0 and deviation 1 for each of the last axis."""
-
-    def __init__(self, sample):
-        sample = torch.from_numpy(np.asarray(sample, np.float32))
-        self.mean, self.deviation = sample.mean(0), sample.std(0) + 0.05
-
-    def __call__(self, x):
-        return ((x - self.mean) / self.deviation).clamp(-4, 4)
-
-
 class Teaching(nn.Module):
-    """What compares the student with the teacher; thrown away after training."""
+    """What compares the student with the teachers; thrown away after training.
 
-    def __init__(self, dim, bank):
+    The mean of the probed tokens must tell, by a linear map, the pooled features of the untuned
+    teacher, and so ImageNet's thousand classes: what makes frozen features fit for other labels."""
+
+    def __init__(self, dim, banks, imagenet):
         super().__init__()
-        self.pooled = nn.Linear(dim, bank.features.shape[-1])
-        self.maps = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, bank.maps.shape[2]))
-        self.feature_scale = Scale(bank.features[0])
-        maps = np.asarray(bank.maps[0, :500], np.float32)
-        self.map_scale = Scale(maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1]))
+        features = torch.cat([torch.from_numpy(np.asarray(bank.features[0], np.float32)) for bank in banks])
+        maps = torch.cat([
+            torch.from_numpy(np.asarray(bank.maps[0, :500], np.float32)).permute(0, 2, 3, 1).flatten(0, 2)
+            for bank in banks
+        ])
+        self.general = nn.Linear(dim, features.shape[1])
+        self.maps = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, maps.shape[1]))
+        self.imagenet = imagenet.requires_grad_(False)
+        for name, sample in (("feature", features), ("map", maps)):
+            self.register_buffer(f"{name}_mean", sample.mean(0))
+            self.register_buffer(f"{name}_deviation", sample.std(0) + 0.05)
+
+    def feature_losses(self, tokens, wanted):
+        """The error in standard deviations, and the divergence of the thousand probabilities."""
+        guess = self.general(tokens)
+        target = (wanted - self.feature_mean) / self.feature_deviation
+        error = (guess - target.clamp(-4, 4)).pow(2).mean()
+        told = self.imagenet(guess * self.feature_deviation + self.feature_mean)
+        names = F.kl_div(
+            F.log_softmax(told, 1), F.log_softmax(self.imagenet(wanted), 1),
+            log_target=True, reduction="batchmean",
+        )
+        return error, names
+
+    def map_loss(self, tokens, wanted):
+        target = (wanted - self.map_mean) / self.map_deviation
+        return (self.maps(tokens) - target.clamp(-4, 4)).pow(2).mean()
 
 
-def loss_of(model, teaching, drawn, tokens):
-    x, y = drawn["pictures"], drawn["labels"]
+def loss_of(model, teaching, drawn, tokens, adjustment, bf16=False):
+    x = drawn["pictures"]
     side = model.config["img_size"] // model.config["patch_size"]
     keep = None if tokens >= side**2 else random_keep(len(x), side**2, tokens)
-    features = model.features(normalise(x), keep)
-    pooled = model.head.pool(model.probed(features))
-    logits = model.head.linear(pooled)
-    loss = F.cross_entropy(logits, y, label_smoothing=0.05)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        features = model.features(normalise(x), keep)
+        probed = model.probed(features)
+        logits = model.head(probed).float()
+        probed, guiding = probed.float(), features[GUIDED_BLOCK].float()
+    label = F.cross_entropy(logits + adjustment, drawn["labels"], label_smoothing=SMOOTHING)
 
-    # The teacher knows no digits: its eleven classes get all the probability.
-    n = len(drawn["logits"])
-    wanted = F.softmax(drawn["logits"], dim=1)
-    soft = -(wanted * F.log_softmax(logits[:n], dim=1)[:, TAUGHT]).sum(1).mean()
-    target = teaching.feature_scale(drawn["features"])
-    pooled_loss = (teaching.pooled(pooled[:n]) - target).pow(2).mean()
+    # The tuned teacher knows no digits: its eleven classes get all the probability.
+    answers = drawn["answers"]
+    answer = -(answers * F.log_softmax(logits[: len(answers)], dim=1)[:, TAUGHT]).sum(1).mean()
 
-    # Its inner maps guide the middle of the trunk at every patch.
-    guided = len(drawn["maps"])
-    maps = drawn["maps"]
+    # The untuned one says what every picture is like, and guides the trunk's middle at every patch.
+    taught, maps = len(drawn["features"]), drawn["maps"]
+    error, names = teaching.feature_losses(probed[:taught].mean(1), drawn["features"])
     if keep is not None:
-        maps = maps.gather(1, keep[:guided, :, None].expand(-1, -1, maps.shape[2]))
-    guess = teaching.maps(features[GUIDED_BLOCK][:guided])
-    map_loss = (guess - teaching.map_scale(maps)).pow(2).mean()
-    parts = dict(label=loss, soft=soft, pooled=pooled_loss, maps=map_loss)
-    return loss + soft + 0.5 * pooled_loss + 1.0 * map_loss, parts
+        maps = maps.gather(1, keep[:taught, :, None].expand(-1, -1, maps.shape[2]))
+    guided = teaching.map_loss(guiding[:taught], maps)
+    parts = dict(label=label, answer=answer, features=error, names=names, maps=guided)
+    return label + answer + error + 0.3 * names + 0.5 * guided, parts
 
 
 def share_gradients(parameters, progress, workers):
@@ -139,11 +156,12 @@ def share_gradients(parameters, progress, workers):
 
 def finetune(model, batches, checkpoint, log, steps, minutes=None, batch=64, rate=3.5e-4,
              layer_decay=0.97, weight_decay=0.05, validation=None, on_check=None,
-             rank=0, workers=1):
+             rank=0, workers=1, imagenet=None, bf16=False):
     """Resumes from `checkpoint`. With `minutes` the schedule follows the clock as well, for
     machines whose speed isn't known: whichever of steps and minutes is further. Each of the
     `workers` processes computes its share of the batch; the first one keeps the books."""
-    teaching = Teaching(model.config["embed_dim"], batches.clothing)
+    banks = [batches.clothing, batches.negatives, batches.known_hands]
+    teaching = Teaching(model.config["embed_dim"], banks, imagenet)
     groups = parameter_groups(model, teaching, rate, weight_decay, layer_decay)
     optimizer = torch.optim.AdamW(groups, rate, betas=(0.9, 0.98), weight_decay=weight_decay)
     # The final norm has no part in classification and so no gradient.
@@ -176,22 +194,23 @@ def finetune(model, batches, checkpoint, log, steps, minutes=None, batch=64, rat
     def check():
         settle_batch_norm(average, batches)
         scores = {name: accuracy(average, *data) for name, data in (validation or {}).items()}
-        log("validation " + " ".join(f"{n} {s:.3f}" for n, s in scores.items()))
+        log("validation " + " ".join(f"{n} {s:.3f} ({c:.3f})" for n, (s, c) in scores.items()))
         if on_check:
             on_check(average, scores)
 
-    losses, started, seen, last_check = [], time.time(), 0, time.time()
+    losses, started, seen = [], time.time(), 0
     if workers > 1:
         for p in shared:
             dist.broadcast(p.data, 0)
     tick = time.time()
     while progress < 1:
-        tokens = max(count for start, count in TOKENS if progress >= start)
+        tokens, mixed = scheduled(TOKENS, progress), scheduled(MIXED, progress)
         warm = min(1.0, (step + 1) / 150)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * warm * (0.5 * (1 + math.cos(math.pi * progress)) + 0.003)
         model.train()
-        loss, parts = loss_of(model, teaching, batches.draw(batch // workers), tokens)
+        drawn = batches.draw(batch // workers, mixed)
+        loss, parts = loss_of(model, teaching, drawn, tokens, batches.adjustment, bf16)
         loss.backward()
         spent = (time.time() - tick) / (60 * minutes) if minutes else 0.0
         tick = time.time()
@@ -211,10 +230,8 @@ def finetune(model, batches, checkpoint, log, steps, minutes=None, batch=64, rat
             shown = " ".join(f"{name} {mean:.3f}" for name, mean in zip(parts, means))
             log(f"finetune {step} ({progress:.1%}) {shown} "
                 f"tokens {tokens} {seen / (time.time() - started):.0f} pictures/s")
-        if time.time() - last_check > 480 or progress >= 1:
-            last_check = time.time()
-            if rank == 0:
-                check()
+        if rank == 0 and (step % CHECK_EVERY == 0 or progress >= 1):
+            check()
         if rank == 0 and (step % 100 == 0 or progress >= 1):
             save()
     return average

@@ -18,12 +18,13 @@ def patches_of(pixels, patch):
     return (patches - mean) / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
 
 
-def loss_of(model, head, pixels):
-    tokens = model.tokens(pixels)
-    batch, count = tokens.shape[:2]
-    prefix = torch.randint(1, count, (batch,))
-    x = model.trunk(tokens, prefix_causal_mask(prefix, count))[-1]
-    predicted = head(model.trunk.post_trunk_norm(x[:, :-1]))
+def loss_of(model, head, pixels, bf16=False):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        tokens = model.tokens(pixels)
+        batch, count = tokens.shape[:2]
+        prefix = torch.randint(1, count, (batch,))
+        x = model.trunk(tokens, prefix_causal_mask(prefix, count))[-1]
+        predicted = head(model.trunk.post_trunk_norm(x[:, :-1])).float()
     wanted = patches_of(pixels, model.config["patch_size"])[:, 1:]
     # Token i predicts patch i + 1; what the prefix already shows is not scored.
     scored = torch.arange(1, count)[None, :] >= prefix[:, None]
@@ -37,7 +38,7 @@ def schedule(step, steps, warmup):
     return 0.5 * (1 + math.cos(math.pi * min(1, done))) + 0.01
 
 
-def pretrain(config, arrays, checkpoint, steps, batch=96, rate=1e-3, log=print):
+def pretrain(config, arrays, checkpoint, steps, batch=96, rate=1e-3, log=print, bf16=False):
     """Trains on the u8 squares in `arrays`; resumes from `checkpoint`."""
     model, head = Aim(config), PixelHead(config["embed_dim"], 3 * config["patch_size"] ** 2)
     parameters = [*model.preprocessor.parameters(), *model.trunk.parameters(), *head.parameters()]
@@ -66,7 +67,7 @@ def pretrain(config, arrays, checkpoint, steps, batch=96, rate=1e-3, log=print):
         pixels = some(warp(pixels, matrices, SIZE), 0.5, jitter_colours)
         for group in optimizer.param_groups:
             group["lr"] = rate * schedule(step, steps, 100)
-        loss = loss_of(model, head, normalise(pixels))
+        loss = loss_of(model, head, normalise(pixels), bf16)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -76,6 +77,6 @@ def pretrain(config, arrays, checkpoint, steps, batch=96, rate=1e-3, log=print):
         if step % 20 == 0:
             speed = batch * len(losses) / (time.time() - started)
             log(f"pretrain {step}/{steps} loss {sum(losses[-20:]) / 20:.4f} {speed:.0f} pictures/s")
-        if step % 200 == 0 or step == steps:
+        if step % 40 == 0 or step == steps:
             save()
     return model

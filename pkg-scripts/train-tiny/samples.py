@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from augment import (
-    add_noise, affine, blur, erase, hand_mask, jitter_colours, made_up, paste_hands, shade,
-    shuffle_tiles, some, warp,
+    add_noise, affine, blur, cut_and_mix, erase, hand_mask, jitter_colours, made_up, paste_hands,
+    shade, shuffle_tiles, some, warp,
 )
 from data import GARMENTS, LABELS, NEITHER, SIZE, cached, to_unit
 from model import TINY
@@ -17,6 +17,25 @@ NEGATIVE_SIDE = 160
 PATCH = TINY["patch_size"]
 # Where the teacher's eleven classes are among the student's labels.
 TAUGHT = [LABELS.index(name) for name in [*GARMENTS, NEITHER]]
+# A class of n pictures is drawn n**BALANCE times as often as a class of one: 1 is nature's share.
+BALANCE = 0.5
+
+
+def balanced_weights(labels):
+    """How often each picture is drawn."""
+    counts = torch.bincount(labels, minlength=len(LABELS)).clamp(min=1).double()
+    return counts[labels] ** (BALANCE - 1)
+
+
+def garment_adjustment(labels):
+    """[21], added to the logits in the loss: the log of how much more often a garment is drawn than
+    garments on average, so that the logits without it favour no garment (Menon et al. 2020)."""
+    adjustment = torch.zeros(len(LABELS))
+    counts = torch.bincount(labels, minlength=len(LABELS)).float()
+    known = [LABELS.index(name) for name in GARMENTS if counts[LABELS.index(name)] > 0]
+    drawn = counts[known] ** BALANCE
+    adjustment[known] = (drawn / drawn.mean()).log()
+    return adjustment
 
 
 def cut_out_hands(squares, path):
@@ -40,19 +59,18 @@ def smaller(squares, size=NEGATIVE_SIDE):
 
 
 class Bank:
-    """Views with the teacher's answers: maps always, logits and features where it knows."""
+    """Views with the teachers' answers: maps and general features always, logits where it knows."""
 
-    def __init__(self, prefix, labels, logits=None, features=None):
+    def __init__(self, prefix, labels, features, logits=None):
         self.views = np.load(prefix.with_suffix(".views.npy"), mmap_mode="r")
         self.maps = np.load(prefix.with_suffix(".early.npy"), mmap_mode="r")
-        self.logits, self.features = logits, features
+        self.features, self.logits = features, logits
         self.labels = torch.as_tensor(np.array(labels))
-        counts = torch.bincount(self.labels, minlength=len(LABELS)).clamp(min=1).float()
-        # Rare classes a little more often than their share, not as often as common ones.
-        self.weights = counts[self.labels] ** -0.15
+        self.weights = balanced_weights(self.labels)
 
     def draw(self, n):
-        """(pictures in 0..1, labels, maps at the patches, logits, features)"""
+        """A dict: pictures in 0..1, labels, maps at the patches [n,64,C], features, the
+        probabilities that the teacher gives its classes."""
         chosen = torch.multinomial(self.weights, n, replacement=True)
         view = torch.randint(0, len(self.views), (n,))
         pairs = list(zip(view.tolist(), chosen.tolist()))
@@ -77,13 +95,21 @@ class Bank:
         maps = F.grid_sample(take(self.maps), grid, padding_mode="border", align_corners=False)
         flip = torch.rand(n) < 0.5
         x[flip], maps[flip] = x[flip].flip(3), maps[flip].flip(3)
-        answers = [] if self.logits is None else [take(self.logits), take(self.features)]
-        return x, self.labels[chosen], maps.flatten(2).transpose(1, 2), *answers
+        drawn = dict(
+            pictures=x,
+            labels=self.labels[chosen],
+            maps=maps.flatten(2).transpose(1, 2),
+            features=take(self.features),
+        )
+        if self.logits is not None:
+            drawn["answers"] = F.softmax(take(self.logits), dim=1)
+        return drawn
 
 
 class Batches:
     def __init__(self, clothing, negatives, known_hands, negative_squares, hands, hand_labels):
         self.clothing, self.negatives, self.known_hands = clothing, negatives, known_hands
+        self.adjustment = garment_adjustment(clothing.labels)
         # A smaller copy is warped in a quarter of the time.
         self.squares = np.concatenate([
             smaller(negative_squares[i : i + 64]) for i in range(0, len(negative_squares), 64)
@@ -101,7 +127,7 @@ class Batches:
         photo, rooms = int(n * 0.45), int(n * 0.2)
         x = torch.cat([
             self.fresh_negatives(max(1, photo)),
-            shuffle_tiles(self.clothing.draw(max(1, rooms))[0]),
+            shuffle_tiles(self.clothing.draw(max(1, rooms))["pictures"]),
             made_up(n, SIZE),
         ])[:n]
         return some(some(x[torch.randperm(n)], 0.5, blur), 0.6, jitter_colours)
@@ -117,7 +143,7 @@ class Batches:
     def draw_neither(self, n):
         """Photographs mostly; then scrambled pictures, made-up ones and empty backgrounds."""
         photo, scrambled, made, _ = np.random.multinomial(n, [0.7, 0.12, 0.06, 0.12])
-        shapes = torch.cat([self.clothing.draw(2)[0], self.draw_hands(4)[0]])
+        shapes = torch.cat([self.clothing.draw(2)["pictures"], self.draw_hands(4)[0]])
         shapes = shapes[torch.randint(0, len(shapes), (n,))]
         return torch.cat([
             self.fresh_negatives(max(1, photo))[:photo],
@@ -126,24 +152,31 @@ class Batches:
             self.backgrounds(max(2, n - photo - scrambled - made)),
         ])[:n]
 
-    def draw(self, n):
-        """A dict: pictures, labels; maps of the first ones, logits and features of still fewer."""
-        garments, hands, free_hands = n * 50 // 100, n * 10 // 100, n * 13 // 100
-        known = n * 13 // 100
-        x, y, maps, logits, features = self.clothing.draw(garments)
-        nx, ny, nmaps, nlogits, nfeatures = self.negatives.draw(known)
-        kx, ky, kmaps = self.known_hands.draw(hands)
+    def draw(self, n, mixed=0.0):
+        """A dict: pictures, labels as probabilities [n,21]; maps and general features of the first
+        ones, the teacher's answers to still fewer. A share of the garments and negatives is `mixed`."""
+        garments, hands, free_hands = n * 54 // 100, n * 9 // 100, n * 10 // 100
+        known = n * 16 // 100
+        banks = [self.clothing.draw(garments), self.negatives.draw(known)]
+        taught = {key: torch.cat([bank[key] for bank in banks]) for key in banks[0]}
+        shown = self.known_hands.draw(hands)
         hx, hy = self.draw_hands(free_hands)
         ox = self.draw_neither(n - garments - known - hands - free_hands)
-        taught = torch.cat([x, nx, kx])
-        taught = some(taught, 0.5, lambda p: jitter_colours(p, 0.2, 0.2, 0.3, 0.05, 0.15))
+
+        gently = lambda p: jitter_colours(p, 0.2, 0.2, 0.3, 0.05, 0.15)
+        one_hot = lambda labels: F.one_hot(labels, len(LABELS)).float()
+        taught["pictures"] = some(taught["pictures"], 0.5, gently)
+        taught["labels"] = one_hot(taught["labels"])
+        taught = cut_and_mix(taught, mixed, PATCH)
+        shown["pictures"] = some(shown["pictures"], 0.5, gently)
         free = some(some(torch.cat([hx, ox]), 0.6, jitter_colours), 0.2, shade)
-        pictures = torch.cat([taught, free])
+        pictures = torch.cat([taught["pictures"], shown["pictures"], free])
         pictures = some(some(pictures, 0.1, blur), 0.1, add_noise)
+        free_labels = torch.cat([hy, torch.full((len(ox),), NEITHER_INDEX)])
         return dict(
             pictures=some(pictures, 0.08, erase),
-            labels=torch.cat([y, ny, ky, hy, torch.full((len(ox),), NEITHER_INDEX)]),
-            maps=torch.cat([maps, nmaps, kmaps]),
-            logits=torch.cat([logits, nlogits]),
-            features=torch.cat([features, nfeatures]),
+            labels=torch.cat([taught["labels"], one_hot(torch.cat([shown["labels"], free_labels]))]),
+            maps=torch.cat([taught["maps"], shown["maps"]]),
+            features=torch.cat([taught["features"], shown["features"]]),
+            answers=taught["answers"],
         )

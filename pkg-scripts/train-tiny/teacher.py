@@ -1,6 +1,7 @@
-"""The teacher: EfficientNet-Lite0's ImageNet trunk, its last stages tuned on garments.
+"""The teachers: EfficientNet-Lite0 as ImageNet left it, and the same with its last stages tuned on
+garments. The first says what any picture is like, with no labels of ours; the second names garments.
 
-For each picture some fixed strong views are drawn once; the teacher's answers to exactly these
+For each picture some fixed strong views are drawn once; the teachers' answers to exactly these
 views are stored with them, so that the student copies answers to what it sees itself.
 """
 
@@ -51,6 +52,7 @@ class Teacher(nn.Module):
         for block in self.blocks[:FROZEN_BLOCKS]:
             fold_batch_norms(block)
         self.top = nn.Sequential(trunk._conv_head, trunk._bn1, trunk._swish)
+        self.imagenet = trunk._fc
         self.classifier = nn.Linear(1280, CLASSES)
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
@@ -90,35 +92,64 @@ def plain_view(squares):
     return F.interpolate(inner, size=TEACHER_SIZE, mode="bilinear", antialias=True)
 
 
-def draw_views(teacher, squares, views, prefix, log, batch=32, zoom=(0.5, 1.05)):
-    """Writes PREFIX.views.npy (u8 [V,N,120,120,3]) and PREFIX.early.npy (f16 [V,N,C,10,10])."""
-    n = len(squares)
-    pictures_path, early_path = prefix.with_suffix(".views.npy"), prefix.with_suffix(".early.npy")
+def compiled(call, bf16):
+    """`call` without gradients; with `bf16` compiled around its weights, several times as fast."""
+    if not bf16:
+        return torch.no_grad()(call)
+    torch._inductor.config.freezing = True
+    quick = torch.compile(call, dynamic=False)
+
+    def run(x):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            return quick(x).float()
+
+    return run
+
+
+def fixed_batches(count, batch):
+    """Slices of `batch`, a compiled shape: the last one goes back a little."""
+    starts = [*range(0, max(1, count - batch), batch), max(0, count - batch)]
+    return [slice(start, start + batch) for start in starts]
+
+
+def draw_views(teacher, squares, views, prefix, log, batch=32, zoom=(0.5, 1.05), bf16=False):
+    """Writes PREFIX.views.npy (u8 [V,N,120,120,3]) and PREFIX.early.npy (f16 [V,N,C,10,10]); goes on
+    after the last view that was done."""
+    n, grid = len(squares), TEACHER_SIZE // 16
     done_path = prefix.with_suffix(".done")
-    if done_path.exists():
+    done = int(done_path.read_text()) if done_path.exists() else 0
+    if done >= views:
         return
-    pictures = np.lib.format.open_memmap(
-        pictures_path, "w+", np.uint8, (views, n, VIEW_SIZE, VIEW_SIZE, 3)
-    )
-    grid = TEACHER_SIZE // 16
-    early = np.lib.format.open_memmap(early_path, "w+", np.float16, (views, n, MAP_CHANNELS, grid, grid))
+
+    def array(kind, dtype, *shape):
+        path = prefix.with_suffix(f".{kind}.npy")
+        if done:
+            return np.lib.format.open_memmap(path, "r+")
+        return np.lib.format.open_memmap(path, "w+", dtype, (views, n, *shape))
+
+    pictures = array("views", np.uint8, VIEW_SIZE, VIEW_SIZE, 3)
+    early = array("early", np.float16, MAP_CHANNELS, grid, grid)
+    describe = compiled(teacher.early, bf16)
     started = time.time()
-    for v in range(views):
-        for start in range(0, n, batch):
-            part = np.asarray(squares[start : start + batch])
-            x = plain_view(part) if v == 0 else strong_view(part, zoom)
+    for v in range(done, views):
+        for part in fixed_batches(n, batch):
+            own = np.asarray(squares[part])
+            x = plain_view(own) if v == 0 else strong_view(own, zoom)
             small = F.interpolate(x, size=VIEW_SIZE, mode="bilinear", antialias=True)
             small = (small * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
-            pictures[v, start : start + batch] = small.numpy()
-            with torch.inference_mode():
-                early[v, start : start + batch] = teacher.early(normalise(x)).half().numpy()
-        speed = (v + 1) * n / (time.time() - started)
+            pictures[v, part] = small.numpy()
+            early[v, part] = describe(normalise(x)).half().numpy()
+        pictures.flush(), early.flush()
+        done_path.write_text(str(v + 1))
+        speed = (v + 1 - done) * n / (time.time() - started)
         log(f"{prefix.name}: view {v + 1}/{views}, {speed:.0f} pictures/s")
-    done_path.touch()
 
 
-def tune(teacher, sets, epochs, checkpoint, log, validation=None, batch=48):
-    """sets: [(early features [V,N,...], labels in 0..10)]. One view of each picture an epoch."""
+def tune(teacher, sets, weights, adjustment, epochs, checkpoint, log, validation=None, batch=48,
+         bf16=False):
+    """sets: [(early features [V,N,...], labels in 0..10)]; `weights`: how often each of their
+    pictures is drawn, `adjustment` [11]: what the loss adds to the logits to make up for it. An
+    epoch draws as many views as the first set has pictures."""
     if checkpoint.exists():
         teacher.load_state_dict(torch.load(checkpoint, weights_only=True))
         return
@@ -128,21 +159,31 @@ def tune(teacher, sets, epochs, checkpoint, log, validation=None, batch=48):
     ]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.02)
     index = [(s, i) for s, (_, labels) in enumerate(sets) for i in range(len(labels))]
-    steps, step, started = epochs * (len(index) // batch), 0, time.time()
-    for epoch in range(epochs):
-        order = torch.randperm(len(index)).tolist()
+    drawn = len(sets[0][1])
+    steps, step, started = epochs * (drawn // batch), 0, time.time()
+    running, first = checkpoint.with_suffix(".running"), 0
+    if running.exists():
+        saved = torch.load(running, weights_only=True)
+        teacher.load_state_dict(saved["teacher"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first, step = saved["epochs"], saved["step"]
+    for epoch in range(first, epochs):
+        order = torch.multinomial(weights, drawn, replacement=True).tolist()
         losses = []
         for start in range(0, len(order) - batch + 1, batch):
             chosen = [index[i] for i in order[start : start + batch]]
-            maps = [sets[s][0][(epoch + i) % len(sets[s][0]), i] for s, i in chosen]
+            views = torch.randint(0, 2**31, (batch,)).tolist()
+            maps = [sets[s][0][v % len(sets[s][0]), i] for v, (s, i) in zip(views, chosen)]
             labels = torch.tensor([int(sets[s][1][i]) for s, i in chosen])
             x = torch.from_numpy(np.stack(maps)).float()
             warm = min(1.0, (step + 1) / 40)
             rate = warm * 0.5 * (1 + np.cos(np.pi * step / steps))
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
-            pooled = F.dropout(teacher.late(x), 0.2)
-            loss = F.cross_entropy(teacher.classifier(pooled), labels, label_smoothing=0.1)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                pooled = teacher.late(x).float()
+            logits = teacher.classifier(F.dropout(pooled, 0.2)) + adjustment
+            loss = F.cross_entropy(logits, labels, label_smoothing=0.1)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -150,47 +191,43 @@ def tune(teacher, sets, epochs, checkpoint, log, validation=None, batch=48):
             step += 1
             if step % 32 == 0:
                 log(f"teacher {step}/{steps} loss {np.mean(losses[-32:]):.3f}")
-        speed = (epoch + 1) * len(order) / (time.time() - started)
+        state = dict(teacher=teacher.state_dict(), optimizer=optimizer.state_dict())
+        torch.save(dict(state, epochs=epoch + 1, step=step), running)
+        speed = (epoch + 1 - first) * len(order) / (time.time() - started)
         log(f"teacher epoch {epoch + 1}/{epochs} loss {np.mean(losses):.3f} {speed:.0f} pictures/s")
         if validation is not None:
-            log(f"  teacher validation {accuracy(teacher, *validation):.3f}")
+            log("  teacher validation {:.3f}, mean of classes {:.3f}".format(*accuracy(teacher, *validation)))
     torch.save(teacher.state_dict(), checkpoint)
+    running.unlink(missing_ok=True)
 
 
 @torch.inference_mode()
 def accuracy(teacher, squares, labels):
-    right = 0
+    """(of all pictures, mean of the classes')"""
+    labels, answers = torch.as_tensor(labels), []
     for start in range(0, len(labels), 32):
         x = normalise(plain_view(np.asarray(squares[start : start + 32])))
-        answer = teacher.classifier(teacher.late(teacher.early(x))).argmax(1)
-        right += int((answer == torch.as_tensor(labels[start : start + 32])).sum())
-    return right / len(labels)
+        answers.append(teacher.classifier(teacher.late(teacher.early(x))).argmax(1))
+    right = (torch.cat(answers) == labels).float()
+    return right.mean().item(), np.mean([right[labels == c].mean().item() for c in labels.unique()])
 
 
-def answer_paths(prefix):
-    return prefix.with_suffix(".logits.npy"), prefix.with_suffix(".features.npy")
-
-
-def stored_answers(prefix):
-    """(logits f16 [V,N,11], features f16 [V,N,1280]) of the stored views."""
-    return tuple(np.load(path, mmap_mode="r") for path in answer_paths(prefix))
-
-
-@torch.inference_mode()
-def answer(teacher, prefix, log, batch=64):
-    logits_path, features_path = answer_paths(prefix)
-    if features_path.exists():
+def answer(teacher, head, early_path, path, log, batch=64, bf16=False):
+    """Writes head(late features) of the stored views, f16 [V,N,K]."""
+    if path.exists():
         return
-    early = np.load(prefix.with_suffix(".early.npy"), mmap_mode="r")
+    early = np.load(early_path, mmap_mode="r")
     views, n = early.shape[:2]
-    logits = np.empty((views, n, CLASSES), np.float16)
-    features = np.empty((views, n, 1280), np.float16)
+    describe, out = compiled(teacher.late, bf16), None
     for v in range(views):
-        for start in range(0, n, batch):
-            maps = np.array(early[v, start : start + batch], np.float32)
-            pooled = teacher.late(torch.from_numpy(maps))
-            features[v, start : start + batch] = pooled.half().numpy()
-            logits[v, start : start + batch] = teacher.classifier(pooled).half().numpy()
-    log(f"{prefix.name}: the teacher answered {views * n} views")
-    np.save(logits_path, logits)
-    np.save(features_path, features)
+        for part in fixed_batches(n, batch):
+            pooled = describe(torch.from_numpy(np.array(early[v, part], np.float32)))
+            with torch.no_grad():
+                told = head(pooled).half().numpy()
+            if out is None:
+                out = np.empty((views, n, told.shape[1]), np.float16)
+            out[v, part] = told
+    partial = path.with_suffix(".partial.npy")
+    np.save(partial, out)
+    partial.rename(path)
+    log(f"{path.name}: {views * n} views answered")
