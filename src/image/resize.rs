@@ -228,20 +228,24 @@ fn horizontal(source: &[&[u8]], channels: usize, columns: &Filter) -> Vec<u8> {
         .zip(source.chunks(ROWS))
     {
         for (lane, row) in rows.iter().enumerate() {
-            for (column, pixel) in block.iter_mut().zip(row.chunks_exact(channels)) {
-                for (to, from) in column.iter_mut().skip(lane * 3).zip(pixel).take(3) {
-                    *to = *from;
+            let pixels = row.chunks_exact(channels).filter_map(<[u8]>::first_chunk);
+            for (column, pixel) in block.iter_mut().zip(pixels) {
+                if let Some(to) = column.as_chunks_mut::<3>().0.get_mut(lane) {
+                    *to = *pixel;
                 }
             }
         }
         for (x, (start, weights)) in columns.iter().enumerate() {
             let mut sums = [HALF; LANES];
-            for (column, &weight) in block.iter().skip(start).zip(weights) {
+            let window = block.get(start..).unwrap_or_default();
+            for (column, &weight) in window.iter().zip(weights) {
                 accumulate(&mut sums, column, weight);
             }
-            for (out_row, sums) in out_rows.chunks_exact_mut(row_len).zip(sums.chunks_exact(3)) {
-                for (to, &sum) in out_row.iter_mut().skip(x * 3).zip(sums) {
-                    *to = clip(sum);
+            let bytes = sums.map(clip);
+            let pixels = bytes.as_chunks::<3>().0;
+            for (out_row, pixel) in out_rows.chunks_exact_mut(row_len).zip(pixels) {
+                if let Some(to) = out_row.as_chunks_mut::<3>().0.get_mut(x) {
+                    *to = *pixel;
                 }
             }
         }

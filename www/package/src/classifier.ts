@@ -21,12 +21,12 @@ import {
   classifyOptions,
   featureOptions,
   loadOptions,
-  measureOptions,
   viewOptions,
 } from './options.js';
 import type { Lesson } from './lesson.js';
 import { Progress } from './progress.js';
 import { type Teacher, loadTeach, teach } from './teacher.js';
+import { tools } from './tools.js';
 import { Turns } from './turns.js';
 import { WorkerEngine, hasWorker } from './worker-engine.js';
 
@@ -105,7 +105,7 @@ export class AimClassifier {
     });
     const take = progress.take.bind(progress);
     if (worker === true && typeof Worker !== 'function') {
-      throw new AimError('option', 'worker: true is not possible here: this runtime has no Worker. Leave it out or pass false');
+      throw new AimError('option', 'worker: true: this runtime has no Worker. Leave it out');
     }
     let note = '';
     let started: WorkerEngine | undefined;
@@ -237,12 +237,10 @@ export class AimClassifier {
    * device busy for some seconds.
    */
   async measure(options?: MeasureOptions): Promise<Measurement[]> {
-    const checked = measureOptions(options);
     throwIfAborted(this.#over);
-    throwIfAborted(checked.signal);
     // Hardly a page needs it.
     const { measure } = await import('./measure.js');
-    return measure(this.#engine, checked, this.#over, { orAbort, throwIfAborted });
+    return measure(this.#engine, options, this.#over, tools);
   }
 
   /**

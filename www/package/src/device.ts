@@ -26,7 +26,7 @@ const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|software/i
 export function cpuBuild(threads = 1): Build {
   if (WebAssembly.validate(new Uint8Array(RELAXED))) return threads > 1 ? 'cpu-threads' : 'cpu-relaxed';
   if (WebAssembly.validate(new Uint8Array(SIMD))) return 'cpu';
-  throw new AimError('unsupported', 'this browser runs WebAssembly without SIMD, which this package needs: Chrome 91, Firefox 89, Safari 16.4 or newer has it');
+  throw new AimError('unsupported', 'this browser has no SIMD in WebAssembly: Chrome 91, Firefox 89, Safari 16.4 or newer has it');
 }
 
 /** The build that a compiled module is of, as far as it can be told: `cpu` is `cpu-relaxed` too. */

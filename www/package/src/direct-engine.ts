@@ -112,7 +112,7 @@ export class DirectEngine implements Engine {
       onProgress: (event) => {
         const { status, total = 0 } = event;
         if (status === 'progress_total' && total > MODEL_LIMIT) {
-          stop.abort(new AimError('out_of_memory', `the model has ${Math.ceil(total / 2 ** 20)} MiB of weights; with its working memory it does not fit this runtime's limit of 128 MB: at most ${MODEL_LIMIT / 2 ** 20} MiB do`));
+          stop.abort(new AimError('out_of_memory', `${Math.ceil(total / 2 ** 20)} MiB of weights don't fit this runtime's 128 MB: at most ${MODEL_LIMIT / 2 ** 20} do`));
         }
         report?.(event);
       },

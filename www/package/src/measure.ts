@@ -1,8 +1,8 @@
-import type { Alarm, orAbort } from './abort.js';
+import type { Alarm } from './abort.js';
 import type { Engine } from './engine.js';
-import type { throwIfAborted } from './errors.js';
 import type { Frame } from './frames/frame.js';
-import type { Measured } from './options.js';
+import type { MeasureOptions } from './options.js';
+import type { Tools } from './tools.js';
 
 /** How fast batches of one size run. Its fields are those of `aim-bench bench --json`; what the browser does not tell is null. */
 export interface Measurement {
@@ -49,14 +49,18 @@ const SIDE = 256;
 /** Batches that are not timed, and the least that are. */
 const [WARM, LEAST] = [2, 3];
 
-/** What it takes of the package: given, since what two modules import is cut out into a third that every page loads. */
-export interface Tools {
-  orAbort: typeof orAbort;
-  throwIfAborted: typeof throwIfAborted;
-}
-
 /** Repeats batches by the clock, then the products of large matrices. */
-export async function measure(engine: Engine, { batches, seconds, signal, report }: Measured, over: Alarm, { orAbort, throwIfAborted }: Tools): Promise<Measurement[]> {
+export async function measure(engine: Engine, options: MeasureOptions | undefined, over: Alarm, { orAbort, throwIfAborted, bad, count, number, object, signal: signalOf }: Tools): Promise<Measurement[]> {
+  const given = object('options', options, ['batch', 'seconds', 'signal', 'onmeasurement']);
+  const list = Array.isArray(given.batch) ? given.batch : [given.batch ?? 1];
+  if (list.length === 0) bad('batch', list, 'a whole number from 1, or a list of these');
+  const batches = list.map((batch) => count('batch', batch) ?? 1).sort((a, b) => a - b);
+  const report = (given.onmeasurement ?? undefined) as MeasureOptions['onmeasurement'];
+  if (report !== undefined && typeof report !== 'function') bad('onmeasurement', report, 'a function');
+  const seconds = number('seconds', given.seconds, 0, 600) ?? 2;
+  const signal = signalOf(given.signal);
+  throwIfAborted(signal);
+
   const rows: Measurement[] = [];
   const pictures = (batch: number): Frame[] => Array.from({ length: batch }, (_, i) => ({ kind: 'rgba', data: pixels(i), width: SIDE, height: SIDE }));
   for (const batch of batches) {

@@ -27,7 +27,6 @@ const ALIASES = { int8: 'q8', uint8: 'q8', q4f16: 'q4', bnb4: 'q4' } as const;
 const LOAD = ['device', 'dtype', 'probeLayers', 'arch', 'revision', 'endpoint', 'token', 'signal', 'progress_callback', 'cache', 'worker', 'threads', 'wasmUrl', 'wasmModule', 'warmup', 'timeouts', 'trunk'];
 const VIEW = ['signal', 'regionOfInterest', 'rotationDegrees'];
 const CLASSIFY = [...VIEW, 'onerror', 'top_k', 'topk', 'scoreThreshold', 'allowlist', 'denylist'];
-const MEASURE = ['batch', 'seconds', 'signal', 'onmeasurement'];
 /** Options of transformers.js that mean nothing here. */
 const FOREIGN = ['config', 'cache_dir', 'local_files_only', 'subfolder', 'model_file_name', 'use_external_data_format', 'session_options', 'quantized', 'function_to_apply'];
 
@@ -79,14 +78,6 @@ export interface MeasureOptions {
   onmeasurement?: ((measurement: Measurement) => void) | undefined;
   /** Gives up: the call rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
-}
-
-/** What `measure` was told. */
-export interface Measured {
-  batches: number[];
-  seconds: number;
-  signal: AbortSignal | undefined;
-  report: ((measurement: Measurement) => void) | undefined;
 }
 
 /** How long is waited for a server, in seconds. */
@@ -409,17 +400,6 @@ export function classifyOptions(value: unknown): ReturnType<typeof view> & { top
   const denied = words('denylist', given.denylist);
   const keep = ({ label, score }: { label: string; score: number }) => score >= least && (allowed?.includes(label) ?? true) && !denied?.includes(label);
   return { ...view(given), topK: count('top_k', given.top_k ?? given.topk) ?? 5, nulls: oneOf('onerror', given.onerror, ['throw', 'null'], 'throw') === 'null', keep: least || allowed || denied ? keep : undefined };
-}
-
-/** Checks the options of `measure`. */
-export function measureOptions(value: unknown): Measured {
-  const given = object('options', value, MEASURE);
-  const list = Array.isArray(given.batch) ? given.batch : [given.batch ?? 1];
-  if (list.length === 0) bad('batch', list, 'a whole number from 1, or a list of these');
-  const batches = list.map((batch) => count('batch', batch) ?? 1).sort((a, b) => a - b);
-  const report = given.onmeasurement ?? undefined;
-  if (report !== undefined && typeof report !== 'function') bad('onmeasurement', report, 'a function');
-  return { batches, seconds: number('seconds', given.seconds, 0, 600) ?? 2, signal: signal(given.signal), report: report as Measured['report'] };
 }
 
 /** Checks the options of `features` against the blocks that run. */

@@ -7,9 +7,8 @@ import type { EngineOptions } from './options.js';
 /** What the page asks of its worker. */
 export type Call =
   | { method: 'load'; options: EngineOptions }
-  | { method: 'peak' }
   | { method: 'teach'; lesson: GlueLesson }
-  | { method: 'addHead' | 'removeHead'; args: unknown[] }
+  | { method: 'addHead' | 'removeHead' | 'peak'; args: unknown[] }
   /** What the engine's method takes between the frames and the signal. */
   | { method: 'classify' | 'logits' | 'features' | 'tokens'; frames: Frame[]; args: unknown[] };
 

@@ -1,11 +1,12 @@
 import type { AimClassifier } from './classifier.js';
 import type { Engine } from './engine.js';
-import { AimError, disposed, throwIfAborted } from './errors.js';
+import { disposed, throwIfAborted } from './errors.js';
 import type { ImageInput } from './frames/capture.js';
 import type { Frame } from './frames/frame.js';
 import type { Lesson } from './lesson.js';
-import { type TeachOptions, type ViewOptions, bad, count, number, object, oneOf, signal } from './options.js';
+import { type TeachOptions, type ViewOptions, bad } from './options.js';
 import type { Work } from './teach/work.js';
+import { tools } from './tools.js';
 
 /** What a lesson needs of the classifier that it teaches. */
 export interface Teacher {
@@ -21,7 +22,7 @@ export interface Teacher {
 /** What a page needs for a lesson: loaded once it teaches. */
 export async function loadTeach(): Promise<typeof import('./teach/index.js')> {
   const teach = await import('./teach/index.js');
-  teach.use({ AimError, throwIfAborted, bad, count, number, object, oneOf, signal });
+  teach.use(tools);
   return teach;
 }
 

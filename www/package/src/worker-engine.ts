@@ -108,7 +108,7 @@ export class WorkerEngine implements Engine {
   }
 
   peak(signal?: AbortSignal): Promise<number> {
-    return this.#ask({ method: 'peak' }, { signal });
+    return this.#ask({ method: 'peak', args: [] }, { signal });
   }
 
   dispose(): void {
@@ -168,7 +168,7 @@ function startWorker(changed: (info: AimInfo) => void): Rpc {
     // Written out in one expression: bundlers look for exactly this.
     worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'aim-web' });
   } catch (cause) {
-    throw new AimError('unsupported', `a worker could not be started: ${messageOf(cause)}. Serve this package from the page's own origin, or pass worker: false`, { cause });
+    throw new AimError('unsupported', `the worker could not be started: ${messageOf(cause)}. Serve the package's files from the page's own origin, or pass worker: false`, { cause });
   }
   return new Rpc(worker as Port, new URL('./worker.js', import.meta.url).href, changed);
 }

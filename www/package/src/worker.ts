@@ -39,7 +39,6 @@ async function perform(id: number, call: Call, signal: AbortSignal): Promise<unk
     return undefined;
   }
   if (!engine) throw new AimError('disposed', 'the worker has no model');
-  if (call.method === 'peak') return engine.peak(signal);
   if (call.method === 'teach') return engine.teach(call.lesson, (progress) => scope.postMessage({ id, progress: { status: 'train', ...progress } }), signal);
   const args = 'frames' in call ? [call.frames, ...call.args, signal] : call.args;
   return (engine[call.method] as (...args: unknown[]) => unknown)(...args);

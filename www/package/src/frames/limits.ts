@@ -12,7 +12,7 @@ const MAX_PIXELS = SMALL ? EXACT_PIXELS : 100_000_000;
 /** Refuses a size that can't be classified. */
 export function checkSize(width: number, height: number): void {
   if (!Number.isInteger(width) || !Number.isInteger(height) || width < 1 || height < 1) {
-    throw new AimError('image', `a picture of ${width} x ${height} pixels has nothing to classify: both sides must be whole numbers from 1`);
+    throw new AimError('image', `a picture of ${width} x ${height} pixels is none: both sides must be whole numbers from 1`);
   }
   if (width * height > MAX_PIXELS) tooLarge(`a picture of ${width} x ${height} pixels`, `${MAX_PIXELS / 1e6} million pixels`);
 }

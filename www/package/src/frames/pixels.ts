@@ -61,7 +61,7 @@ async function decode(blob: Blob, what: string, decoder: Decoder | undefined): P
   }
   if (!browser) {
     if (!size && !jpeg) throw new AimError('image', `${what} is broken or of no known format${hint(head, blob)}`);
-    throw new AimError('unsupported', `${what} can't be decoded: this runtime decodes JPEG only. Decode it first and pass { data, width, height } of RGBA bytes`);
+    throw new AimError('unsupported', `${what} can't be decoded: this runtime decodes JPEG only. Pass { data, width, height } of RGBA bytes`);
   }
   let bitmap: ImageBitmap;
   try {
