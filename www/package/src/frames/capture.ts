@@ -40,7 +40,7 @@ const KINDS =
 export const BITMAP: ImageBitmapOptions = { colorSpaceConversion: 'none', premultiplyAlpha: 'none' };
 
 const TAINTED =
-  'its pixels come from another origin, which has not allowed them to be read: serve the picture with Access-Control-Allow-Origin and set crossorigin="anonymous" on the element';
+  'its pixels come from another origin, which has not allowed to read them: serve the picture with Access-Control-Allow-Origin and set crossorigin="anonymous"';
 
 /** A typed error for what the browser says about a picture. */
 export function imageError(error: unknown, what: string): Error {
