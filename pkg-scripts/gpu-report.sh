@@ -9,11 +9,14 @@
 # The machine with the GPU needs its Vulkan driver and a glibc as new as that of the machine that built; no Rust, no network. The
 # loader of Vulkan is carried. With a python3 that has PyTorch for the GPU, that is measured too.
 #
-# PROFILE=checks builds what the tests build anyway; FEATURES, MODELS, DTYPES, BATCHES and LIMIT (seconds) ask for something else.
+# PROFILE=checks builds what the tests build anyway; FEATURES, DEVICES, MODELS, DTYPES, BATCHES and LIMIT (seconds) ask for
+# something else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 profile=${PROFILE:-release}
+# Kernels in SPIR-V, and CUDA, whose libraries are looked for only where it is used. Empty: WGSL alone, as in a browser.
+features=${FEATURES-vulkan,cuda}
 models=${MODELS:-aim-600M,aim-7B,aim-1B,aim-3B}
 dtypes=${DTYPES:-fp16,q4,q8}
 batches=${BATCHES:-1,8,32}
@@ -32,14 +35,15 @@ pack() { # program, packed file
 }
 
 prepare() {
-    local kit=$1 features=() name
-    [ -z "${FEATURES:-}" ] || features=(--features "$FEATURES")
+    local kit=$1 with=() name
+    # Those of the library, which the tests are of.
+    [ -z "$features" ] || with=(--features "$(sed 's/\([^,]*\)/aim-web\/\1,native-bench\/\1/g' <<<"$features")")
     rm -rf "$kit"
     mkdir -p "$kit/tests" "$kit/lib"
     echo "== building, profile $profile"
     # As `cargo test` builds them, so that no dependency is built twice; the program comes with its own tests.
     cargo test --profile "$profile" --workspace --locked --lib --test model --test quant --test cli --no-run \
-        "${features[@]}" --message-format=json-render-diagnostics | programs >"$kit/all"
+        "${with[@]}" --message-format=json-render-diagnostics | programs >"$kit/all"
     pack "$(grep '/aim-bench$' "$kit/all" | head -1)" "$kit/aim-bench.gz"
     for name in aim_web model quant; do
         pack "$(grep -E "/deps/$name-[0-9a-f]+\$" "$kit/all" | head -1)" "$kit/tests/$name.gz"
@@ -49,6 +53,7 @@ prepare() {
     local loader
     loader=$(ldconfig -p | sed -n 's/.*libvulkan\.so\.1 .*=> //p' | head -1)
     [ -z "$loader" ] || cp -L "$loader" "$kit/lib/libvulkan.so.1"
+    echo "$features" >"$kit/features"
     git rev-parse HEAD >"$kit/commit" 2>/dev/null || echo unknown >"$kit/commit"
     du -sh "$kit"
 }
@@ -126,8 +131,13 @@ run() {
         if command -v python3 >/dev/null && python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
             for_torch=80
         fi
-        local for_bench=$(($(left) - for_torch))
-        step bench "$for_bench" bash -c "to_file '$out/bench.json' '$work/aim-bench' bench --device gpu --synthetic $models \
+        local for_bench=$(($(left) - for_torch)) devices=${DEVICES:-}
+        if [ -z "$devices" ]; then
+            devices=gpu
+            # By both ways, where there are two.
+            if [[ $(cat "$kit/features") == *cuda* ]] && [ -e /dev/nvidiactl ]; then devices=cuda,gpu; fi
+        fi
+        step bench "$for_bench" bash -c "to_file '$out/bench.json' '$work/aim-bench' bench --device $devices --synthetic $models \
             --dtype $dtypes --batch $batches --warmup 1 --seconds 1 --time-limit $((for_bench > 60 ? for_bench - 40 : for_bench / 2)) \
             --svg '$out/bench.svg' --markdown '$out/bench.md' --json"
         if [ "$for_torch" -gt 0 ]; then

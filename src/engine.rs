@@ -144,6 +144,11 @@ pub async fn self_check(
             let check = check_form::<gpu::Gpu>(config, blocks, precision, device_there, memory);
             device.unless_lost(check).await
         }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => {
+            let (device, memory) = (&gpu.device, gpu.memory);
+            check_form::<gpu::cuda::Cuda>(config, blocks, precision, device, memory).await
+        }
     }
 }
 
@@ -182,6 +187,13 @@ pub fn largest_batch(
             let (device, memory) = (&gpu.device, gpu.memory);
             cost::largest_batch::<gpu::Gpu>(config, blocks, precision, device, memory, wanted)
         }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => {
+            let (device, memory) = (&gpu.device, gpu.memory);
+            cost::largest_batch::<gpu::cuda::Cuda>(
+                config, blocks, precision, device, memory, wanted,
+            )
+        }
     }
 }
 
@@ -195,6 +207,8 @@ pub fn form(config: &Config, blocks: usize, precision: Precision, device: &Devic
         Device::Cpu => cpu::Cpu::PLACE,
         #[cfg(feature = "gpu")]
         Device::Gpu(_) => gpu::Gpu::PLACE,
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => gpu::cuda::Cuda::PLACE,
     };
     Form::of(precision, config, blocks, place)
 }
@@ -297,6 +311,13 @@ fn begin(
         Device::Gpu(gpu) => {
             let device = gpu.device.clone();
             Box::new(Assembler::<gpu::Gpu>::new(
+                config, blocks, precision, device,
+            )?)
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => {
+            let device = gpu.device.clone();
+            Box::new(Assembler::<gpu::cuda::Cuda>::new(
                 config, blocks, precision, device,
             )?)
         }

@@ -133,9 +133,29 @@ pub struct Source {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DeviceChoice {
+    /// A GPU if there is a real one, else the processor.
     Auto,
+    /// A GPU, a software one if there is no other, by the fastest way of this build but CUDA.
     Gpu,
+    /// The processor.
     Cpu,
+    /// A GPU with the kernels that a browser runs.
+    Webgpu,
+    /// A GPU with kernels in SPIR-V.
+    Vulkan,
+    /// A GPU of Apple's with kernels in Metal's language.
+    Metal,
+    /// A GPU of NVIDIA's through CUDA.
+    Cuda,
+}
+
+impl DeviceChoice {
+    /// What `--device` calls it.
+    pub fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -25,6 +25,14 @@ pub fn gpu_memory(pci_bus: &str) -> Option<Memory> {
     nvidia_memory(pci_bus).or_else(|| amd_memory(Path::new(SYS), pci_bus))
 }
 
+/// The address of the GPU of NVIDIA's that CUDA counts as this one, if nothing but its place says which that is.
+#[cfg(feature = "cuda")]
+pub fn cuda_bus(number: usize) -> Option<String> {
+    let nvml = Nvml::init().ok()?;
+    let device = nvml.device_by_index(u32::try_from(number).ok()?).ok()?;
+    Some(device.pci_info().ok()?.bus_id)
+}
+
 fn nvidia_memory(pci_bus: &str) -> Option<Memory> {
     let nvml = Nvml::init().ok()?;
     let memory = nvml

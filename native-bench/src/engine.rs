@@ -127,7 +127,7 @@ pub fn open(place: Place, config: &Config, blocks: usize, precision: Precision) 
     match (place.device, place.adapter) {
         (DeviceChoice::Auto, None) => {
             let check = async {
-                let device = open_gpu(gpu::Adapters::Hardware).await?;
+                let device = open_gpu(gpu::Adapters::Hardware, gpu::Language::Best).await?;
                 self_check(config, blocks, precision, &device).await?;
                 Ok::<_, Error>(device)
             };
@@ -139,6 +139,7 @@ pub fn open(place: Place, config: &Config, blocks: usize, precision: Precision) 
 
 /// The device that the options name; `auto` takes a real GPU.
 pub fn open_named(Place { device, adapter }: Place) -> Result<Device> {
+    let language = language(device)?;
     let adapters = match (device, adapter) {
         (DeviceChoice::Cpu, Some(_)) => {
             return Err(Error::new(
@@ -147,23 +148,62 @@ pub fn open_named(Place { device, adapter }: Place) -> Result<Device> {
             ));
         }
         (DeviceChoice::Cpu, None) => return Ok(Device::Cpu),
+        (DeviceChoice::Cuda, number) => return open_cuda(number.unwrap_or(0)),
         (_, Some(number)) => gpu::Adapters::Number(number),
-        (DeviceChoice::Gpu, None) => gpu::Adapters::Any,
         (DeviceChoice::Auto, None) => {
-            let gpu = block_on(open_gpu(gpu::Adapters::Hardware));
+            let gpu = block_on(open_gpu(gpu::Adapters::Hardware, language));
             return Ok(gpu.unwrap_or(Device::Cpu));
         }
+        (_, None) => gpu::Adapters::Any,
     };
-    block_on(open_gpu(adapters))
+    block_on(open_gpu(adapters, language))
+}
+
+/// The language of the kernels of a device that the options name.
+fn language(device: DeviceChoice) -> Result<gpu::Language> {
+    let lacking = |feature: &str| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "this aim-bench was built without {feature}: take --device gpu, or build it by \
+                 `cargo build --release -p native-bench --features {feature}`"
+            ),
+        )
+    };
+    match device {
+        DeviceChoice::Webgpu => Ok(gpu::Language::Wgsl),
+        #[cfg(feature = "vulkan")]
+        DeviceChoice::Vulkan => Ok(gpu::Language::SpirV),
+        #[cfg(feature = "metal")]
+        DeviceChoice::Metal => Ok(gpu::Language::Msl),
+        DeviceChoice::Vulkan if !cfg!(feature = "vulkan") => Err(lacking("vulkan")),
+        DeviceChoice::Metal if !cfg!(feature = "metal") => Err(lacking("metal")),
+        DeviceChoice::Cuda if !cfg!(feature = "cuda") => Err(lacking("cuda")),
+        _ => Ok(gpu::Language::Best),
+    }
 }
 
 /// A GPU, with the memory that its driver says it has free.
-async fn open_gpu(adapters: gpu::Adapters) -> Result<Device> {
-    let mut gpu = gpu::open(adapters).await?;
+async fn open_gpu(adapters: gpu::Adapters, language: gpu::Language) -> Result<Device> {
+    let mut gpu = gpu::open_as(adapters, language, gpu::Extent::All).await?;
     if gpu.memory.is_none() {
         gpu.memory = drivers::gpu_memory(&gpu.pci_bus).map(|memory| memory.free);
     }
     Ok(Device::Gpu(gpu))
+}
+
+/// The GPU of CUDA's number, with its free memory.
+#[cfg(feature = "cuda")]
+fn open_cuda(number: usize) -> Result<Device> {
+    let mut gpu = gpu::cuda::open(number)?;
+    gpu.pci_bus = drivers::cuda_bus(number).unwrap_or_default();
+    gpu.memory = drivers::gpu_memory(&gpu.pci_bus).map(|memory| memory.free);
+    Ok(Device::Cuda(gpu))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(_: usize) -> Result<Device> {
+    language(DeviceChoice::Cuda).map(|_| Device::Cpu)
 }
 
 /// As [`load_for_batch`], for one of several processes: on its own GPU, if there are several, with its share of the
@@ -245,8 +285,12 @@ fn open_in_world(
     let Some(rank) = rank else {
         return open(place, config, blocks, precision);
     };
+    let language = language(place.device)?;
+    if place.device == DeviceChoice::Cuda {
+        return open_cuda(rank);
+    }
     let device = block_on(async {
-        let device = open_gpu(gpu::Adapters::Nth(rank)).await?;
+        let device = open_gpu(gpu::Adapters::Nth(rank), language).await?;
         self_check(config, blocks, precision, &device).await?;
         Ok::<_, Error>(device)
     });

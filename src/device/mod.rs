@@ -8,10 +8,6 @@ pub mod backend;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
-#[cfg(feature = "gpu")]
-pub mod gpu_block;
-#[cfg(feature = "gpu")]
-pub mod gpu_upload;
 pub mod host;
 pub mod peak;
 #[cfg(feature = "gpu")]
@@ -32,6 +28,9 @@ pub enum Device {
     /// A GPU, or a driver that behaves like one.
     #[cfg(feature = "gpu")]
     Gpu(gpu::GpuDevice),
+    /// A GPU of NVIDIA's through CUDA.
+    #[cfg(feature = "cuda")]
+    Cuda(gpu::cuda::CudaGpu),
 }
 
 impl Device {
@@ -42,6 +41,8 @@ impl Device {
             Self::Cpu => "CPU".to_owned(),
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => format!("GPU: {}", gpu.adapter),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => format!("GPU: {}", gpu.name()),
         }
     }
 
@@ -54,7 +55,9 @@ impl Device {
                 format!("{eight} (8 bits), {four} (4 bits)")
             }
             #[cfg(feature = "gpu")]
-            Self::Gpu(gpu) => gpu_block::kernels(&gpu.device),
+            Self::Gpu(gpu) => gpu.kernels(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => gpu.kernels(),
         }
     }
 
@@ -65,6 +68,8 @@ impl Device {
             Self::Cpu => false,
             #[cfg(feature = "gpu")]
             Self::Gpu(_) => true,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => true,
         }
     }
 
@@ -75,6 +80,8 @@ impl Device {
             Self::Cpu => None,
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => gpu.memory,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => gpu.memory,
         }
     }
 
@@ -85,6 +92,9 @@ impl Device {
             Self::Cpu => std::future::pending().await,
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => gpu.lost().await,
+            // Its errors come with the next read.
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => std::future::pending().await,
         }
     }
 
@@ -110,6 +120,8 @@ impl Device {
             Self::Cpu => {}
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => gpu.destroy(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => {}
         }
     }
 }

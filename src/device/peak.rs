@@ -66,6 +66,15 @@ pub async fn flops(device: &Device, precision: Precision, clock: &dyn Fn() -> f6
             // What was measured before a device is lost stays.
             let _ = device.unless_lost(measuring).await;
         }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => {
+            best.plain::<gpu::cuda::Cuda>(&gpu.device, |x| x).await;
+            best.own::<gpu::cuda::Cuda>(form, &gpu.device).await;
+            if form != Form::Fp32 {
+                let halved = |x: Tensor<gpu::cuda::Cuda, 2>| x.cast(DType::F16);
+                best.plain::<gpu::cuda::Cuda>(&gpu.device, halved).await;
+            }
+        }
     }
     best.flops
         .ok_or_else(|| Error::device_lost("no product of large matrices could be measured"))

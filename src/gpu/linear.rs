@@ -7,6 +7,7 @@
 
 use cubecl::prelude::*;
 
+use super::dense::narrowed;
 use super::half::float_of_half;
 
 /// Four floats, the widest load of every device.
@@ -48,6 +49,8 @@ pub(crate) struct Tile {
     pub columns: usize,
     /// Columns of both that are in shared memory at a time: a multiple of 8, at most the smallest group.
     pub step: usize,
+    /// Whether shared memory holds f16; sums are f32 in any case.
+    pub halves: bool,
 }
 
 impl Tile {
@@ -58,7 +61,7 @@ impl Tile {
 
     /// Bytes of shared memory.
     pub const fn shared(self) -> usize {
-        (self.rows + self.columns) * self.step * size_of::<f32>()
+        (self.rows + self.columns) * self.step * if self.halves { 2 } else { 4 }
     }
 }
 
@@ -70,7 +73,7 @@ impl Tile {
 /// - `addend`: `[n, d_output]` or `[d_output]`, as [`Then`] says
 /// - `y`: `[parts, n, d_output]`, `d_output` a multiple of 4; the cubes of plane z take the steps of part z
 #[cube(launch)]
-pub(crate) fn linear<W: Size>(
+pub(crate) fn linear<W: Size, S: Float>(
     x: &Array<F4>,
     words: &Array<Vector<u32, W>>,
     groups: &Array<u32>,
@@ -87,8 +90,9 @@ pub(crate) fn linear<W: Size>(
     let step = comptime!(tile.step);
     let x_vectors = comptime!(tile.rows / 4);
     let w_vectors = comptime!(tile.columns / 4);
-    let mut x_tile = SharedMemory::<F4>::new(comptime!(tile.rows / 4 * tile.step));
-    let mut w_tile = SharedMemory::<F4>::new(comptime!(tile.columns / 4 * tile.step));
+    let mut x_tile = SharedMemory::<Vector<S, Const<4>>>::new(comptime!(tile.rows / 4 * tile.step));
+    let mut w_tile =
+        SharedMemory::<Vector<S, Const<4>>>::new(comptime!(tile.columns / 4 * tile.step));
 
     let n = n as usize;
     let row_vectors = d_input as usize / 4;
@@ -137,7 +141,7 @@ pub(crate) fn linear<W: Size>(
                 #[unroll]
                 for k in 0..4usize {
                     x_tile[place_of(place * 4 + k, four, x_vectors)] =
-                        four_of(a[k], b[k], c[k], d[k]);
+                        staged::<S>(four_of(a[k], b[k], c[k], d[k]), tile.halves);
                 }
             }
         }
@@ -173,11 +177,14 @@ pub(crate) fn linear<W: Size>(
                 }
                 #[unroll]
                 for k in 0..codes {
-                    w_tile[place_of(place * codes + k, four, w_vectors)] = four_of(
-                        rows[k],
-                        rows[codes + k],
-                        rows[2 * codes + k],
-                        rows[3 * codes + k],
+                    w_tile[place_of(place * codes + k, four, w_vectors)] = staged::<S>(
+                        four_of(
+                            rows[k],
+                            rows[codes + k],
+                            rows[2 * codes + k],
+                            rows[3 * codes + k],
+                        ),
+                        tile.halves,
                     );
                 }
             }
@@ -186,11 +193,11 @@ pub(crate) fn linear<W: Size>(
         sync_cube();
 
         for k in 0..step {
-            let w0 = w_tile[place_of(k, unit_column, w_vectors)];
-            let w1 = w_tile[place_of(k, unit_column + unit_columns, w_vectors)];
+            let w0 = F4::cast_from(w_tile[place_of(k, unit_column, w_vectors)]);
+            let w1 = F4::cast_from(w_tile[place_of(k, unit_column + unit_columns, w_vectors)]);
             #[unroll]
             for i in 0..2usize {
-                let x = x_tile[place_of(k, unit_row + i * unit_rows, x_vectors)];
+                let x = F4::cast_from(x_tile[place_of(k, unit_row + i * unit_rows, x_vectors)]);
                 #[unroll]
                 for r in 0..4usize {
                     let each = F4::new(x[r]);
@@ -279,6 +286,16 @@ fn load_x(
         value = x[row * row_vectors + column];
     }
     value
+}
+
+/// Four values as shared memory holds them. What f16 can't reach becomes its end, not infinity.
+#[cube]
+fn staged<S: Float>(values: F4, #[comptime] halves: bool) -> Vector<S, Const<4>> {
+    if comptime!(halves) {
+        Vector::cast_from(narrowed(values))
+    } else {
+        Vector::cast_from(values)
+    }
 }
 
 /// The weights of a vector of words, as floats.

@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod attention;
+pub(crate) mod dense;
 mod half;
 pub(crate) mod launch;
 pub(crate) mod linear;

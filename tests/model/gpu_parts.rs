@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use aim_web::device::backend::{AimBackend, Epilogue, Rows as _};
-use aim_web::device::gpu::{Adapters, Gpu, open};
+use aim_web::device::gpu::{Adapters, Extent, Gpu, Language, open_as};
 use aim_web::device::host::read;
 use aim_web::model::norm::Norm;
 use aim_web::model::params::Params;
@@ -14,19 +14,28 @@ use proptest::prelude::*;
 
 use crate::common::generator;
 
-static GPU: LazyLock<WgpuDevice> = LazyLock::new(|| {
-    let gpu = block_on(open(Adapters::Any)).unwrap_or_else(|error| {
-        panic!("the GPU tests need an adapter: {error}");
-    });
-    gpu.device
+/// A device with all that its adapter has, and one with the least that WebGPU promises.
+static GPUS: LazyLock<[WgpuDevice; 2]> = LazyLock::new(|| {
+    [Extent::All, Extent::Least].map(|extent| {
+        let opening = open_as(Adapters::Any, Language::Best, extent);
+        let gpu = block_on(opening).unwrap_or_else(|error| {
+            panic!("the GPU tests need an adapter: {error}");
+        });
+        assert!(extent == Extent::All || !gpu.has_halves());
+        gpu.device
+    })
 });
+
+fn all() -> &'static WgpuDevice {
+    &GPUS[0]
+}
 
 fn values<const D: usize>(name: &str, shape: [usize; D]) -> Vec<f32> {
     generator::tensor("gpu_parts", name, &shape)
 }
 
-fn there<const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<Gpu, D> {
-    Tensor::from_data(TensorData::new(values.to_vec(), shape), &*GPU)
+fn there<const D: usize>(values: &[f32], shape: [usize; D], gpu: &WgpuDevice) -> Tensor<Gpu, D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), gpu)
 }
 
 fn back<const D: usize>(tensor: Tensor<Gpu, D>) -> Vec<f32> {
@@ -99,6 +108,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn gpu_attention_is_its_definition(
+        gpu in prop::sample::select(&GPUS[..]),
         batch in 1_usize..3,
         tokens in 1_usize..80,
         heads in 1_usize..4,
@@ -111,7 +121,7 @@ proptest! {
         for value in &mut qkv {
             *value *= scale;
         }
-        let y = back(Gpu::attend(there(&qkv, [batch, tokens, 3 * dim]), heads, None));
+        let y = back(Gpu::attend(there(&qkv, [batch, tokens, 3 * dim], &gpu), heads, None));
         let off = off(&attention(&qkv, [batch, tokens, heads, head_dim]), &y);
         // Scores of some thousand have f32's 1e-7 of that.
         prop_assert!(off <= f64::from(scale.max(1.0)).powi(3) * 2e-5, "{off:e}");
@@ -119,6 +129,7 @@ proptest! {
 
     #[test]
     fn gpu_layer_norm_is_its_definition(
+        gpu in prop::sample::select(&GPUS[..]),
         batch in 1_usize..3,
         tokens in 1_usize..40,
         // Also those that burn's operations have to do.
@@ -128,10 +139,10 @@ proptest! {
         let x: Vec<f32> = values("x", [batch, tokens, dim]).iter().map(|v| v + shift).collect();
         let (weight, bias) = (values("weight", [dim]), values("bias", [dim]));
         let mut params = Params::default();
-        params.insert("a.norm.weight", there(&weight, [dim]), &[dim]);
-        params.insert("a.norm.bias", there(&bias, [dim]), &[dim]);
+        params.insert("a.norm.weight", there(&weight, [dim], &gpu), &[dim]);
+        params.insert("a.norm.bias", there(&bias, [dim], &gpu), &[dim]);
         let norm = Norm::new(&mut params.scope("a"), "norm", dim).expect("it is there");
-        let y = back(Gpu::normalize(there(&x, [batch, tokens, dim]), &norm));
+        let y = back(Gpu::normalize(there(&x, [batch, tokens, dim], &gpu), &norm));
         let mut expected = Vec::new();
         for token in x.chunks(dim) {
             let token: Vec<f64> = token.iter().map(|&v| f64::from(v)).collect();
@@ -147,6 +158,7 @@ proptest! {
 
     #[test]
     fn gpu_products_end_as_asked(
+        gpu in prop::sample::select(&GPUS[..]),
         n in 1_usize..150,
         d_output in 1_usize..150,
         d_input in 1_usize..150,
@@ -155,7 +167,7 @@ proptest! {
         let x = values("x", [1, n, d_input]);
         let residual = values("residual", [1, n, d_output]);
         let bias = values("bias", [d_output]);
-        let mut rows = <Gpu as AimBackend>::Rows::new(d_output, d_input, &GPU).expect("there is room");
+        let mut rows = <Gpu as AimBackend>::Rows::new(d_output, d_input, &gpu).expect("there is room");
         rows.push(&w).expect("they are of it");
         let matrix = rows.finish().expect("it is whole");
         let sums: Vec<f64> = x
@@ -166,11 +178,11 @@ proptest! {
         let ends: [(&str, Epilogue<Gpu>, Vec<f64>); 4] = [
             ("none", Epilogue::None, sums.clone()),
             ("gelu", Epilogue::Gelu, sums.iter().map(|&sum| gelu(sum)).collect()),
-            ("add", Epilogue::Add(there(&residual, [1, n, d_output])), sums.iter().zip(&residual).map(|(sum, r)| sum + f64::from(*r)).collect()),
-            ("bias", Epilogue::Bias(there(&bias, [d_output])), sums.iter().zip(bias.iter().cycle()).map(|(sum, b)| sum + f64::from(*b)).collect()),
+            ("add", Epilogue::Add(there(&residual, [1, n, d_output], &gpu)), sums.iter().zip(&residual).map(|(sum, r)| sum + f64::from(*r)).collect()),
+            ("bias", Epilogue::Bias(there(&bias, [d_output], &gpu)), sums.iter().zip(bias.iter().cycle()).map(|(sum, b)| sum + f64::from(*b)).collect()),
         ];
         for (name, epilogue, expected) in ends {
-            let y = back(Gpu::linear_then(there(&x, [1, n, d_input]), &matrix, epilogue));
+            let y = back(Gpu::linear_then(there(&x, [1, n, d_input], &gpu), &matrix, epilogue));
             let off = off(&expected, &y);
             prop_assert!(off < 2e-5, "{name}: {off:e}");
         }
@@ -182,7 +194,11 @@ fn gpu_attention_of_a_large_picture() {
     // 4096 tokens: the scores of a head would take 64 MiB.
     let [tokens, head_dim] = [4096, 32];
     let qkv = values("large", [1, tokens, 3 * head_dim]);
-    let y = back(Gpu::attend(there(&qkv, [1, tokens, 3 * head_dim]), 1, None));
+    let y = back(Gpu::attend(
+        there(&qkv, [1, tokens, 3 * head_dim], all()),
+        1,
+        None,
+    ));
     let off = off(&attention(&qkv, [1, tokens, 1, head_dim]), &y);
     assert!(off < 1e-5, "{off:e}");
 }
@@ -192,7 +208,7 @@ fn what_is_no_number_stays_none() {
     let mut qkv = values("nan", [1, 40, 3 * 64]);
     // A value of the last token, which all see.
     *qkv.last_mut().expect("it is not empty") = f32::NAN;
-    let y = back(Gpu::attend(there(&qkv, [1, 40, 3 * 64]), 1, None));
+    let y = back(Gpu::attend(there(&qkv, [1, 40, 3 * 64], all()), 1, None));
     assert!(
         y.chunks(64)
             .all(|token| token[63].is_nan() && token[..63].iter().all(|v| v.is_finite()))

@@ -132,7 +132,7 @@ mod gpu {
     use std::sync::LazyLock;
 
     use super::*;
-    use aim_web::device::gpu::{Adapters, open};
+    use aim_web::device::gpu::{Adapters, Extent, Language, open, open_as};
 
     static DEVICE: LazyLock<Device> = LazyLock::new(|| {
         let gpu = block_on(open(Adapters::Any)).unwrap_or_else(|error| {
@@ -145,6 +145,14 @@ mod gpu {
     #[test]
     fn gpu_matches_the_reference() {
         matches_the_reference(&DEVICE, GPU_TOLERANCE);
+    }
+
+    /// No f16, no subgroups, 16 KiB of shared memory, 256 units.
+    #[test]
+    fn the_least_gpu_matches_the_reference() {
+        let least = open_as(Adapters::Any, Language::Wgsl, Extent::Least);
+        let least = block_on(least).expect("every adapter has it");
+        matches_the_reference(&Device::Gpu(least), GPU_TOLERANCE);
     }
 
     #[test]

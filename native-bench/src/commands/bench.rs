@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use aim_web::config::ProbeLayers;
 use aim_web::{Error, ErrorKind, Result};
+use clap::ValueEnum as _;
 
 use super::Outcome;
-use super::bench_model::{device_name, failure};
+use super::bench_model::failure;
 use crate::args::bench::{Bench, BenchModel, BenchPeak, Synthetic};
 use crate::args::{DeviceChoice, Dtype, Model, Place};
 use crate::bench::row::Row;
@@ -34,7 +35,7 @@ struct Report {
 }
 
 /// A peak by what it is of: the device, its threads, the dtype.
-type Peaks = HashMap<(Option<String>, Option<usize>, String), Option<f64>>;
+type Peaks = HashMap<(Option<String>, String, Option<usize>, String), Option<f64>>;
 
 /// Measures one combination after the other. One that fails is told and the next follows.
 pub fn run(args: &Bench) -> Result<Outcome> {
@@ -234,7 +235,7 @@ fn measure_batches(
     // It said nothing of its end: the batch after the last one that it measured is to blame.
     let next = batches.iter().find(|&&batch| batch as usize > *largest);
     let told = failed.unwrap_or_else(|| Row {
-        device: device_name(setting.place.device),
+        device: setting.place.device.name(),
         dtype: dtype_name(setting.dtype),
         batch: next.map_or(*largest, |&batch| batch as usize),
         threads: setting.threads.map(usize::from),
@@ -261,7 +262,7 @@ fn dtype_name(dtype: Dtype) -> String {
 fn peak(setting: &Setting, row: &Row, peaks: &mut Peaks) -> Option<f64> {
     let adapter = setting.place.adapter.map(|adapter| adapter.to_string());
     let adapter = adapter.or_else(|| row.adapter.clone());
-    let key = (adapter, row.threads, row.dtype.clone());
+    let key = (adapter, row.device.clone(), row.threads, row.dtype.clone());
     *peaks.entry(key).or_insert_with(|| {
         let dtype = match row.dtype.as_str() {
             "fp16" => Dtype::Fp16,
@@ -269,11 +270,7 @@ fn peak(setting: &Setting, row: &Row, peaks: &mut Peaks) -> Option<f64> {
             "q4" => Dtype::Q4,
             _ => Dtype::Fp32,
         };
-        let device = if row.device == "gpu" {
-            DeviceChoice::Gpu
-        } else {
-            DeviceChoice::Cpu
-        };
+        let device = DeviceChoice::from_str(&row.device, true).unwrap_or(setting.place.device);
         let part = BenchPeak {
             place: Place {
                 device,

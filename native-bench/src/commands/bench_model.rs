@@ -11,13 +11,14 @@ use aim_web::weights::LocalModel;
 use aim_web::weights::synthetic::Synthetic;
 use aim_web::{Error, ErrorKind, Result};
 
+use crate::args::DeviceChoice;
 use crate::args::bench::BenchModel;
 use crate::bench::child;
 use crate::bench::row::{Failure, Row};
 use crate::bench::timing::Spread;
 use crate::drivers::EnergyMeter;
 use crate::model::Model;
-use crate::{args, engine, host, model, output};
+use crate::{engine, host, model, output};
 
 /// A model that is about to be measured.
 struct Loaded {
@@ -34,7 +35,7 @@ pub fn run(args: &BenchModel) -> Result<()> {
     batches.sort_unstable();
     batches.dedup();
     let mut row = Row {
-        device: device_name(args.model.place.device),
+        device: args.model.place.device.name(),
         dtype: aim_web::precision::Precision::from(args.model.dtype)
             .name()
             .to_owned(),
@@ -81,16 +82,6 @@ pub fn failure(error: &Error) -> Failure {
         code: error.kind().code().to_owned(),
         message: output::one_line(error),
     }
-}
-
-/// What was asked for, for a row that fails before it is known what it is.
-pub fn device_name(device: args::DeviceChoice) -> String {
-    match device {
-        args::DeviceChoice::Auto => "auto",
-        args::DeviceChoice::Cpu => "cpu",
-        args::DeviceChoice::Gpu => "gpu",
-    }
-    .to_owned()
 }
 
 /// The model, as it was asked for.
@@ -156,16 +147,28 @@ fn load(args: &BenchModel, row: &mut Row, largest: usize) -> Result<Loaded> {
     })
 }
 
+/// What an automatic choice took, and what that is.
 fn describe(row: &mut Row, device: &Device) {
+    if row.device == DeviceChoice::Auto.name() {
+        let chosen = if device.is_gpu() {
+            DeviceChoice::Gpu
+        } else {
+            DeviceChoice::Cpu
+        };
+        row.device = chosen.name();
+    }
     match device {
         Device::Cpu => {
-            "cpu".clone_into(&mut row.device);
             row.adapter = host::processor();
             row.threads = Some(threads::count());
         }
         Device::Gpu(gpu) => {
-            "gpu".clone_into(&mut row.device);
             row.adapter = Some(gpu.adapter.clone());
+            row.threads = None;
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => {
+            row.adapter = Some(gpu.name());
             row.threads = None;
         }
     }
@@ -188,6 +191,8 @@ fn measure(args: &BenchModel, engine: &dyn Engine, device: &Device, mut row: Row
     let meter = match device {
         Device::Cpu => EnergyMeter::of_cpu(),
         Device::Gpu(gpu) => EnergyMeter::of_gpu(&gpu.pci_bus),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => EnergyMeter::of_gpu(&gpu.pci_bus),
     };
     let mut before = None;
     let seconds = args.timing.of(batch, || {
@@ -206,6 +211,8 @@ fn measure(args: &BenchModel, engine: &dyn Engine, device: &Device, mut row: Row
     row.peak_device_bytes = match device {
         Device::Cpu => None,
         Device::Gpu(gpu) => gpu.bytes_taken(),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => gpu.bytes_taken(),
     };
     Ok(row)
 }

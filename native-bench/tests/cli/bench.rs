@@ -366,3 +366,38 @@ fn devices_are_listed_with_their_numbers() {
 fn number_of(device: &Value, field: &str) -> u64 {
     device[field].as_u64().expect("a number")
 }
+
+#[test]
+fn a_gpu_with_the_kernels_of_a_browser_is_one_too() {
+    let rows = rows(&["--device", "webgpu,gpu", "--dtype", "q8", "--batch", "1"]);
+    let devices: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row["device"].as_str())
+        .collect();
+    assert_eq!(devices, ["webgpu", "gpu"]);
+    assert_eq!(rows[0]["adapter"], rows[1]["adapter"]);
+    assert!(rows.iter().all(|row| number(row, "ms_per_image") > 0.0));
+}
+
+#[test]
+fn a_way_that_is_not_built_in_says_how_to_get_it() {
+    let ways = [
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("metal", cfg!(feature = "metal")),
+        ("cuda", cfg!(feature = "cuda")),
+    ];
+    for (way, is_built_in) in ways {
+        if is_built_in {
+            continue;
+        }
+        program()
+            .args(["classify", "--device", way])
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../tests/pictures/cmyk.jpg.crop.png"
+            ))
+            .assert()
+            .failure()
+            .stderr(contains(format!("--features {way}")));
+    }
+}

@@ -1,42 +1,47 @@
 //! The parts of a block on a GPU: burn's tensors in, kernels of `crate::gpu`, burn's tensors out.
 
 use burn::tensor::{Bool, DType, Shape, Tensor, TensorPrimitive};
-use burn_wgpu::{CubeTensor, WgpuDevice, WgpuRuntime};
+use burn_cubecl::element::BoolElement;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
-use super::backend::{AimBackend, Epilogue, PackedMatrix};
-use super::gpu::{self, Gpu};
-use super::gpu_upload::{GpuRows, upload};
-use super::self_check;
+use super::runtime::GpuRuntime;
+use super::upload::{GpuRows, upload};
+use super::{GpuBackend, dense};
+use crate::device::backend::{AimBackend, Epilogue, PackedMatrix};
+use crate::device::self_check;
 use crate::error::{Error, Result};
-use crate::gpu::launch::{Limits, Plan, plan, tiles as tiles_of};
+use crate::gpu::launch::{LARGE, MANY_ROWS, Plan, plan};
 use crate::gpu::linear::{Form as KernelForm, Then, Tile, combine, linear};
 use crate::gpu::{attention, norm, rows};
 use crate::model::attention::attention as by_layers;
 use crate::model::norm::{EPSILON, Norm};
 use crate::precision::{Form, Place};
 use crate::quant::{Bits, pair};
-
-/// A tensor of burn's.
-type Buffer = CubeTensor<WgpuRuntime>;
+use half::f16;
 
 /// A matrix on a GPU, row-major as in a checkpoint.
 #[derive(Clone, Debug)]
-pub struct GpuMatrix {
+pub struct GpuMatrix<R: GpuRuntime> {
     /// `[d_output * ceil(d_input * bits / 32)]`; floats of 32 bits are words too.
-    words: Buffer,
+    pub(super) words: CubeTensor<R>,
     /// `[d_output * d_input / group_size]`; not read for floats.
-    groups: Buffer,
-    bits: u32,
-    group_size: usize,
-    d_output: usize,
+    pub(super) groups: CubeTensor<R>,
+    pub(super) bits: u32,
+    pub(super) group_size: usize,
+    pub(super) d_output: usize,
 }
 
-impl GpuMatrix {
+impl<R: GpuRuntime> GpuMatrix<R> {
     /// A matrix of floats.
-    pub(super) const fn of_floats(words: Buffer, groups: Buffer, d_output: usize) -> Self {
+    pub(super) const fn of_floats(
+        words: CubeTensor<R>,
+        groups: CubeTensor<R>,
+        d_output: usize,
+    ) -> Self {
         Self {
             words,
             groups,
@@ -47,9 +52,9 @@ impl GpuMatrix {
     }
 }
 
-impl AimBackend for Gpu {
-    type Rows = GpuRows;
-    type Matrix = GpuMatrix;
+impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
+    type Rows = GpuRows<R, BT>;
+    type Matrix = GpuMatrix<R>;
 
     const PLACE: Place = Place {
         halves: true,
@@ -63,7 +68,7 @@ impl AimBackend for Gpu {
     const ATTENDS_IN_PARTS: bool = true;
 
     fn check_size(bytes: u64, device: &Self::Device) -> Result<()> {
-        let client = WgpuRuntime::client(device);
+        let client = R::client(device);
         let most = client.properties().memory.max_page_size;
         if bytes <= most {
             return Ok(());
@@ -75,7 +80,7 @@ impl AimBackend for Gpu {
 
     fn pack(matrix: PackedMatrix, device: &Self::Device) -> Result<Self::Matrix> {
         let [d_output, d_input] = matrix.dims();
-        check_count(d_output, d_input, device)?;
+        check_count::<R>(d_output, d_input, device)?;
         let (words, groups, bits, group_size) = match matrix {
             PackedMatrix::Quantised(matrix) => {
                 let scheme = matrix.scheme();
@@ -97,8 +102,8 @@ impl AimBackend for Gpu {
             Self::check_size((buffer.len() as u64).saturating_mul(4), device)?;
         }
         Ok(GpuMatrix {
-            words: upload(&words, device)?,
-            groups: upload(&groups, device)?,
+            words: upload::<R>(&words, device)?,
+            groups: upload::<R>(&groups, device)?,
             bits,
             group_size,
             d_output,
@@ -191,31 +196,30 @@ impl AimBackend for Gpu {
     /// wrongly none at all; both would show as wrong labels later.
     fn self_check(form: Form, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
         async move {
-            self_check::product::<Self>(form, device).await?;
+            let limits = R::limits(device);
+            let is_rounded = limits.halves && form != Form::Fp32;
+            let tolerance = if is_rounded {
+                self_check::OF_HALVES
+            } else {
+                self_check::EXACT
+            };
+            self_check::product::<Self>(form, &self_check::N, tolerance, device).await?;
+            if is_rounded && limits.matrices {
+                self_check::product::<Self>(form, &[MANY_ROWS], tolerance, device).await?;
+            }
             self_check::attention::<Self>(device).await
         }
         .boxed_local()
     }
 }
 
-fn limits(device: &WgpuDevice) -> Limits {
-    let client = WgpuRuntime::client(device);
-    let hardware = &client.properties().hardware;
-    Limits {
-        units: hardware.max_units_per_cube,
-        shared: hardware.max_shared_memory_size,
-        is_software: gpu::is_software(device),
-    }
-}
-
-/// The kernels that a device's products take, in words.
-pub(super) fn kernels(device: &WgpuDevice) -> String {
-    tiles_of(limits(device))
-}
-
 /// Refuses a matrix whose products a device can't count.
-pub(super) fn check_count(d_output: usize, d_input: usize, device: &WgpuDevice) -> Result<()> {
-    let client = WgpuRuntime::client(device);
+pub(super) fn check_count<R: GpuRuntime>(
+    d_output: usize,
+    d_input: usize,
+    device: &R::Device,
+) -> Result<()> {
+    let client = R::client(device);
     let (most_columns, ..) = client.properties().hardware.max_cube_count;
     let columns = u32::try_from(d_output.div_ceil(rows::OUTPUTS as usize));
     if u32::try_from(d_input).is_err() || columns.map_or(true, |n| n > most_columns) {
@@ -227,21 +231,21 @@ pub(super) fn check_count(d_output: usize, d_input: usize, device: &WgpuDevice) 
 }
 
 /// `[n, d_output]` of `x`, `[n, d_input]`.
-fn product(
-    x: &Buffer,
+fn product<R: GpuRuntime>(
+    x: &CubeTensor<R>,
     n: usize,
     d_input: usize,
-    w: &GpuMatrix,
+    w: &GpuMatrix<R>,
     then: Then,
-    addend: Option<Buffer>,
-) -> Buffer {
+    addend: Option<CubeTensor<R>>,
+) -> CubeTensor<R> {
     // What is not read has to be something.
     let addend = addend.unwrap_or_else(|| x.clone());
     let hardware = &x.client.properties().hardware;
-    let limits = limits(&x.device);
+    let limits = R::limits(&x.device);
     let y = empty_like(x, n * w.d_output);
     let (_, most_rows, _) = hardware.max_cube_count;
-    match plan(n, w.d_output, d_input, limits) {
+    match plan(n, w.d_output, d_input, w.bits, limits) {
         Plan::Rows => {
             for first in (0..n as u32).step_by(most_rows as usize) {
                 rows::rows::launch(
@@ -274,42 +278,71 @@ fn product(
         Plan::Tiles(tile, parts) => {
             let sums = empty_like(x, parts * n * w.d_output);
             tiles(x, n, d_input, w, tile, parts, Then::Nothing, x, &sums);
-            const UNITS: u32 = 64;
-            let len = n * w.d_output / 4;
-            combine::launch(
-                &x.client,
-                in_plane(len.div_ceil(UNITS as usize), &x.client),
-                CubeDim::new_1d(UNITS),
-                sums.into_array_arg(),
-                addend.into_array_arg(),
-                y.clone().into_array_arg(),
-                len as u32,
-                (w.d_output / 4) as u32,
-                parts as u32,
-                then,
-            );
+            end(sums, n, w.d_output, parts, then, addend, &y);
+            y
+        }
+        Plan::Matrices => {
+            match dense::product(x, n, d_input, w) {
+                // It ends a sum by itself where nothing is left to be done.
+                Ok(sums) if then == Then::Nothing => return sums,
+                Ok(sums) => end(sums, n, w.d_output, 1, then, addend, &y),
+                Err(_) => tiles(x, n, d_input, w, LARGE, 1, then, &addend, &y),
+            }
             y
         }
     }
 }
 
+/// Ends the sums of a product.
+fn end<R: GpuRuntime>(
+    sums: CubeTensor<R>,
+    n: usize,
+    d_output: usize,
+    parts: usize,
+    then: Then,
+    addend: CubeTensor<R>,
+    y: &CubeTensor<R>,
+) {
+    let len = n * d_output / 4;
+    combine::launch(
+        &y.client,
+        in_plane(len.div_ceil(UNITS as usize), &y.client),
+        CubeDim::new_1d(UNITS),
+        sums.into_array_arg(),
+        addend.into_array_arg(),
+        y.clone().into_array_arg(),
+        len as u32,
+        (d_output / 4) as u32,
+        parts as u32,
+        then,
+    );
+}
+
+/// Units of a cube that has no tile.
+pub(super) const UNITS: u32 = 64;
+
 #[expect(clippy::too_many_arguments, reason = "those of the kernel")]
-fn tiles(
-    x: &Buffer,
+fn tiles<R: GpuRuntime>(
+    x: &CubeTensor<R>,
     n: usize,
     d_input: usize,
-    w: &GpuMatrix,
+    w: &GpuMatrix<R>,
     tile: Tile,
     parts: usize,
     then: Then,
-    addend: &Buffer,
-    y: &Buffer,
+    addend: &CubeTensor<R>,
+    y: &CubeTensor<R>,
 ) {
     let (_, most_rows, _) = x.client.properties().hardware.max_cube_count;
     let (units_x, units_y) = tile.units();
     let rows = n.div_ceil(tile.rows) as u32;
     for first in (0..rows).step_by(most_rows as usize) {
-        linear::launch(
+        let launch = if tile.halves {
+            linear::launch::<f16, R>
+        } else {
+            linear::launch::<f32, R>
+        };
+        launch(
             &x.client,
             CubeCount::Static(
                 w.d_output.div_ceil(tile.columns) as u32,
@@ -344,19 +377,21 @@ fn tiles(
 }
 
 /// As many cubes, in two dimensions if there are more than one has.
-fn in_plane(cubes: usize, client: &ComputeClient<WgpuRuntime>) -> CubeCount {
+pub(super) fn in_plane<R: GpuRuntime>(cubes: usize, client: &ComputeClient<R>) -> CubeCount {
     let (most, ..) = client.properties().hardware.max_cube_count;
     let x = cubes.min(most as usize).max(1);
     CubeCount::Static(x as u32, cubes.div_ceil(x) as u32, 1)
 }
 
 /// The values of a tensor, row-major.
-fn buffer<const D: usize>(x: Tensor<Gpu, D>) -> Buffer {
-    burn_wgpu::into_contiguous(x.into_primitive().tensor())
+pub(super) fn buffer<R: GpuRuntime, BT: BoolElement, const D: usize>(
+    x: Tensor<GpuBackend<R, BT>, D>,
+) -> CubeTensor<R> {
+    into_contiguous(x.into_primitive().tensor())
 }
 
 /// Room for `len` floats.
-fn empty_like(x: &Buffer, len: usize) -> Buffer {
+fn empty_like<R: GpuRuntime>(x: &CubeTensor<R>, len: usize) -> CubeTensor<R> {
     CubeTensor::new_contiguous(
         x.client.clone(),
         x.device.clone(),
@@ -367,7 +402,10 @@ fn empty_like(x: &Buffer, len: usize) -> Buffer {
 }
 
 /// The tensor of a shape that has as many values.
-fn tensor<const D: usize>(values: Buffer, shape: [usize; D]) -> Tensor<Gpu, D> {
+pub(super) fn tensor<R: GpuRuntime, BT: BoolElement, const D: usize>(
+    values: CubeTensor<R>,
+    shape: [usize; D],
+) -> Tensor<GpuBackend<R, BT>, D> {
     let values = CubeTensor::new_contiguous(
         values.client,
         values.device,

@@ -1,7 +1,8 @@
-//! A GPU through wgpu: Vulkan, Metal or DirectX 12 natively, WebGPU in a browser.
+//! A GPU through wgpu: Vulkan, Metal or DirectX 12 natively, WebGPU in a browser; and NVIDIA's through CUDA.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use burn_cubecl::CubeBackend;
 use burn_wgpu::{RuntimeOptions, WgpuDevice, WgpuRuntime, WgpuSetup};
 use cubecl::prelude::*;
 use futures_channel::oneshot;
@@ -9,27 +10,44 @@ use futures_util::FutureExt as _;
 use futures_util::future::Shared;
 use wgpu::DeviceType;
 
+use self::runtime::GpuRuntime;
+use self::upload::WgpuUpload;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::launch::{Limits, words};
 use crate::memory;
 
-/// The backend: f32 values, i32 indices.
-pub type Gpu = burn_wgpu::WebGpu<f32, i32, u32>;
+pub mod block;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+mod dense;
+pub mod runtime;
+pub mod upload;
+
+/// burn's backend of a GPU's runtime: f32 values, i32 indices.
+pub type GpuBackend<R, BT> = CubeBackend<R, f32, i32, BT>;
+
+/// That of wgpu.
+pub type Gpu = GpuBackend<WgpuRuntime, u32>;
 
 /// What is known of an open device besides what burn keeps of it.
 struct Open {
     device: WgpuDevice,
     queue: wgpu::Queue,
-    is_software: bool,
+    limits: Limits,
 }
 
 /// The open devices.
 static OPEN: Mutex<Vec<Open>> = Mutex::new(Vec::new());
 
-/// Whether a device computes on the CPU.
-pub(super) fn is_software(device: &WgpuDevice) -> bool {
-    let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    open.iter()
-        .any(|open| open.device == *device && open.is_software)
+impl GpuRuntime for WgpuRuntime {
+    type Upload = WgpuUpload;
+
+    fn limits(device: &WgpuDevice) -> Limits {
+        let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter()
+            .find(|open| open.device == *device)
+            .map_or(Limits::LEAST, |open| open.limits)
+    }
 }
 
 /// The queue of a device, until it is destroyed.
@@ -71,7 +89,12 @@ impl GpuDevice {
 
     /// Whether its kernels may compute in f16.
     pub fn has_halves(&self) -> bool {
-        self.wgpu.features().contains(wgpu::Features::SHADER_F16)
+        WgpuRuntime::limits(&self.device).halves
+    }
+
+    /// What its products are computed by, in words.
+    pub fn kernels(&self) -> String {
+        words(WgpuRuntime::limits(&self.device))
     }
 
     /// The bytes of its memory that are taken on this thread's behalf. Buffers that are free again are kept for the next
@@ -280,14 +303,136 @@ async fn nth(instance: &wgpu::Instance, n: usize) -> Result<wgpu::Adapter> {
         .ok_or_else(|| Error::device_lost("this machine has no GPU with a driver"))
 }
 
-/// Opens the most powerful adapter, that of a number, or that of a local rank.
+/// Whether an adapter computes on the CPU. A browser tells no kind, but names its own one.
+fn is_software(info: &wgpu::AdapterInfo) -> bool {
+    const NAMES: [&str; 4] = [
+        "swiftshader",
+        "llvmpipe",
+        "lavapipe",
+        "microsoft basic render",
+    ];
+    let name = info.name.to_lowercase();
+    info.device_type == DeviceType::Cpu || NAMES.iter().any(|known| name.contains(known))
+}
+
+/// A device of an adapter, and what says to burn which compiler it takes.
+async fn request(
+    adapter: &wgpu::Adapter,
+    language: Language,
+    extent: Extent,
+) -> Result<(wgpu::Device, wgpu::Queue, wgpu::Backend)> {
+    let info = adapter.get_info();
+    #[cfg(feature = "vulkan")]
+    if matches!(language, Language::Best | Language::SpirV) && extent == Extent::All {
+        if info.backend == wgpu::Backend::Vulkan
+            && let Some((device, queue)) =
+                cubecl::wgpu::vulkan::request_vulkan_device(adapter).await
+        {
+            return Ok((device, queue, wgpu::Backend::Vulkan));
+        }
+        if language == Language::SpirV {
+            return Err(Error::unsupported(format!(
+                "{} does not take SPIR-V of this kind: take --device webgpu",
+                info.name
+            )));
+        }
+    }
+    #[cfg(feature = "metal")]
+    if language == Language::Msl && info.backend != wgpu::Backend::Metal {
+        return Err(Error::unsupported(format!(
+            "{} is no adapter of Metal: take --device webgpu",
+            info.name
+        )));
+    }
+    let (required_features, required_limits) = match extent {
+        Extent::All => (
+            // Buffers that are both mapped and bound slow down discrete GPUs.
+            adapter
+                .features()
+                .difference(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
+                .difference(wgpu::Features::all_experimental_mask()),
+            adapter.limits(),
+        ),
+        Extent::Least => {
+            // burn asks the adapter, not the device, how many units it may take and whether there are integers of 64 bits: of
+            // those only our own kernels are held to the least.
+            let all = adapter.limits();
+            let integers = adapter.features() & wgpu::Features::SHADER_INT64;
+            let least = wgpu::Limits {
+                max_compute_invocations_per_workgroup: all.max_compute_invocations_per_workgroup,
+                max_compute_workgroup_size_x: all.max_compute_workgroup_size_x,
+                max_compute_workgroup_size_y: all.max_compute_workgroup_size_y,
+                max_compute_workgroup_size_z: all.max_compute_workgroup_size_z,
+                ..wgpu::Limits::default().using_alignment(all)
+            };
+            (integers, least)
+        }
+    };
+    let (device, queue) = adapter
+        .request_device(&wgpu::DeviceDescriptor {
+            label: Some("aim-web"),
+            required_features,
+            required_limits,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        })
+        .await
+        .map_err(|error| {
+            Error::device_lost(format!("the adapter {} gives no device", info.name))
+                .with_source(error)
+        })?;
+    let backend = match (language, info.backend) {
+        // burn takes WGSL for this one, and else for some the language that the build has beside it.
+        (Language::Wgsl, _) | (_, wgpu::Backend::Vulkan) => wgpu::Backend::BrowserWebGpu,
+        (_, backend) => backend,
+    };
+    Ok((device, queue, backend))
+}
+
+/// In which language a device takes its kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Language {
+    /// The fastest that this build has for an adapter.
+    #[default]
+    Best,
+    /// WGSL, as in a browser.
+    Wgsl,
+    /// SPIR-V, by Vulkan, with its products of small matrices: in builds with the feature `vulkan`.
+    #[cfg(feature = "vulkan")]
+    SpirV,
+    /// Metal's own: in builds with the feature `metal`.
+    #[cfg(feature = "metal")]
+    Msl,
+}
+
+/// What a device may use of its adapter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// All that it has.
+    #[default]
+    All,
+    /// What WebGPU promises of every adapter: what runs on such a device runs on all. No f16, no subgroups, 16 KiB of shared
+    /// memory and 256 units a workgroup, buffers of 128 MiB.
+    Least,
+}
+
+/// Opens the most powerful adapter, that of a number, or that of a local rank: as [`open_as`] in the best language.
+///
+/// # Errors
+/// As [`open_as`].
+pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
+    open_as(adapters, Language::Best, Extent::All).await
+}
+
+/// Opens an adapter.
 ///
 /// The device is made here and handed to burn, which on its own would panic where this gives an
 /// error. Whether it computes rightly shows when a model is loaded.
 ///
 /// # Errors
-/// [`ErrorKind::DeviceLost`] if there is no such adapter, or it gives no device; [`ErrorKind::Option`] if none has the number.
-pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
+/// [`ErrorKind::DeviceLost`] if there is no such adapter, or it gives no device; [`ErrorKind::Option`] if none has the number,
+/// [`ErrorKind::Unsupported`] if it does not take the language.
+pub async fn open_as(adapters: Adapters, language: Language, extent: Extent) -> Result<GpuDevice> {
     if adapters.are_real() && !may_have_gpu() {
         return Err(Error::device_lost("this machine has no GPU"));
     }
@@ -300,30 +445,14 @@ pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
         Adapters::Hardware | Adapters::Any => most_powerful(&instance).await?,
     };
     let info = adapter.get_info();
-    let is_software = info.device_type == DeviceType::Cpu;
+    let is_software = is_software(&info);
     if is_software && adapters.are_real() {
         return Err(Error::device_lost(format!(
             "the only GPU adapter, {}, computes on the CPU",
             info.name
         )));
     }
-    let (device, queue) = adapter
-        .request_device(&wgpu::DeviceDescriptor {
-            label: Some("aim-web"),
-            // Buffers that are both mapped and bound slow down discrete GPUs.
-            required_features: adapter
-                .features()
-                .difference(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
-                .difference(wgpu::Features::all_experimental_mask()),
-            required_limits: adapter.limits(),
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
-            ..Default::default()
-        })
-        .await
-        .map_err(|error| {
-            Error::device_lost(format!("the adapter {} gives no device", info.name))
-                .with_source(error)
-        })?;
+    let (device, queue, backend) = request(&adapter, language, extent).await?;
     let (sender, lost) = oneshot::channel();
     let sender = Arc::new(Mutex::new(Some(sender)));
     // Only the first reason counts; what follows is its consequence.
@@ -354,14 +483,28 @@ pub async fn open(adapters: Adapters) -> Result<GpuDevice> {
         adapter,
         device: device.clone(),
         queue: queue.clone(),
-        backend: info.backend,
+        backend,
     };
     let burns = burn_wgpu::init_device(setup, RuntimeOptions::default());
+    let client = WgpuRuntime::client(&burns);
+    let allowed = device.limits();
+    let halves = device.features().contains(wgpu::Features::SHADER_F16);
+    let units = allowed.max_compute_invocations_per_workgroup;
+    let limits = Limits {
+        units: match extent {
+            Extent::All => units,
+            Extent::Least => units.min(Limits::LEAST.units),
+        },
+        shared: allowed.max_compute_workgroup_storage_size as usize,
+        is_software,
+        halves,
+        matrices: halves && dense::has_matrices(&client),
+    };
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     open.push(Open {
         device: burns.clone(),
         queue,
-        is_software,
+        limits,
     });
     drop(open);
     Ok(GpuDevice {

@@ -2,21 +2,25 @@
 //! browser what memory once had it never gives back.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use burn::tensor::{DType, Element, Shape, TensorData};
-use burn_wgpu::{CubeTensor, WgpuDevice, WgpuRuntime};
+use burn_cubecl::element::BoolElement;
+use burn_cubecl::tensor::CubeTensor;
+use burn_wgpu::{WgpuDevice, WgpuRuntime};
 use cubecl::prelude::*;
 
-use super::backend::Rows;
-use super::gpu::{self, Gpu};
-use super::gpu_block::{GpuMatrix, check_count};
+use super::block::{GpuMatrix, check_count};
+use super::runtime::{GpuRuntime, Upload};
+use super::{GpuBackend, queue};
+use crate::device::backend::Rows;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many elements of 4 bytes are written to a buffer at once.
 const PIECE: usize = 1 << 20;
 
-/// A buffer of a device that is being filled.
-struct Upload {
+/// A buffer of a wgpu device that is being filled.
+pub struct WgpuUpload {
     buffer: wgpu::Buffer,
     /// Where the next bytes go.
     offset: u64,
@@ -25,17 +29,13 @@ struct Upload {
     tensor: CubeTensor<WgpuRuntime>,
 }
 
-impl Upload {
-    /// Makes room for a tensor whose elements have 4 bytes.
+impl Upload<WgpuRuntime> for WgpuUpload {
     fn new(shape: Shape, dtype: DType, device: &WgpuDevice) -> Result<Self> {
         let refused = |error: &dyn fmt::Debug| {
             Error::device_lost(format!("the GPU took no matrix: {error:?}"))
         };
-        let size = shape
-            .iter()
-            .try_fold(4_usize, |size, side| size.checked_mul(*side))
-            .ok_or_else(|| Error::new(ErrorKind::OutOfMemory, "does not fit in memory"))?;
-        let queue = gpu::queue(device).ok_or_else(|| Error::device_lost("the GPU was closed"))?;
+        let size = size_of_words(&shape)?;
+        let queue = queue(device).ok_or_else(|| Error::device_lost("the GPU was closed"))?;
         let client = WgpuRuntime::client(device);
         let handle = client.empty(size);
         // Else work that still waits here could use the buffer after it was written: it may have had
@@ -54,7 +54,6 @@ impl Upload {
         })
     }
 
-    /// Writes the next elements: all together no more than there is room for.
     fn write<E: Element>(&mut self, piece: Vec<E>) {
         let len = piece.len();
         let bytes = TensorData::new(piece, [len]).bytes;
@@ -63,40 +62,54 @@ impl Upload {
         // Else the piece would wait here for the next product.
         self.queue.submit([]);
     }
+
+    fn finish(self) -> CubeTensor<WgpuRuntime> {
+        self.tensor
+    }
+}
+
+/// Bytes of a tensor whose elements have 4 each.
+pub(super) fn size_of_words(shape: &Shape) -> Result<usize> {
+    shape
+        .iter()
+        .try_fold(4_usize, |size, side| size.checked_mul(*side))
+        .ok_or_else(|| Error::new(ErrorKind::OutOfMemory, "does not fit in memory"))
 }
 
 /// Moves words to a device, into a buffer of their own.
-pub(super) fn upload(words: &[u32], device: &WgpuDevice) -> Result<CubeTensor<WgpuRuntime>> {
-    let mut upload = Upload::new(Shape::new([words.len()]), DType::U32, device)?;
+pub(super) fn upload<R: GpuRuntime>(words: &[u32], device: &R::Device) -> Result<CubeTensor<R>> {
+    let mut upload = R::Upload::new(Shape::new([words.len()]), DType::U32, device)?;
     for piece in words.chunks(PIECE) {
         upload.write(piece.to_vec());
     }
-    Ok(upload.tensor)
+    Ok(upload.finish())
 }
 
 /// A matrix of floats on its way to a GPU.
-pub struct GpuRows {
-    upload: Upload,
+pub struct GpuRows<R: GpuRuntime, BT> {
+    upload: R::Upload,
     /// Up to [`PIECE`] values that are not written yet.
     piece: Vec<f32>,
     /// How many values are still to come.
     lacking: usize,
     d_output: usize,
-    device: WgpuDevice,
+    device: R::Device,
+    /// Which backend of the runtime it is for.
+    bools: PhantomData<BT>,
 }
 
-impl GpuRows {
+impl<R: GpuRuntime, BT> GpuRows<R, BT> {
     /// Writes what waits.
     fn write(&mut self) {
         self.upload.write(std::mem::take(&mut self.piece));
     }
 }
 
-impl Rows<Gpu> for GpuRows {
-    fn new(d_output: usize, d_input: usize, device: &WgpuDevice) -> Result<Self> {
-        check_count(d_output, d_input, device)?;
+impl<R: GpuRuntime, BT: BoolElement> Rows<GpuBackend<R, BT>> for GpuRows<R, BT> {
+    fn new(d_output: usize, d_input: usize, device: &R::Device) -> Result<Self> {
+        check_count::<R>(d_output, d_input, device)?;
         let shape = Shape::new([d_output, d_input]);
-        let upload = Upload::new(shape, DType::F32, device)?;
+        let upload = R::Upload::new(shape, DType::F32, device)?;
         Ok(Self {
             upload,
             piece: Vec::new(),
@@ -104,6 +117,7 @@ impl Rows<Gpu> for GpuRows {
             lacking: d_output * d_input,
             d_output,
             device: device.clone(),
+            bools: PhantomData,
         })
     }
 
@@ -128,7 +142,7 @@ impl Rows<Gpu> for GpuRows {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<GpuMatrix> {
+    fn finish(mut self) -> Result<GpuMatrix<R>> {
         if self.lacking > 0 {
             return Err(Error::format(format!(
                 "lacks {} values: download the file again",
@@ -136,9 +150,9 @@ impl Rows<Gpu> for GpuRows {
             )));
         }
         self.write();
-        let groups = upload(&[0], &self.device)?;
+        let groups = upload::<R>(&[0], &self.device)?;
         Ok(GpuMatrix::of_floats(
-            self.upload.tensor,
+            self.upload.finish(),
             groups,
             self.d_output,
         ))
