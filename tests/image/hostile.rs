@@ -68,6 +68,31 @@ fn a_jpeg_without_its_last_bytes_is_refused() {
     }
 }
 
+#[test]
+fn a_jpeg_of_endless_scans_is_refused() {
+    let bytes = read("prog_420.jpg");
+    let scan = (0..bytes.len())
+        .rev()
+        .find(|&at| bytes[at..].starts_with(b"\xFF\xDA"));
+    let (before, last) = bytes.split_at(scan.unwrap());
+    let (last, end) = last.split_at(last.len() - 2);
+    assert_eq!(end, b"\xFF\xD9");
+    // A scan that only repeats a bit changes nothing, however often it comes.
+    let repeated = |times: usize| [before, &last.repeat(times), end].concat();
+    assert!(refused(&repeated(80)).is_none());
+    assert!(refused(&repeated(100)).unwrap().contains("scans"));
+    // Also where the picture is another decoder's.
+    let arithmetic: Vec<u8> = repeated(100)
+        .iter()
+        .scan(0, |before, &byte| {
+            let is_frame = *before == 0xFF && byte == 0xC2;
+            *before = byte;
+            Some(if is_frame { 0xCA } else { byte })
+        })
+        .collect();
+    assert!(refused(&arithmetic).unwrap().contains("scans"));
+}
+
 /// A PNG of no pixels whose header claims this size.
 fn png(width: u32, height: u32) -> Vec<u8> {
     let mut header = b"IHDR".to_vec();

@@ -27,6 +27,10 @@ mod idct;
 mod scan;
 mod upsample;
 
+/// The most scans, as libvips has it: encoders write about ten. Each goes through the whole picture, and a few bytes make
+/// one.
+const MAX_SCANS: usize = 100;
+
 /// Decodes a JPEG to RGB, as [`decode`](super::decode()) does: for a build that has no room for the other formats.
 ///
 /// CMYK and YCCK are inverted, as Adobe writes them and Pillow reads them.
@@ -118,6 +122,7 @@ impl Header {
     /// Pillow refuses it, and so does this, which asks for the end marker.
     fn find(bytes: &[u8]) -> Result<Self> {
         let mut frame = None;
+        let mut scans = 0;
         let mut rest = bytes;
         loop {
             // Between segments lie entropy-coded data or stray bytes.
@@ -143,6 +148,12 @@ impl Header {
                     let (body, after) =
                         segment(rest).ok_or_else(|| Error::image(truncated("JPEG")))?;
                     rest = after;
+                    scans += usize::from(marker == 0xDA);
+                    if scans > MAX_SCANS {
+                        return Err(Error::image(format!(
+                            "the JPEG picture has over {MAX_SCANS} scans, more than any program writes: save it again"
+                        )));
+                    }
                     if matches!(marker, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) {
                         frame = frame.or(Self::parse(body, marker));
                     }
