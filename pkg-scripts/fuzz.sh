@@ -55,6 +55,6 @@ for target in "${targets[@]}"; do
     found=$((found + count))
     printf '%-12s %12s %10s %7s %6s\n' "$target" "$(number number_of_executed_units)" \
         "$(number average_exec_per_sec)" "$(find "$corpus/$target" -type f | wc -l)" "$count"
-    [ "$count" -eq 0 ] || grep -m 3 -E 'panicked at|ERROR|allocation of' "$log" || true
+    [ "$count" -eq 0 ] || grep -m 3 -A 1 -E 'panicked at|ERROR|allocation of' "$log" | cut -c 1-300 || true
 done
 [ "$found" -eq 0 ]

@@ -45,11 +45,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
     turn(read(decoder, "TIFF")?, orientation)
 }
 
-/// How many values each tag of the first picture claims to have, in a TIFF or a `BigTIFF`.
+/// How many values each tag of the first picture claims to have.
 fn counts(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    let number = |at: u64, len: u64| {
-        let field = bytes.get(usize::try_from(at).ok()?..)?;
-        let field = field.get(..usize::try_from(len).ok()?)?;
+    let number = |at: usize, len: usize| {
+        let field = bytes.get(at..)?.get(..len)?;
         let join = |number: u64, &byte: &u8| number << 8 | u64::from(byte);
         Some(if bytes.starts_with(b"II") {
             field.iter().rev().fold(0, join)
@@ -57,15 +56,9 @@ fn counts(bytes: &[u8]) -> impl Iterator<Item = u64> {
             field.iter().fold(0, join)
         })
     };
-    let is_big = number(2, 2) == Some(43);
-    // Bytes of an offset and of a count, of the number of tags, of a tag.
-    let (word, head, tag) = if is_big { (8, 8, 20) } else { (4, 2, 12) };
-    let start = number(word, word).unwrap_or(u64::MAX);
-    let tags = number(start, head).unwrap_or(0);
-    (0..tags).map_while(move |nth| {
-        let at = start
-            .checked_add(head)?
-            .checked_add(nth.checked_mul(tag)?)?;
-        number(at.checked_add(4)?, word)
-    })
+    let directory = number(4, 4).and_then(|at| usize::try_from(at).ok());
+    let first = directory.and_then(|at| at.checked_add(2));
+    let tags = directory.and_then(|at| number(at, 2)).unwrap_or(0);
+    // A tag: its number, its type, how many values, and they or where they are.
+    (0..tags as usize).map_while(move |nth| number(first?.checked_add(12 * nth + 4)?, 4))
 }

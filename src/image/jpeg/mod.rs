@@ -18,7 +18,7 @@ use ::image::{ColorType, RgbImage};
 use ::jpeg_decoder::{Decoder, Error as JpegError, PixelFormat};
 
 use super::pixels::{MAX_BYTES, check_bytes, check_size, picture, rgb, truncated};
-use crate::{Error, Result};
+use crate::{Error, Result, printable};
 
 mod color;
 mod frame;
@@ -98,13 +98,14 @@ fn damaged(what: &str) -> Error {
 }
 
 fn broken(error: JpegError) -> Error {
+    let why = printable(&error.to_string());
     let message = match &error {
         JpegError::Unsupported(_) => {
             format!(
-                "this kind of JPEG is not read: save it as a baseline or progressive one ({error})"
+                "this kind of JPEG is not read: save it as a baseline or progressive one ({why})"
             )
         }
-        _ => format!("the JPEG picture is broken or cut short: fetch or save it again ({error})"),
+        _ => format!("the JPEG picture is broken or cut short: fetch or save it again ({why})"),
     };
     Error::image(message).with_source(error)
 }
