@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::quant::Scheme;
 
 /// The probe of the released models averages this many layers, and `last` takes as many.
@@ -249,8 +249,12 @@ struct RawConfig {
 
 impl RawConfig {
     fn from_json(text: &str) -> Result<Self> {
-        serde_json::from_str(text)
-            .map_err(|error| Error::format(format!("not a model configuration: {error}")))
+        serde_json::from_str(text).map_err(|error| {
+            Error::format(format!(
+                "not a model configuration: {}",
+                printable(&error.to_string())
+            ))
+        })
     }
 
     fn config(&self) -> Result<Config> {
@@ -435,7 +439,8 @@ impl FromStr for Family {
             .ok_or_else(|| {
                 let names = Self::ALL.map(Self::name).join(", ");
                 Error::option(format!(
-                    "no AIM model is called {text:?}; there are {names}"
+                    "no AIM model is called {:?}; there are {names}",
+                    printable(text)
                 ))
             })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 
 /// The file that names a model's classes, if it has one.
 pub const LABELS_FILE: &str = "labels.json";
@@ -44,8 +44,12 @@ impl Labels {
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) if the text is neither, a class has no name,
     /// or their number is not `num_classes`.
     pub fn from_json(text: &str, num_classes: usize) -> Result<Option<Self>> {
-        let raw: RawLabels = serde_json::from_str(text)
-            .map_err(|error| Error::format(format!("not a list of labels: {error}")))?;
+        let raw: RawLabels = serde_json::from_str(text).map_err(|error| {
+            Error::format(format!(
+                "not a list of labels: {}",
+                printable(&error.to_string())
+            ))
+        })?;
         let names = match raw {
             RawLabels::List(names) => names,
             RawLabels::Config { id2label: None } => return Ok(None),
@@ -100,7 +104,10 @@ fn in_order(names: BTreeMap<String, String>) -> Result<Vec<String>> {
     let mut numbered = BTreeMap::new();
     for (id, name) in names {
         let id: usize = id.parse().map_err(|_| {
-            Error::format(format!("id2label has the key {id:?}, not a class number"))
+            Error::format(format!(
+                "id2label has the key {:?}, not a class number",
+                printable(&id)
+            ))
         })?;
         numbered.insert(id, name);
     }

@@ -413,15 +413,15 @@ pub struct Run {
 
 #[derive(Debug, ClapArgs)]
 pub struct Preprocess {
-    /// A JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file; - for standard input.
-    #[arg(value_name = "IMAGE")]
-    pub image: PathBuf,
+    /// JPEG, PNG, WebP, GIF, BMP, TIFF or PPM files; - for standard input.
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<PathBuf>,
 
     /// Whether a photograph is turned as its EXIF orientation says; the reference ignores it.
     #[arg(long, value_enum, default_value_t = Exif::Ignore)]
     pub exif: Exif,
 
-    /// Where to write the tensor `input`: [1, 3, size, size].
+    /// Where to write the tensor `input`: [pictures, 3, size, size].
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
 

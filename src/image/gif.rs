@@ -4,7 +4,7 @@ use ::gif::{ColorOutput, DecodeOptions, DecodingError, Frame, MemoryLimit};
 use ::image::RgbImage;
 
 use super::pixels::{check_size, picture, truncated, zeros};
-use crate::{Error, Result};
+use crate::{Error, Result, printable};
 
 /// Decodes the first frame of a GIF on its canvas, to RGB.
 ///
@@ -78,7 +78,10 @@ fn colors(palette: &[u8]) -> [[u8; 3]; 256] {
 fn broken(error: DecodingError) -> Error {
     let message = match &error {
         DecodingError::UnexpectedEof => truncated("GIF"),
-        _ => format!("the GIF picture is broken or cut short: fetch or save it again ({error})"),
+        _ => format!(
+            "the GIF picture is broken or cut short: fetch or save it again ({})",
+            printable(&error.to_string())
+        ),
     };
     Error::image(message).with_source(error)
 }

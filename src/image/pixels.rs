@@ -4,10 +4,15 @@ use std::io::ErrorKind as IoErrorKind;
 
 use ::image::{ColorType, ImageDecoder, ImageError, RgbImage};
 
-use crate::{Error, Result};
+use crate::{Error, Result, printable};
 
 /// The most pixels that [`decode`](super::decode()) accepts: Pillow's limit for a "decompression bomb".
-pub const MAX_PIXELS: u64 = 178_956_970;
+pub const MAX_PIXELS: u64 = if cfg!(fuzzing) {
+    // What takes longer finds no more.
+    1 << 14
+} else {
+    178_956_970
+};
 
 /// The most bytes that a decoder may ask for at once.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
@@ -116,15 +121,17 @@ pub(super) fn picture(width: u32, height: u32, rgb: Vec<u8>) -> Result<RgbImage>
 
 /// A decoder's error in this crate's terms.
 fn broken(error: ImageError, name: &str) -> Error {
+    // Some decoders list all that a file says.
+    let why = printable(&error.to_string());
     let message = match &error {
         ImageError::IoError(io) if io.kind() == IoErrorKind::UnexpectedEof => truncated(name),
         ImageError::Limits(_) => {
-            format!("the {name} picture is too large to decode: make it smaller ({error})")
+            format!("the {name} picture is too large to decode: make it smaller ({why})")
         }
         ImageError::Unsupported(_) => {
-            format!("this kind of {name} picture is not read: save it as 8-bit RGB ({error})")
+            format!("this kind of {name} picture is not read: save it as 8-bit RGB ({why})")
         }
-        _ => format!("the {name} picture is broken or cut short: fetch or save it again ({error})"),
+        _ => format!("the {name} picture is broken or cut short: fetch or save it again ({why})"),
     };
     Error::image(message).with_source(error)
 }

@@ -8,7 +8,7 @@
 use super::attention::Attention;
 use super::head::{Head, HeadKind, identity, round};
 use super::normalization::Normalization;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A head in fewer numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +25,7 @@ impl Compact {
     /// What a head computes.
     ///
     /// # Errors
-    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if it has more classes than an attention head has channels: then
+    /// [`ErrorKind::Option`] if it has more classes than an attention head has channels: then
     /// it is not smaller.
     pub fn of(head: &Head) -> Result<Self> {
         let dim = head.dim();
@@ -92,7 +92,8 @@ impl Compact {
     /// classes'.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if its numbers fit no head of `num_heads`.
+    /// [`ErrorKind::Format`] if its numbers fit no head of `num_heads`; [`ErrorKind::OutOfMemory`] if the head does not fit
+    /// in memory, which takes the square of its channels.
     pub fn into_head(self, num_heads: usize) -> Result<Head> {
         let dim = self.mean.len();
         let has_attention = !self.queries.is_empty();
@@ -114,11 +115,12 @@ impl Compact {
             // The square root of the sum with the norm's epsilon is 1, nearly.
             running_var: vec![1.0; dim],
             cls_token: vec![0.0; dim],
-            k: vec![0.0; dim * dim],
-            v: identity(dim),
+            k: square(dim)?,
+            v: square(dim)?,
             linear: self.linear,
         };
         if !has_attention {
+            identity(&mut head.v, dim);
             return Ok(head);
         }
         let head_dim = dim / num_heads;
@@ -128,7 +130,6 @@ impl Compact {
         }
         let scale = (head_dim as f32).sqrt();
         let mut linear = vec![0.0; classes * dim];
-        head.v.fill(0.0);
         for of in 0..num_heads {
             let first = of * head_dim;
             head.cls_token[first] = scale;
@@ -145,4 +146,20 @@ impl Compact {
         head.kind = HeadKind::Attention;
         Ok(head)
     }
+}
+
+/// A matrix of zeros that a small file asks for.
+fn square(dim: usize) -> Result<Vec<f32>> {
+    let mut matrix = Vec::new();
+    let len = dim
+        .checked_mul(dim)
+        .filter(|&len| matrix.try_reserve_exact(len).is_ok())
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::OutOfMemory,
+                format!("no memory for a head of {dim} channels"),
+            )
+        })?;
+    matrix.resize(len, 0.0);
+    Ok(matrix)
 }

@@ -48,8 +48,12 @@ impl Trunk {
     /// # Errors
     /// [`ErrorKind::Format`] if it names none rightly.
     pub fn of_config(text: &str) -> Result<Option<Self>> {
-        let config: Value = serde_json::from_str(text)
-            .map_err(|error| Error::format(format!("not a model configuration: {error}")))?;
+        let config: Value = serde_json::from_str(text).map_err(|error| {
+            Error::format(format!(
+                "not a model configuration: {}",
+                printable(&error.to_string())
+            ))
+        })?;
         // Others may use the word for something else.
         if !config["trunk"].is_object() {
             return Ok(None);

@@ -154,6 +154,8 @@ impl Head {
         let shift = shift(&linear, biases, dim);
         let rates = normalization.rates();
         let running_mean = normalization.mean.iter().zip(&shift).zip(&rates);
+        let mut v = vec![0.0; dim * dim];
+        identity(&mut v, dim);
         Self {
             kind,
             num_heads,
@@ -163,19 +165,15 @@ impl Head {
             running_var: normalization.variance,
             cls_token: vec![0.0; dim],
             k: vec![0.0; dim * dim],
-            v: identity(dim),
+            v,
             linear,
         }
     }
 }
 
-pub(super) fn identity(dim: usize) -> Vec<f32> {
-    let mut matrix = vec![0.0; dim * dim];
-    matrix
-        .iter_mut()
-        .step_by(dim + 1)
-        .for_each(|one| *one = 1.0);
-    matrix
+/// Zeros to the identity.
+pub(super) fn identity(zeros: &mut [f32], dim: usize) {
+    zeros.iter_mut().step_by(dim + 1).for_each(|one| *one = 1.0);
 }
 
 /// To 16 bits; what is over their range stays at its end.

@@ -68,6 +68,31 @@ fn a_jpeg_without_its_last_bytes_is_refused() {
     }
 }
 
+#[test]
+fn a_jpeg_of_endless_scans_is_refused() {
+    let bytes = read("prog_420.jpg");
+    let scans: Vec<usize> = (0..bytes.len())
+        .filter(|&at| bytes[at..].starts_with(b"\xFF\xDA"))
+        .collect();
+    assert_eq!(scans.len(), 10);
+    // It says the last bits of the first coefficients, which changes nothing, however often it comes.
+    let (before, rest) = bytes.split_at(scans[6]);
+    let (scan, after) = rest.split_at(scans[7] - scans[6]);
+    let repeated = |times: usize| [before, &scan.repeat(times), after].concat();
+    assert_eq!(decode(&repeated(91)).unwrap(), decode(&bytes).unwrap());
+    assert!(refused(&repeated(92)).unwrap().contains("scans"));
+    // Also where the picture is another decoder's.
+    let arithmetic: Vec<u8> = repeated(92)
+        .iter()
+        .scan(0, |before, &byte| {
+            let is_frame = *before == 0xFF && byte == 0xC2;
+            *before = byte;
+            Some(if is_frame { 0xCA } else { byte })
+        })
+        .collect();
+    assert!(refused(&arithmetic).unwrap().contains("scans"));
+}
+
 /// A PNG of no pixels whose header claims this size.
 fn png(width: u32, height: u32) -> Vec<u8> {
     let mut header = b"IHDR".to_vec();

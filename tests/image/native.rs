@@ -47,6 +47,43 @@ fn tiff_and_ppm_give_the_bytes_of_pillow() {
 }
 
 #[test]
+fn a_tag_of_more_values_than_bytes_is_refused() {
+    for file in ["native/rgb_raw.tif", "native/cmyk.tif"] {
+        let mut bytes = read(file);
+        let directory = u32::from_le_bytes(*bytes[4..].first_chunk().unwrap()) as usize;
+        // The decoder would make room for them: 200 MB.
+        let count = directory + 2 + 4;
+        bytes[count..count + 4].copy_from_slice(&6_488_065_u32.to_le_bytes());
+        let error = decode(&bytes).unwrap_err();
+        assert!(error.to_string().contains("more values"), "{file}: {error}");
+    }
+}
+
+#[test]
+fn an_error_does_not_list_all_samples() {
+    let mut bytes = read("native/rgb_raw.tif");
+    let directory = u32::from_le_bytes(*bytes[4..].first_chunk().unwrap()) as usize;
+    let tags = usize::from(u16::from_le_bytes(
+        *bytes[directory..].first_chunk().unwrap(),
+    ));
+    for nth in 0..tags {
+        let tag = &mut bytes[directory + 2 + 12 * nth..][..12];
+        match u16::from_le_bytes(*tag.first_chunk().unwrap()) {
+            // Without bits for each sample they have one each, of very many.
+            258 => tag[..2].copy_from_slice(&60_000_u16.to_le_bytes()),
+            277 => tag[8..10].copy_from_slice(&20_000_u16.to_le_bytes()),
+            _ => {}
+        }
+    }
+    let message = decode(&bytes).unwrap_err().to_string();
+    assert!(
+        message.len() < 500,
+        "{} bytes: {message:.200}",
+        message.len()
+    );
+}
+
+#[test]
 fn tiff_and_ppm_that_are_cut_short_are_refused() {
     for (file, entry) in files() {
         let bytes = read(&file);

@@ -1,4 +1,4 @@
-//! `aim-bench preprocess`: picture in, tensor out.
+//! `aim-bench preprocess`: pictures in, tensor out.
 
 use aim_web::engine::HostTensor;
 use aim_web::image::Preprocessor;
@@ -14,19 +14,23 @@ use crate::{model, tensors};
 const DEFAULT_IMG_SIZE: usize = 224;
 
 pub fn run(args: &Preprocess) -> Result<()> {
-    let Picture { pixels, ignored } = pictures::read(&args.image, args.exif)?;
-    if let Some(orientation) = ignored {
-        output::note(&format!(
-            "{}: its EXIF orientation ({}) is ignored, as the reference does; --exif respect turns it",
-            args.image.display(),
-            orientation.to_exif()
-        ));
-    }
     let preprocessor = Preprocessor::new(img_size(args)?)?;
     let size = preprocessor.img_size();
+    let mut values = Vec::new();
+    for path in &args.images {
+        let Picture { pixels, ignored } = pictures::read(path, args.exif)?;
+        if let Some(orientation) = ignored {
+            output::note(&format!(
+                "{}: its EXIF orientation ({}) is ignored, as the reference does; --exif respect turns it",
+                path.display(),
+                orientation.to_exif()
+            ));
+        }
+        values.extend(preprocessor.tensor(&pixels));
+    }
     let input = HostTensor {
-        shape: vec![1, 3, size, size],
-        values: preprocessor.tensor(&pixels),
+        shape: vec![args.images.len(), 3, size, size],
+        values,
     };
     let shape = input.shape.clone();
     tensors::write(&args.output, &[("input".to_owned(), input)])?;

@@ -50,3 +50,13 @@ fn the_size_is_the_models_or_the_one_asked_for() {
         [1, 3, 112, 112]
     );
 }
+
+#[test]
+fn several_pictures_make_one_tensor() {
+    let [first, second] = ["pictures/tiny_50x37.png", "pictures/gray.png"].map(test_file);
+    let alone = [&first, &second].map(|picture| preprocess(picture, &[]).1);
+    let second = second.to_str().expect("UTF-8");
+    let (shape, values) = preprocess(&first, &[second]);
+    assert_eq!(shape, [2, 3, 224, 224]);
+    assert_eq!(values, alone.concat());
+}

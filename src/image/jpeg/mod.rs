@@ -18,7 +18,7 @@ use ::image::{ColorType, RgbImage};
 use ::jpeg_decoder::{Decoder, Error as JpegError, PixelFormat};
 
 use super::pixels::{MAX_BYTES, check_bytes, check_size, picture, rgb, truncated};
-use crate::{Error, Result};
+use crate::{Error, Result, printable};
 
 mod color;
 mod frame;
@@ -26,6 +26,10 @@ mod huffman;
 mod idct;
 mod scan;
 mod upsample;
+
+/// The most scans, as libvips has it: encoders write about ten. Each goes through the whole picture, and a few bytes make
+/// one.
+const MAX_SCANS: usize = 100;
 
 /// Decodes a JPEG to RGB, as [`decode`](super::decode()) does: for a build that has no room for the other formats.
 ///
@@ -94,13 +98,14 @@ fn damaged(what: &str) -> Error {
 }
 
 fn broken(error: JpegError) -> Error {
+    let why = printable(&error.to_string());
     let message = match &error {
         JpegError::Unsupported(_) => {
             format!(
-                "this kind of JPEG is not read: save it as a baseline or progressive one ({error})"
+                "this kind of JPEG is not read: save it as a baseline or progressive one ({why})"
             )
         }
-        _ => format!("the JPEG picture is broken or cut short: fetch or save it again ({error})"),
+        _ => format!("the JPEG picture is broken or cut short: fetch or save it again ({why})"),
     };
     Error::image(message).with_source(error)
 }
@@ -118,6 +123,7 @@ impl Header {
     /// Pillow refuses it, and so does this, which asks for the end marker.
     fn find(bytes: &[u8]) -> Result<Self> {
         let mut frame = None;
+        let mut scans = 0;
         let mut rest = bytes;
         loop {
             // Between segments lie entropy-coded data or stray bytes.
@@ -143,6 +149,12 @@ impl Header {
                     let (body, after) =
                         segment(rest).ok_or_else(|| Error::image(truncated("JPEG")))?;
                     rest = after;
+                    scans += usize::from(marker == 0xDA);
+                    if scans > MAX_SCANS {
+                        return Err(Error::image(format!(
+                            "the JPEG picture has over {MAX_SCANS} scans, more than any program writes: save it again"
+                        )));
+                    }
                     if matches!(marker, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) {
                         frame = frame.or(Self::parse(body, marker));
                     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::weights::shards::manifest::{from_hex, to_hex};
 
 /// The most files of a repository.
@@ -83,8 +83,12 @@ impl Listing {
     /// # Errors
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) if it is none, or names no commit.
     pub fn from_hub(text: &str) -> Result<Self> {
-        let raw: Raw = serde_json::from_str(text)
-            .map_err(|error| Error::format(format!("the hub's answer is no listing: {error}")))?;
+        let raw: Raw = serde_json::from_str(text).map_err(|error| {
+            Error::format(format!(
+                "the hub's answer is no listing: {}",
+                printable(&error.to_string())
+            ))
+        })?;
         if !is_commit(&raw.sha) {
             return Err(Error::format("the hub's answer names no commit"));
         }
