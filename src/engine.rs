@@ -108,7 +108,7 @@ pub trait Engine: Send + Sync {
     /// The same model, its trunk shared, with another head; whose trunk it is, is for the caller to check.
     ///
     /// # Errors
-    /// [`ErrorKind::Option`] if the head is of another shape; those of [`Aim::with_head`].
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if the head is of another shape; those of [`Aim::with_head`].
     fn with_head(&self, head: &Head) -> Result<Box<dyn Engine>>;
 
     /// The outputs of some blocks under the prefix-causal mask of pre-training.
