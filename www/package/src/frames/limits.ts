@@ -23,5 +23,5 @@ export function checkBytes(bytes: number): void {
 }
 
 function tooLarge(what: string, most: string): never {
-  throw new AimError(SMALL ? 'out_of_memory' : 'image', `${what} is too large${SMALL ? " for this runtime's 128 MB" : ''}: at most ${most} are taken, scale it down first`);
+  throw new AimError(SMALL ? 'out_of_memory' : 'image', `${what} is too large${SMALL ? " for this runtime's 128 MB" : ''}: at most ${most}, scale it down`);
 }
