@@ -161,6 +161,7 @@ pub fn open_named(Place { device, adapter }: Place) -> Result<Device> {
 
 /// The language of the kernels of a device that the options name.
 fn language(device: DeviceChoice) -> Result<gpu::Language> {
+    #[cfg(not(all(feature = "vulkan", feature = "metal", feature = "cuda")))]
     let lacking = |feature: &str| {
         Error::new(
             ErrorKind::Unsupported,
@@ -176,9 +177,12 @@ fn language(device: DeviceChoice) -> Result<gpu::Language> {
         DeviceChoice::Vulkan => Ok(gpu::Language::SpirV),
         #[cfg(feature = "metal")]
         DeviceChoice::Metal => Ok(gpu::Language::Msl),
-        DeviceChoice::Vulkan if !cfg!(feature = "vulkan") => Err(lacking("vulkan")),
-        DeviceChoice::Metal if !cfg!(feature = "metal") => Err(lacking("metal")),
-        DeviceChoice::Cuda if !cfg!(feature = "cuda") => Err(lacking("cuda")),
+        #[cfg(not(feature = "vulkan"))]
+        DeviceChoice::Vulkan => Err(lacking("vulkan")),
+        #[cfg(not(feature = "metal"))]
+        DeviceChoice::Metal => Err(lacking("metal")),
+        #[cfg(not(feature = "cuda"))]
+        DeviceChoice::Cuda => Err(lacking("cuda")),
         _ => Ok(gpu::Language::Best),
     }
 }
