@@ -11,7 +11,7 @@ const SMALL: Tile = Tile {
 };
 
 /// For many rows: half the reads of memory, a quarter of the cubes.
-pub(crate) const LARGE: Tile = Tile {
+const LARGE: Tile = Tile {
     rows: 128,
     columns: 128,
     step: 16,
@@ -84,8 +84,6 @@ pub(crate) enum Plan {
     Rows,
     /// By [`linear`](super::linear::linear), the sums in so many parts.
     Tiles(Tile, usize),
-    /// By the device's products of small matrices, from a matrix of f16.
-    Matrices,
 }
 
 /// What a device's products with matrices are computed by, in words.
@@ -110,18 +108,25 @@ pub(crate) fn words(limits: Limits) -> String {
     format!("{tiles}{halves}{matrices}")
 }
 
-/// The plan of a product of `[n, d_input]` and `[d_output, d_input]` of so many bits.
-pub(crate) fn plan(n: usize, d_output: usize, d_input: usize, bits: u32, limits: Limits) -> Plan {
-    if n < FEW_ROWS || !d_input.is_multiple_of(4) || !d_output.is_multiple_of(4) {
-        return Plan::Rows;
-    }
-    if limits.matrices
+/// Whether such a product is for the device's products of small matrices, from a matrix of f16.
+pub(crate) const fn takes_matrices(
+    n: usize,
+    d_output: usize,
+    d_input: usize,
+    bits: u32,
+    limits: Limits,
+) -> bool {
+    limits.matrices
         && n >= MANY_ROWS
         && bits <= 16
         && d_input.is_multiple_of(8)
         && d_output.is_multiple_of(8)
-    {
-        return Plan::Matrices;
+}
+
+/// The plan of every other product: of `[n, d_input]` and `[d_output, d_input]` of so many bits.
+pub(crate) fn plan(n: usize, d_output: usize, d_input: usize, bits: u32, limits: Limits) -> Plan {
+    if n < FEW_ROWS || !d_input.is_multiple_of(4) || !d_output.is_multiple_of(4) {
+        return Plan::Rows;
     }
     let cubes = |tile: Tile| n.div_ceil(tile.rows) * d_output.div_ceil(tile.columns);
     if limits.has_room(LARGE) && cubes(LARGE) >= ENOUGH_CUBES {
@@ -194,12 +199,13 @@ mod tests {
             ..HALVES
         };
         for bits in [4, 8, 16] {
-            assert_eq!(plan(2048, 1536, 1536, bits, limits), Plan::Matrices);
-            assert_ne!(plan(256, 1536, 1536, bits, limits), Plan::Matrices);
-            assert_ne!(plan(2048, 1536, 1540, bits, limits), Plan::Matrices);
+            assert!(takes_matrices(2048, 1536, 1536, bits, limits));
+            assert!(!takes_matrices(256, 1536, 1536, bits, limits));
+            assert!(!takes_matrices(2048, 1536, 1540, bits, limits));
+            assert!(!takes_matrices(2048, 1536, 1536, bits, HALVES));
         }
         // Never what is to stay in f32.
-        assert_ne!(plan(8192, 1536, 1536, 32, limits), Plan::Matrices);
+        assert!(!takes_matrices(8192, 1536, 1536, 32, limits));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{GpuBackend, dense};
 use crate::device::backend::{AimBackend, Epilogue, PackedMatrix};
 use crate::device::self_check;
 use crate::error::{Error, Result};
-use crate::gpu::launch::{LARGE, MANY_ROWS, Plan, plan};
+use crate::gpu::launch::{MANY_ROWS, Plan, plan, takes_matrices};
 use crate::gpu::linear::{Form as KernelForm, Then, Tile, combine, linear};
 use crate::gpu::{attention, norm, rows};
 use crate::model::attention::attention as by_layers;
@@ -241,10 +241,20 @@ fn product<R: GpuRuntime>(
 ) -> CubeTensor<R> {
     // What is not read has to be something.
     let addend = addend.unwrap_or_else(|| x.clone());
-    let hardware = &x.client.properties().hardware;
     let limits = R::limits(&x.device);
+    // Where it refuses a shape, tiles take it.
+    if takes_matrices(n, w.d_output, d_input, w.bits, limits)
+        && let Ok(sums) = dense::product(x, n, d_input, w)
+    {
+        if then == Then::Nothing {
+            return sums;
+        }
+        let y = empty_like(x, n * w.d_output);
+        end(sums, n, w.d_output, 1, then, addend, &y);
+        return y;
+    }
     let y = empty_like(x, n * w.d_output);
-    let (_, most_rows, _) = hardware.max_cube_count;
+    let (_, most_rows, _) = x.client.properties().hardware.max_cube_count;
     match plan(n, w.d_output, d_input, w.bits, limits) {
         Plan::Rows => {
             for first in (0..n as u32).step_by(most_rows as usize) {
@@ -279,15 +289,6 @@ fn product<R: GpuRuntime>(
             let sums = empty_like(x, parts * n * w.d_output);
             tiles(x, n, d_input, w, tile, parts, Then::Nothing, x, &sums);
             end(sums, n, w.d_output, parts, then, addend, &y);
-            y
-        }
-        Plan::Matrices => {
-            match dense::product(x, n, d_input, w) {
-                // It ends a sum by itself where nothing is left to be done.
-                Ok(sums) if then == Then::Nothing => return sums,
-                Ok(sums) => end(sums, n, w.d_output, 1, then, addend, &y),
-                Err(_) => tiles(x, n, d_input, w, LARGE, 1, then, &addend, &y),
-            }
             y
         }
     }
