@@ -10,7 +10,7 @@ mod timing;
 use aim_web::device::backend::{AimBackend, PackedMatrix, Rows as _};
 use aim_web::device::gpu::{Adapters, Gpu, open};
 use aim_web::device::host::read;
-use aim_web::quant::{Halver, Method, Quantizer, Scheme};
+use aim_web::quant::{HalfMatrixBuilder, Method, Quantizer, Scheme};
 use burn::tensor::{Tensor, TensorData};
 use pollster::block_on;
 use timing::in_turns;
@@ -37,9 +37,9 @@ fn main() {
     );
     for [d_output, d_input] in [[576, 192], [1152, 384], [384, 1536], [1536, 1536]] {
         let w = values(d_output * d_input);
-        let mut halver = Halver::new(d_output, d_input).unwrap();
-        halver.push(&w).unwrap();
-        let mut packed = vec![PackedMatrix::Half(halver.finish().unwrap())];
+        let mut builder = HalfMatrixBuilder::new(d_output, d_input).unwrap();
+        builder.push(&w).unwrap();
+        let mut packed = vec![PackedMatrix::Half(builder.finish().unwrap())];
         for scheme in [Scheme::Q8, Scheme::Q4] {
             let mut quantizer = Quantizer::new(d_output, d_input, scheme, Method::Nearest).unwrap();
             quantizer.push(&w).unwrap();

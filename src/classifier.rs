@@ -54,7 +54,7 @@ impl Classifier {
     /// The same trunk under a head that was taught on it.
     ///
     /// # Errors
-    /// As [`HeadFile::on`].
+    /// [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if it was taught on another trunk, or is read at other layers or sizes of picture.
     pub fn with_head(&self, file: &HeadFile) -> Result<Self> {
         Ok(Self {
             engine: file.on(self.engine())?.into(),
@@ -125,7 +125,7 @@ impl Classifier {
     /// - output: `[1, 3, img_size, img_size]`
     ///
     /// # Errors
-    /// As [`Preprocessor::tensor_rgba`].
+    /// [`ErrorKind::Image`](crate::ErrorKind::Image) if the picture has no pixels, [`ErrorKind::Option`](crate::ErrorKind::Option) if `rgba` isn't `4 * width * height` bytes long.
     pub fn images_of_rgba(&self, rgba: &[u8], width: usize, height: usize) -> Result<HostTensor> {
         let values = self.preprocessor.tensor_rgba(rgba, width, height)?;
         Ok(self.batch_of_one(values))

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::device::backend::AimBackend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory;
-use crate::precision::{Form, Precision};
+use crate::precision::{Precision, WeightFormat};
 
 /// The floating-point operations of one picture of the trained size through the first `blocks` blocks and the probe: two
 /// for each multiplication with its addition. What is no product (norms, GELU, softmax) is not counted.
@@ -81,28 +81,28 @@ impl Pass {
         })
     }
 
-    /// Why it does not fit into `room`, `None` if it does.
+    /// Why it does not fit into `headroom`, `None` if it does.
     fn obstacle<B: AimBackend>(
         &self,
         config: &Config,
-        room: Room,
+        headroom: Headroom,
         device: &B::Device,
     ) -> Result<Option<Obstacle>> {
         let Bytes { total, largest } = self.bytes::<B>(config)?;
         if B::check_size(largest, device).is_err() {
             return Ok(Some(Obstacle::Buffer(largest)));
         }
-        Ok(room
+        Ok(headroom
             .limit::<B>(total)
             .filter(|limit| total > *limit)
             .map(|limit| Obstacle::Memory { total, limit }))
     }
 
-    /// The most pictures, up to its own batch, that fit into `room`; 0 if not even one does.
+    /// The most pictures, up to its own batch, that fit into `headroom`; 0 if not even one does.
     pub fn largest_batch<B: AimBackend>(
         &self,
         config: &Config,
-        room: Room,
+        headroom: Headroom,
         device: &B::Device,
     ) -> Result<usize> {
         // What fits `low` times does, what does not fit `high` times does not.
@@ -115,7 +115,7 @@ impl Pass {
                 low + (high - low) / 2
             };
             let some = Self { batch, ..*self };
-            if some.obstacle::<B>(config, room, device)?.is_none() {
+            if some.obstacle::<B>(config, headroom, device)?.is_none() {
                 low = batch;
             } else {
                 high = batch;
@@ -131,13 +131,13 @@ impl Pass {
     pub fn check<B: AimBackend>(
         &self,
         config: &Config,
-        room: Room,
+        headroom: Headroom,
         device: &B::Device,
     ) -> Result<()> {
-        let Some(obstacle) = self.obstacle::<B>(config, room, device)? else {
+        let Some(obstacle) = self.obstacle::<B>(config, headroom, device)? else {
             return Ok(());
         };
-        let batch = self.largest_batch::<B>(config, room, device)?;
+        let batch = self.largest_batch::<B>(config, headroom, device)?;
         let advice = match batch {
             0 if self.batch == 1 => "give smaller ones".to_owned(),
             0 => "give smaller pictures: not even one of these fits".to_owned(),
@@ -190,7 +190,7 @@ fn out_of_memory(told: &str, advice: &str) -> Error {
 
 /// What passes may take beside the weights of a model.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub(crate) struct Headroom {
     /// The bytes that a device had when it was opened, less those of the weights; `None` where nothing says it.
     left: Option<u64>,
 }
@@ -198,7 +198,7 @@ pub(crate) struct Room {
 /// A pass that takes less is not worth asking the system.
 const LITTLE: u64 = 1 << 28;
 
-impl Room {
+impl Headroom {
     /// Beside weights of so many bytes on a device that had `memory`.
     pub const fn beside(weights: u64, memory: Option<u64>) -> Self {
         let left = match memory {
@@ -208,10 +208,10 @@ impl Room {
         Self { left }
     }
 
-    /// The bytes that a pass may take which takes `bytes`: what the device has left, else the budget of the place, else what
+    /// The bytes that a pass may take which takes `bytes`: what the device has left, else the budget of its kind, else what
     /// the machine has left.
     fn limit<B: AimBackend>(self, bytes: u64) -> Option<u64> {
-        match (self.left, B::PLACE.budget) {
+        match (self.left, B::WEIGHTS.budget) {
             (Some(left), _) => Some(left),
             (None, None) if bytes > LITTLE => memory::available(),
             (None, budget) => budget,
@@ -224,7 +224,7 @@ impl Room {
 ///
 /// # Errors
 /// [`ErrorKind::OutOfMemory`] if not even one fits: it names the first dtype in which the weights and one picture do. Those of
-/// [`Form::of`].
+/// [`WeightFormat::of`].
 pub(crate) fn largest_batch<B: AimBackend>(
     config: &Config,
     blocks: usize,
@@ -233,16 +233,16 @@ pub(crate) fn largest_batch<B: AimBackend>(
     memory: Option<u64>,
     wanted: usize,
 ) -> Result<usize> {
-    let form = Form::of(precision, config, blocks, B::PLACE)?;
-    let memory = match B::PLACE.budget {
+    let form = WeightFormat::of(precision, config, blocks, B::WEIGHTS)?;
+    let memory = match B::WEIGHTS.budget {
         // The processor's, where weights take of the same.
         None => memory::available(),
         // Where there is a budget and nothing else is known, `auto` keeps to it, and who asks for more has said so.
         Some(_) => memory,
     };
-    let batch_of = |form: Form, wanted: usize| {
-        let room = Room::beside(form.weight_bytes(config, blocks), memory);
-        Pass::over(wanted, config).largest_batch::<B>(config, room, device)
+    let batch_of = |form: WeightFormat, wanted: usize| {
+        let headroom = Headroom::beside(form.weight_bytes(config, blocks), memory);
+        Pass::over(wanted, config).largest_batch::<B>(config, headroom, device)
     };
     let batch = batch_of(form, wanted.max(1))?;
     if batch > 0 {
@@ -250,7 +250,7 @@ pub(crate) fn largest_batch<B: AimBackend>(
     }
 
     let one = Pass::over(1, config);
-    let whole = Room::beside(0, memory);
+    let whole = Headroom::beside(0, memory);
     // Without the weights it is a matter of the picture alone.
     one.check::<B>(config, whole, device)?;
     let weights = form.weight_bytes(config, blocks);
@@ -265,7 +265,7 @@ pub(crate) fn largest_batch<B: AimBackend>(
     let smaller = [Precision::Fp16, Precision::Q8, Precision::Q4]
         .into_iter()
         .filter_map(|precision| {
-            let other = Form::of(precision, config, blocks, B::PLACE).ok()?;
+            let other = WeightFormat::of(precision, config, blocks, B::WEIGHTS).ok()?;
             (other.weight_bytes(config, blocks) < weights).then_some(other)
         });
     for form in smaller {
@@ -315,16 +315,16 @@ mod tests {
         fn the_largest_batch_is_the_last_that_fits() {
             let config = Family::Aim600M.config();
             let largest = |wanted: usize, left: u64| {
-                let room = Room::beside(0, Some(left));
+                let headroom = Headroom::beside(0, Some(left));
                 Pass::over(wanted, &config)
-                    .largest_batch::<Cpu>(&config, room, &device())
+                    .largest_batch::<Cpu>(&config, headroom, &device())
                     .unwrap()
             };
             for fits in [1, 2, 7, 31, 32] {
-                let room = total(fits, &config);
-                assert_eq!(largest(32, room), fits);
-                assert_eq!(largest(32, room - 1), fits - 1);
-                assert_eq!(largest(1, room), 1);
+                let headroom = total(fits, &config);
+                assert_eq!(largest(32, headroom), fits);
+                assert_eq!(largest(32, headroom - 1), fits - 1);
+                assert_eq!(largest(1, headroom), 1);
             }
             assert_eq!(largest(usize::MAX - 1, total(5, &config)), 5);
         }
@@ -332,15 +332,16 @@ mod tests {
         #[test]
         fn a_batch_that_does_not_fit_names_the_one_that_does() {
             let config = Family::Aim600M.config();
-            let room = Room::beside(0, Some(total(12, &config)));
-            let check = |batch| Pass::over(batch, &config).check::<Cpu>(&config, room, &device());
+            let headroom = Headroom::beside(0, Some(total(12, &config)));
+            let check =
+                |batch| Pass::over(batch, &config).check::<Cpu>(&config, headroom, &device());
             check(12).unwrap();
             let error = check(32).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::OutOfMemory);
             let message = error.to_string();
             assert!(message.contains("32 pictures"), "{message}");
             assert!(message.contains("up to 12 of these fit"), "{message}");
-            let none = Room::beside(0, Some(1));
+            let none = Headroom::beside(0, Some(1));
             let error = Pass::over(2, &config)
                 .check::<Cpu>(&config, none, &device())
                 .unwrap_err();

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use crate::config::Config;
-use crate::cost::{self, Pass, Room};
+use crate::cost::{self, Headroom, Pass};
 use crate::device::Device;
 use crate::device::backend::{AimBackend, Rows as _};
 #[cfg(feature = "cpu")]
@@ -20,7 +20,7 @@ use crate::device::host::read;
 use crate::error::{Error, Result};
 use crate::model::linear::Linear;
 use crate::model::{Aim, Params};
-use crate::precision::{Form, Precision};
+use crate::precision::{Precision, WeightFormat};
 use crate::probe::Head;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load;
@@ -160,7 +160,7 @@ async fn check_form<B: AimBackend>(
     memory: Option<u64>,
 ) -> Result<()> {
     cost::largest_batch::<B>(config, blocks, precision, device, memory, 1)?;
-    let form = Form::of(precision, config, blocks, B::PLACE)?;
+    let form = WeightFormat::of(precision, config, blocks, B::WEIGHTS)?;
     B::self_check(form, device).await
 }
 
@@ -168,7 +168,7 @@ async fn check_form<B: AimBackend>(
 /// device: what can be counted before anything is loaded. The weights count too where it is known what the device has.
 ///
 /// # Errors
-/// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if not even one picture fits: it names the dtype that does. Those of [`Form::of`].
+/// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if not even one picture fits: it names the dtype that does. Those of [`WeightFormat::of`].
 pub fn largest_batch(
     config: &Config,
     blocks: usize,
@@ -200,23 +200,34 @@ pub fn largest_batch(
 /// What the matrices of the probe and of the first `blocks` blocks become on a device.
 ///
 /// # Errors
-/// Those of [`Form::of`].
-pub fn form(config: &Config, blocks: usize, precision: Precision, device: &Device) -> Result<Form> {
-    let place = match device {
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if rows are to be quantised that don't fall into whole groups.
+pub fn weight_format(
+    config: &Config,
+    blocks: usize,
+    precision: Precision,
+    device: &Device,
+) -> Result<WeightFormat> {
+    let support = match device {
         #[cfg(feature = "cpu")]
-        Device::Cpu => cpu::Cpu::PLACE,
+        Device::Cpu => cpu::Cpu::WEIGHTS,
         #[cfg(feature = "gpu")]
-        Device::Gpu(_) => gpu::Gpu::PLACE,
+        Device::Gpu(_) => gpu::Gpu::WEIGHTS,
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => gpu::cuda::Cuda::PLACE,
+        Device::Cuda(_) => gpu::cuda::Cuda::WEIGHTS,
     };
-    Form::of(precision, config, blocks, place)
+    WeightFormat::of(precision, config, blocks, support)
 }
 
 /// Loads the probe and the first `blocks` blocks from open files onto a device.
 ///
 /// # Errors
-/// As [`load::load`] and [`self_check`].
+/// - [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a tensor of the model is in no file;
+/// - [`ErrorKind::Format`](crate::ErrorKind::Format) if a tensor is of no such model, is there twice, has another shape or values
+///   that are not finite, or its file is broken;
+/// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if bytes are not those of a hash beside the files;
+/// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the precision can't be had of these weights;
+/// - [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if the weights and one picture don't fit: it names the dtype that does;
+/// - [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the device stops, or multiplies wrongly.
 pub async fn load(
     files: &mut [Box<dyn Checkpoint>],
     config: Config,
@@ -252,7 +263,15 @@ pub async fn load_with_fingerprint(
 /// Fetches the probe and the first `blocks` blocks from a server onto a device.
 ///
 /// # Errors
-/// As [`RemoteModel::stream`] and [`self_check`].
+/// - [`ErrorKind::Network`](crate::ErrorKind::Network) if the server can't be reached or keeps failing, [`ErrorKind::Aborted`](crate::ErrorKind::Aborted) if the caller
+///   gives up;
+/// - [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a tensor of the model is in no file;
+/// - [`ErrorKind::Format`](crate::ErrorKind::Format) if a tensor is of no such model, is there twice, has another shape or values
+///   that are not finite, or its file is broken;
+/// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if bytes are not those of the hash or the length that was promised;
+/// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the precision can't be had of these weights;
+/// - [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if the weights and one picture don't fit: it names the dtype that does;
+/// - [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the device stops, or multiplies wrongly.
 pub async fn fetch<T: Transport>(
     model: RemoteModel<T>,
     blocks: usize,
@@ -334,7 +353,7 @@ impl<B: AimBackend> Loading for Assembler<B> {
         } = Self::finish(*self)?;
         let weights = form.weight_bytes(model.config(), model.blocks());
         Ok(Box::new(OnBackend {
-            room: Room::beside(weights, memory),
+            headroom: Headroom::beside(weights, memory),
             precision: form.precision(),
             model,
             trunk_sha256,
@@ -348,7 +367,7 @@ struct OnBackend<B: AimBackend> {
     precision: Precision,
     trunk_sha256: String,
     device: B::Device,
-    room: Room,
+    headroom: Headroom,
 }
 
 impl<B: AimBackend> OnBackend<B> {
@@ -384,7 +403,7 @@ impl<B: AimBackend> OnBackend<B> {
             kept,
             is_masked,
         };
-        pass.check::<B>(self.model.config(), self.room, &self.device)?;
+        pass.check::<B>(self.model.config(), self.headroom, &self.device)?;
         Ok(Tensor::from_data(
             TensorData::new(values, dims),
             &self.device,
@@ -408,7 +427,7 @@ impl<B: AimBackend> Engine for OnBackend<B> {
     fn largest_batch(&self, wanted: usize) -> usize {
         let config = self.model.config();
         Pass::over(wanted, config)
-            .largest_batch::<B>(config, self.room, &self.device)
+            .largest_batch::<B>(config, self.headroom, &self.device)
             // The trained size is at least one patch.
             .unwrap_or_default()
     }
@@ -494,7 +513,7 @@ impl<B: AimBackend> Engine for OnBackend<B> {
             precision: self.precision,
             trunk_sha256: self.trunk_sha256.clone(),
             device: self.device.clone(),
-            room: self.room,
+            headroom: self.headroom,
         }))
     }
 

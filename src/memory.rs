@@ -2,6 +2,20 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// An empty vector with room for `len` values; `None` is more than an address reaches.
+///
+/// # Errors
+/// [`ErrorKind::OutOfMemory`] if they don't fit.
+pub fn with_capacity<T>(len: Option<usize>) -> Result<Vec<T>> {
+    let error = || Error::new(ErrorKind::OutOfMemory, "does not fit in memory");
+    let len = len.ok_or_else(error)?;
+    let mut values = Vec::new();
+    values
+        .try_reserve_exact(len)
+        .map_err(|source| error().with_source(source))?;
+    Ok(values)
+}
+
 /// Makes a vector `len` values long.
 ///
 /// # Errors

@@ -18,12 +18,12 @@ use crate::quant::{Bits, Scheme};
 /// | `fp16` | f16 on a GPU, f32 on a CPU | dequantised to the same |
 /// | `q8` | quantised to 8 bits | as stored: more bits bring nothing back |
 /// | `q4` | quantised to 4 bits | as stored; 8 bits are quantised anew to 4 |
-/// | `auto` | the first of the above that fits, see [`Form::of`] | as stored |
+/// | `auto` | the first of the above that fits, see [`WeightFormat::of`] | as stored |
 ///
 /// Quantising takes groups of 64, or of 32 where rows don't fall into groups of 64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// As stored, as long as that fits the place.
+    /// As stored, as long as that fits the device.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -72,9 +72,9 @@ impl FromStr for Precision {
     }
 }
 
-/// What a device has to do with the choice.
+/// What weights a kind of device takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct WeightSupport {
     /// Whether it takes matrices of f16.
     pub halves: bool,
     /// The bytes that `auto` may fill with matrices; `None` if the machine's memory is the limit.
@@ -83,7 +83,7 @@ pub struct Place {
 
 /// What the matrices of a model become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Form {
+pub enum WeightFormat {
     /// 32-bit floats.
     Fp32,
     /// 16-bit floats.
@@ -92,19 +92,24 @@ pub enum Form {
     Quantised(Scheme),
 }
 
-impl Form {
-    /// What the matrices of the probe and of the first `blocks` blocks become at a place.
+impl WeightFormat {
+    /// What the matrices of the probe and of the first `blocks` blocks become on a device of this support.
     ///
     /// `auto` takes what is stored if the checkpoint is quantised, else the first of f32, f16 (if
-    /// the place takes it), 8 and 4 bits that is within its budget, and 4 bits if none is.
+    /// the device takes it), 8 and 4 bits that is within its budget, and 4 bits if none is.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if rows are to be quantised that
     /// don't fall into whole groups: [`Scheme::for_rows`].
-    pub fn of(asked: Precision, config: &Config, blocks: usize, place: Place) -> Result<Self> {
+    pub fn of(
+        asked: Precision,
+        config: &Config,
+        blocks: usize,
+        support: WeightSupport,
+    ) -> Result<Self> {
         let quantise = |bits| Scheme::for_rows(bits, config.embed_dim).map(Self::Quantised);
         match (asked, config.quantization) {
-            (Precision::Fp16, _) if place.halves => Ok(Self::Fp16),
+            (Precision::Fp16, _) if support.halves => Ok(Self::Fp16),
             (Precision::Fp32 | Precision::Fp16, _) => Ok(Self::Fp32),
             (Precision::Auto | Precision::Q8, Some(stored)) => Ok(Self::Quantised(stored)),
             (Precision::Q4, Some(stored)) if stored.bits() == Bits::Four => {
@@ -113,13 +118,13 @@ impl Form {
             (Precision::Q4, _) => quantise(Bits::Four),
             (Precision::Q8, None) => quantise(Bits::Eight),
             (Precision::Auto, None) => {
-                let Some(budget) = place.budget else {
+                let Some(budget) = support.budget else {
                     return Ok(Self::Fp32);
                 };
                 let weights = weights(config, blocks);
                 let fits = |form: &Self| form.bytes(weights) <= budget;
                 let mut forms = vec![Self::Fp32];
-                forms.extend(place.halves.then_some(Self::Fp16));
+                forms.extend(support.halves.then_some(Self::Fp16));
                 for bits in [Bits::Eight, Bits::Four] {
                     forms.extend(quantise(bits));
                 }
@@ -179,17 +184,17 @@ mod tests {
     use crate::config::Family;
     use crate::error::ErrorKind;
 
-    const CPU: Place = Place {
+    const CPU: WeightSupport = WeightSupport {
         halves: false,
         budget: None,
     };
-    const PAGE: Place = Place {
+    const PAGE: WeightSupport = WeightSupport {
         halves: true,
         budget: Some(1 << 30),
     };
 
-    fn of(asked: Precision, config: &Config, place: Place) -> Precision {
-        let form = Form::of(asked, config, config.blocks_to_run(), place).unwrap();
+    fn of(asked: Precision, config: &Config, support: WeightSupport) -> Precision {
+        let form = WeightFormat::of(asked, config, config.blocks_to_run(), support).unwrap();
         form.precision()
     }
 
@@ -220,23 +225,23 @@ mod tests {
         let mut config = Family::Aim600M.config();
         let (q4, q8) = (Scheme::new(4, 128).unwrap(), Scheme::new(8, 32).unwrap());
         for (stored, asked, wanted) in [
-            (q4, Precision::Auto, Form::Quantised(q4)),
-            (q8, Precision::Auto, Form::Quantised(q8)),
-            (q4, Precision::Q4, Form::Quantised(q4)),
-            (q8, Precision::Q8, Form::Quantised(q8)),
-            (q4, Precision::Q8, Form::Quantised(q4)),
-            (q8, Precision::Q4, Form::Quantised(Scheme::Q4)),
-            (q4, Precision::Fp32, Form::Fp32),
-            (q4, Precision::Fp16, Form::Fp16),
+            (q4, Precision::Auto, WeightFormat::Quantised(q4)),
+            (q8, Precision::Auto, WeightFormat::Quantised(q8)),
+            (q4, Precision::Q4, WeightFormat::Quantised(q4)),
+            (q8, Precision::Q8, WeightFormat::Quantised(q8)),
+            (q4, Precision::Q8, WeightFormat::Quantised(q4)),
+            (q8, Precision::Q4, WeightFormat::Quantised(Scheme::Q4)),
+            (q4, Precision::Fp32, WeightFormat::Fp32),
+            (q4, Precision::Fp16, WeightFormat::Fp16),
         ] {
             config.quantization = Some(stored);
-            assert_eq!(Form::of(asked, &config, 24, PAGE).unwrap(), wanted);
+            assert_eq!(WeightFormat::of(asked, &config, 24, PAGE).unwrap(), wanted);
         }
     }
 
     #[test]
     fn auto_takes_what_fits() {
-        let auto = |family: Family, place| of(Precision::Auto, &family.config(), place);
+        let auto = |family: Family, support| of(Precision::Auto, &family.config(), support);
         assert_eq!(auto(Family::Aim7B, CPU), Precision::Fp32);
         assert_eq!(auto(Family::Aim600M, PAGE), Precision::Q8);
         assert_eq!(auto(Family::Aim1B, PAGE), Precision::Q8);
@@ -244,11 +249,11 @@ mod tests {
         // Not within a GiB in any form.
         assert_eq!(auto(Family::Aim7B, PAGE), Precision::Q4);
         for (halves, wanted) in [(true, Precision::Fp16), (false, Precision::Q8)] {
-            let place = Place {
+            let support = WeightSupport {
                 halves,
                 budget: Some(2 << 30),
             };
-            assert_eq!(auto(Family::Aim600M, place), wanted);
+            assert_eq!(auto(Family::Aim600M, support), wanted);
         }
     }
 
@@ -257,15 +262,17 @@ mod tests {
         let mut config = Family::Aim600M.config();
         config.embed_dim = 96;
         assert_eq!(
-            Form::of(Precision::Q4, &config, 1, CPU).unwrap(),
-            Form::Quantised(Scheme::new(4, 32).unwrap())
+            WeightFormat::of(Precision::Q4, &config, 1, CPU).unwrap(),
+            WeightFormat::Quantised(Scheme::new(4, 32).unwrap())
         );
         config.embed_dim = 4;
         assert_eq!(
-            Form::of(Precision::Q4, &config, 1, CPU).unwrap_err().kind(),
+            WeightFormat::of(Precision::Q4, &config, 1, CPU)
+                .unwrap_err()
+                .kind(),
             ErrorKind::Unsupported
         );
-        let tight = Place {
+        let tight = WeightSupport {
             halves: false,
             budget: Some(1),
         };

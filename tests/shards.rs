@@ -2,12 +2,16 @@
 #![cfg(not(target_family = "wasm"))]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+#[path = "common/numbers.rs"]
+mod numbers;
+
 use aim_web::config::Family;
-use aim_web::quant::{FloatType, QuantMatrix, Scheme, dequantize};
+use aim_web::quant::{QuantMatrix, Scheme, dequantize};
 use aim_web::weights::checkpoint::dtype::Dtype;
 use aim_web::weights::checkpoint::safetensors::Header;
 use aim_web::weights::shards::manifest::{FileHashes, Manifest};
 use aim_web::weights::shards::{Entry, MAX_SHARD, StoredAs, header, plan};
+use numbers::{halves, words};
 
 const DOCS: &str = include_str!("../docs/shards.md");
 
@@ -33,7 +37,7 @@ fn the_worked_example_is_read_as_the_documentation_says() {
     let scheme = Scheme::new(4, 32).unwrap();
     let [codes, scales, biases] = ["head.k.weight", "head.k.scales", "head.k.biases"].map(part);
     let matrix =
-        QuantMatrix::from_le_bytes(2, 32, scheme, codes, FloatType::F16, scales, biases).unwrap();
+        QuantMatrix::new(2, 32, scheme, words(codes), halves(scales), halves(biases)).unwrap();
     let values = dequantize::matrix(&matrix).unwrap();
     for column in 0..32 {
         let step = (column % 16) as f32;

@@ -65,13 +65,20 @@ pub struct Model {
     #[command(flatten)]
     pub source: Source,
 
-    /// The blocks whose outputs the probe averages: best, last, or numbers from 0 such as 12,13,14
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// How a model runs.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Settings {
+    /// The blocks whose outputs the head reads the mean of: best, last, or numbers from 0 such as 12,13,14
     /// [default: what the model was published with].
     #[arg(long, value_name = "best|last|LIST")]
     pub probe_layers: Option<ProbeLayers>,
 
     #[command(flatten)]
-    pub place: Place,
+    pub target: Target,
 
     /// How many threads of the CPU to use [default: `RAYON_NUM_THREADS`, else all cores].
     #[arg(long, value_name = "N", value_parser = threads())]
@@ -90,7 +97,7 @@ fn threads() -> clap::builder::RangedI64ValueParser<u16> {
 
 /// Where to run.
 #[derive(Clone, Copy, Debug, ClapArgs)]
-pub struct Place {
+pub struct Target {
     /// Where to run; auto takes a GPU if there is a real one.
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
@@ -591,22 +598,9 @@ pub struct Frozen {
     #[arg(long, value_name = "NAME")]
     pub arch: Option<Family>,
 
-    /// The blocks whose outputs the head reads the mean of: best, last, or numbers from 0 such as 12,13,14
-    /// [default: what the model was published with].
-    #[arg(long, value_name = "best|last|LIST")]
-    pub probe_layers: Option<ProbeLayers>,
-
-    /// The head is trained on the CPU, wherever this is.
+    /// The head is trained on the CPU, wherever the trunk runs.
     #[command(flatten)]
-    pub place: Place,
-
-    /// How many threads of the CPU to use [default: `RAYON_NUM_THREADS`, else all cores].
-    #[arg(long, value_name = "N", value_parser = threads())]
-    pub threads: Option<u16>,
-
-    /// The precision of the trunk's weights; auto takes what is stored, on a GPU in as few bits as 4 GiB need.
-    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
-    pub dtype: Dtype,
+    pub settings: Settings,
 }
 
 impl From<&Frozen> for Model {
@@ -620,10 +614,7 @@ impl From<&Frozen> for Model {
                 arch: frozen.arch,
                 trunk: frozen.trunk.clone(),
             },
-            probe_layers: frozen.probe_layers.clone(),
-            place: frozen.place,
-            threads: frozen.threads,
-            dtype: frozen.dtype,
+            settings: frozen.settings.clone(),
         }
     }
 }

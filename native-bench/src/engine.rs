@@ -16,7 +16,7 @@ use aim_web::{Error, ErrorKind, Result};
 use pollster::block_on;
 use sha2::{Digest as _, Sha256};
 
-use crate::args::{self, DeviceChoice, Place};
+use crate::args::{self, DeviceChoice, Target};
 use crate::model::{Model, Source};
 use crate::remote::Progress;
 use crate::world::World;
@@ -49,11 +49,11 @@ pub fn load_for_batch(
     wanted: usize,
 ) -> Result<(Box<dyn Engine>, Device, usize)> {
     let model = located(model)?;
-    let precision = args.dtype.into();
-    if let Some(threads) = args.threads {
+    let precision = args.settings.dtype.into();
+    if let Some(threads) = args.settings.threads {
         threads::start(threads.into())?;
     }
-    let device = open(args.place, &model.config, blocks, precision)?;
+    let device = open(args.settings.target, &model.config, blocks, precision)?;
     let batch = fitting_batch(&model.config, blocks, precision, &device, wanted)?;
     let engine = load_onto(model, blocks, precision, &device)?;
     Ok((engine, device, batch))
@@ -123,8 +123,13 @@ pub fn load_onto(
 }
 
 /// The device that the options name. `auto` takes a GPU that computes a model of this shape rightly.
-pub fn open(place: Place, config: &Config, blocks: usize, precision: Precision) -> Result<Device> {
-    match (place.device, place.adapter) {
+pub fn open(
+    target: Target,
+    config: &Config,
+    blocks: usize,
+    precision: Precision,
+) -> Result<Device> {
+    match (target.device, target.adapter) {
         (DeviceChoice::Auto, None) => {
             let check = async {
                 let device = open_gpu(gpu::Adapters::Hardware, gpu::Language::Best).await?;
@@ -133,12 +138,12 @@ pub fn open(place: Place, config: &Config, blocks: usize, precision: Precision) 
             };
             Ok(block_on(check).unwrap_or(Device::Cpu))
         }
-        _ => open_named(place),
+        _ => open_named(target),
     }
 }
 
 /// The device that the options name; `auto` takes a real GPU.
-pub fn open_named(Place { device, adapter }: Place) -> Result<Device> {
+pub fn open_named(Target { device, adapter }: Target) -> Result<Device> {
     let language = language(device)?;
     let adapters = match (device, adapter) {
         (DeviceChoice::Cpu, Some(_)) => {
@@ -224,15 +229,15 @@ pub fn load_in_world(
         .and_then(|count| count.parse().ok())
         .filter(|&count: &usize| count > 0);
     let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = match args.threads {
+    let threads = match args.settings.threads {
         Some(threads) => threads.into(),
         None => set.unwrap_or_else(|| world.threads(cores())),
     };
     let model = located(model)?;
     threads::start(threads)?;
     let (config, head) = (model.config.clone(), model.head);
-    let precision = args.dtype.into();
-    let device = open_in_world(args.place, &config, blocks, precision, world)?;
+    let precision = args.settings.dtype.into();
+    let device = open_in_world(args.settings.target, &config, blocks, precision, world)?;
     let batch = if device.is_gpu() {
         fitting_batch(&config, blocks, precision, &device, wanted)?
     } else {
@@ -276,7 +281,7 @@ pub fn load_in_world(
 
 /// The device that the options name; of several GPUs, where they name none, that of the local rank.
 fn open_in_world(
-    place: Place,
+    target: Target,
     config: &Config,
     blocks: usize,
     precision: Precision,
@@ -285,12 +290,12 @@ fn open_in_world(
     let rank = world
         .local_rank
         .and_then(|rank| usize::try_from(rank).ok())
-        .filter(|_| place.adapter.is_none() && place.device != DeviceChoice::Cpu);
+        .filter(|_| target.adapter.is_none() && target.device != DeviceChoice::Cpu);
     let Some(rank) = rank else {
-        return open(place, config, blocks, precision);
+        return open(target, config, blocks, precision);
     };
-    let language = language(place.device)?;
-    if place.device == DeviceChoice::Cuda {
+    let language = language(target.device)?;
+    if target.device == DeviceChoice::Cuda {
         return open_cuda(rank);
     }
     let device = block_on(async {
@@ -299,7 +304,7 @@ fn open_in_world(
         Ok::<_, Error>(device)
     });
     // Without a real GPU a software driver will do if a GPU was asked for.
-    device.or_else(|_| open(place, config, blocks, precision))
+    device.or_else(|_| open(target, config, blocks, precision))
 }
 
 /// Logits of a batch and the outputs of some blocks; an error if the device is lost meanwhile.

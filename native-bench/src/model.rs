@@ -138,8 +138,10 @@ fn on_trunk(head: HeadFile, args: &args::Model) -> Result<Model> {
             trunk: None,
             ..args.source.clone()
         },
-        probe_layers: None,
-        ..args.clone()
+        settings: args::Settings {
+            probe_layers: None,
+            ..args.settings.clone()
+        },
     };
     let trunk = if name == file::EMBEDDED {
         embedded::open()?.into()
@@ -153,7 +155,7 @@ fn on_trunk(head: HeadFile, args: &args::Model) -> Result<Model> {
         )));
     }
     Ok(Model {
-        config: head.config_of_trunk(trunk.config, args.probe_layers.as_ref())?,
+        config: head.config_of_trunk(trunk.config, args.settings.probe_layers.as_ref())?,
         labels: head.labels.clone(),
         source: trunk.source,
         head: Some(head),
@@ -190,7 +192,7 @@ fn open_dir(dir: &Path, repository: &str, args: &args::Model) -> Result<LocalMod
     let is_model = dir.join("config.json").is_file();
     if !is_model
         && let Some((model, warning)) =
-            LocalModel::from_apple(dir, args.source.arch, args.probe_layers.as_ref())?
+            LocalModel::from_apple(dir, args.source.arch, args.settings.probe_layers.as_ref())?
     {
         if let Some(warning) = warning {
             output::warn(&warning);
@@ -242,7 +244,7 @@ fn open_files(checkpoints: &[PathBuf], args: &args::Model) -> Result<LocalModel>
 
 /// The probe layers asked for. Apple's files name the layers their probe was trained on.
 fn probe_layers(args: &args::Model) -> Option<ProbeLayers> {
-    args.probe_layers.clone().or_else(|| {
+    args.settings.probe_layers.clone().or_else(|| {
         let head = args.source.head.as_ref()?.file_name()?.to_str()?;
         if head.contains("head_last_layers") {
             Some(ProbeLayers::Last)

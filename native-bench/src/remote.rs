@@ -34,7 +34,7 @@ pub enum Found {
 }
 
 /// What is asked of a server.
-struct Place {
+struct Address {
     location: Location,
     revision: String,
     /// The one file that was named, if one was.
@@ -44,20 +44,20 @@ struct Place {
 
 /// Opens the model that a name or a URL means; `None` if it can mean none.
 pub fn open(model: &str, args: &args::Model) -> Option<Result<Found>> {
-    match place(model)? {
-        Ok(place) => Some(open_place(place, args)),
+    match address(model)? {
+        Ok(address) => Some(open_address(address, args)),
         Err(error) => Some(Err(error)),
     }
 }
 
 /// What the file holds that a URL names, whatever lies beside it; `None` if it names none.
 pub fn front(url: &str) -> Option<Result<RemoteFront>> {
-    let Ok(Place {
+    let Ok(Address {
         location,
         file: Some(file),
         endpoint,
         ..
-    }) = place(url)?
+    }) = address(url)?
     else {
         return None;
     };
@@ -151,14 +151,14 @@ fn clean_token(text: &str, place: &str) -> Result<Option<String>> {
     Ok((!token.is_empty()).then(|| token.to_owned()))
 }
 
-fn place(model: &str) -> Option<Result<Place>> {
+fn address(model: &str) -> Option<Result<Address>> {
     let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
     if model.contains("://") {
         let (folder, file) = match model.rsplit_once('/') {
             Some((folder, file)) if is_checkpoint(file) => (folder, Some(file.to_owned())),
             _ => (model, None),
         };
-        return Some(Location::new(folder, None, None).map(|location| Place {
+        return Some(Location::new(folder, None, None).map(|location| Address {
             location,
             revision: String::new(),
             file,
@@ -177,7 +177,7 @@ fn place(model: &str) -> Option<Result<Place>> {
         return None;
     }
     let location = Location::new(&name, revision, Some(&endpoint));
-    Some(location.map(|location| Place {
+    Some(location.map(|location| Address {
         location,
         revision: revision.unwrap_or("main").to_owned(),
         file: None,
@@ -185,13 +185,13 @@ fn place(model: &str) -> Option<Result<Place>> {
     }))
 }
 
-fn open_place(place: Place, args: &args::Model) -> Result<Found> {
-    let Place {
+fn open_address(address: Address, args: &args::Model) -> Result<Found> {
+    let Address {
         location,
         revision,
         file,
         endpoint,
-    } = place;
+    } = address;
     let name = location.name.clone();
     let is_repository = !name.contains("://");
     let cache = DiskCache::from_env();
@@ -234,7 +234,7 @@ fn open_place(place: Place, args: &args::Model) -> Result<Found> {
     let wanted = Wanted {
         arch: args.source.arch,
         config,
-        probe_layers: args.probe_layers.clone(),
+        probe_layers: args.settings.probe_layers.clone(),
         file,
     };
     let model = block_on(RemoteModel::open(repository, &wanted))?;

@@ -4,7 +4,8 @@ use pulp::{Simd, WithSimd};
 
 use super::epilogue::Epilogue;
 use super::lanes::{dispatch, mul_add};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::memory;
 
 /// Rows of `W` in a panel: one vector of AVX-512, two of AVX2, four of NEON or wasm.
 pub const PANEL: usize = 16;
@@ -29,18 +30,15 @@ impl FloatMatrix {
     /// A matrix of zeros.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfMemory`] if it does not fit in memory, [`ErrorKind::Format`] if it has no
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if it does not fit in memory, [`ErrorKind::Format`](crate::ErrorKind::Format) if it has no
     /// values.
     pub fn zeros(d_output: usize, d_input: usize) -> Result<Self> {
-        let too_large = || Error::new(ErrorKind::OutOfMemory, "does not fit in memory");
         if d_output == 0 || d_input == 0 {
             return Err(Error::format("is a matrix without values"));
         }
         let len = d_output.div_ceil(PANEL).checked_mul(d_input);
-        let len = len.ok_or_else(too_large)?;
-        let mut columns = Vec::new();
-        columns.try_reserve_exact(len).map_err(|_| too_large())?;
-        columns.resize(len, Column::default());
+        let mut columns: Vec<Column> = memory::with_capacity(len)?;
+        columns.resize(len.unwrap_or_default(), Column::default());
         Ok(Self {
             columns,
             d_output,

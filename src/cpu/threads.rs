@@ -63,7 +63,7 @@ pub fn inside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 /// Runs `work` for each task: the first error of any.
 ///
 /// # Errors
-/// Those of `work`.
+/// What `work` returns.
 pub fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) -> Result<()> + Sync + Send) -> Result<()> {
     #[cfg(feature = "threads")]
     if tasks.len() > 1 && count() > 1 {

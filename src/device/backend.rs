@@ -13,7 +13,7 @@ use crate::model::head::AttentionPoolingClassifier;
 use crate::model::mlp::gelu;
 use crate::model::norm::Norm;
 use crate::model::patch_embed::patches;
-use crate::precision::{Form, Place};
+use crate::precision::{WeightFormat, WeightSupport};
 use crate::quant::{HalfMatrix, QuantMatrix};
 
 /// A backend of burn that takes matrices as they arrive, keeps them as its products read them, and runs the
@@ -29,7 +29,7 @@ pub trait AimBackend: Backend {
     type Rows: Rows<Self>;
 
     /// What the backend means for the choice of a precision.
-    const PLACE: Place;
+    const WEIGHTS: WeightSupport;
 
     /// Whether attention without a mask keeps the weights of some queries at a time, not of all.
     const ATTENDS_IN_PARTS: bool = false;
@@ -146,7 +146,7 @@ pub trait AimBackend: Backend {
     ///
     /// # Errors
     /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if it does not.
-    fn self_check(form: Form, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>>;
+    fn self_check(form: WeightFormat, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>>;
 }
 
 /// What is done to a product before it is written.
@@ -201,7 +201,7 @@ pub trait Rows<B: AimBackend>: Sized {
 pub enum PackedMatrix {
     /// Codes of 4 or 8 bits.
     Quantised(QuantMatrix),
-    /// 16-bit floats: only where [`Place::halves`].
+    /// 16-bit floats: only where [`WeightSupport::halves`].
     Half(HalfMatrix),
 }
 

@@ -11,8 +11,8 @@ use super::cpu;
 use super::gpu;
 use super::host;
 use crate::error::{Error, Result};
-use crate::precision::{Form, Precision};
-use crate::quant::{Bits, Halver, QuantMatrix, Scheme};
+use crate::precision::{Precision, WeightFormat};
+use crate::quant::{Bits, HalfMatrixBuilder, QuantMatrix, Scheme};
 
 /// The sides of the matrices: from one that a slow device multiplies at all to one that fills a fast device. A page stops
 /// before what its instance would have to keep of them.
@@ -39,10 +39,10 @@ const SPAN: f64 = 0.15;
 /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if nothing could be measured.
 pub async fn flops(device: &Device, precision: Precision, clock: &dyn Fn() -> f64) -> Result<f64> {
     let form = match precision {
-        Precision::Fp16 if device.is_gpu() => Form::Fp16,
-        Precision::Auto | Precision::Fp32 | Precision::Fp16 => Form::Fp32,
-        Precision::Q8 => Form::Quantised(Scheme::Q8),
-        Precision::Q4 => Form::Quantised(Scheme::Q4),
+        Precision::Fp16 if device.is_gpu() => WeightFormat::Fp16,
+        Precision::Auto | Precision::Fp32 | Precision::Fp16 => WeightFormat::Fp32,
+        Precision::Q8 => WeightFormat::Quantised(Scheme::Q8),
+        Precision::Q4 => WeightFormat::Quantised(Scheme::Q4),
     };
     let mut best = Best { clock, flops: None };
     match device {
@@ -57,7 +57,7 @@ pub async fn flops(device: &Device, precision: Precision, clock: &dyn Fn() -> f6
             let measuring = async {
                 best.plain::<gpu::Gpu>(&gpu.device, |x| x).await;
                 best.own::<gpu::Gpu>(form, &gpu.device).await;
-                if gpu.has_halves() && form != Form::Fp32 {
+                if gpu.has_halves() && form != WeightFormat::Fp32 {
                     let halved = |x: Tensor<gpu::Gpu, 2>| x.cast(DType::F16);
                     best.plain::<gpu::Gpu>(&gpu.device, halved).await;
                 }
@@ -70,7 +70,7 @@ pub async fn flops(device: &Device, precision: Precision, clock: &dyn Fn() -> f6
         Device::Cuda(gpu) => {
             best.plain::<gpu::cuda::Cuda>(&gpu.device, |x| x).await;
             best.own::<gpu::cuda::Cuda>(form, &gpu.device).await;
-            if form != Form::Fp32 {
+            if form != WeightFormat::Fp32 {
                 let halved = |x: Tensor<gpu::cuda::Cuda, 2>| x.cast(DType::F16);
                 best.plain::<gpu::cuda::Cuda>(&gpu.device, halved).await;
             }
@@ -105,7 +105,7 @@ impl Best<'_> {
     }
 
     /// The product that a model of a form is made of.
-    async fn own<B: AimBackend>(&mut self, form: Form, device: &B::Device) {
+    async fn own<B: AimBackend>(&mut self, form: WeightFormat, device: &B::Device) {
         for &side in SIDES {
             if !fits::<B>(side, device) {
                 return;
@@ -161,7 +161,7 @@ async fn wait<B: AimBackend>(y: Tensor<B, 2>) -> Result<()> {
 /// Whether a device takes matrices of f32 of this side.
 fn fits<B: AimBackend>(side: usize, device: &B::Device) -> bool {
     let bytes = 4 * (side as u64).pow(2);
-    let budget = B::PLACE.budget.is_none_or(|budget| 4 * bytes <= budget);
+    let budget = B::WEIGHTS.budget.is_none_or(|budget| 4 * bytes <= budget);
     budget && B::check_size(bytes, device).is_ok()
 }
 
@@ -188,19 +188,23 @@ fn matrix<B: AimBackend>(side: usize, seed: u32, device: &B::Device) -> Tensor<B
 }
 
 /// Random weights in a form.
-fn weights<B: AimBackend>(side: usize, form: Form, device: &B::Device) -> Result<B::Matrix> {
+fn weights<B: AimBackend>(
+    side: usize,
+    form: WeightFormat,
+    device: &B::Device,
+) -> Result<B::Matrix> {
     let packed = match form {
-        Form::Fp32 => {
+        WeightFormat::Fp32 => {
             let mut rows = B::Rows::new(side, side, device)?;
             rows.push(&floats(side * side, 2))?;
             return rows.finish();
         }
-        Form::Fp16 => {
-            let mut halver = Halver::new(side, side)?;
-            halver.push(&floats(side * side, 2))?;
-            PackedMatrix::Half(halver.finish()?)
+        WeightFormat::Fp16 => {
+            let mut builder = HalfMatrixBuilder::new(side, side)?;
+            builder.push(&floats(side * side, 2))?;
+            PackedMatrix::Half(builder.finish()?)
         }
-        Form::Quantised(scheme) => {
+        WeightFormat::Quantised(scheme) => {
             let sizes = scheme.sizes(side, side)?;
             let codes = values(sizes.words, 2).collect();
             let most = match scheme.bits() {

@@ -6,8 +6,8 @@ use half::f16;
 use super::backend::{AimBackend, PackedMatrix, Rows as _};
 use super::host;
 use crate::error::{Error, Result};
-use crate::precision::Form;
-use crate::quant::{Halver, Method, Quantizer, dequantize};
+use crate::precision::WeightFormat;
+use crate::quant::{HalfMatrixBuilder, Method, Quantizer, dequantize};
 
 /// Rows of the inputs: few, and more than a tile of any device's kernel.
 pub(super) const N: [usize; 2] = [3, 133];
@@ -24,26 +24,26 @@ const D_INPUT: usize = 256;
 /// # Errors
 /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the product is wrong or none comes.
 pub(super) async fn product<B: AimBackend>(
-    form: Form,
+    form: WeightFormat,
     rows: &[usize],
     tolerance: f32,
     device: &B::Device,
 ) -> Result<()> {
     let w = some(D_OUTPUT * D_INPUT, 37);
     let (matrix, w) = match form {
-        Form::Fp32 => {
+        WeightFormat::Fp32 => {
             let mut rows = B::Rows::new(D_OUTPUT, D_INPUT, device)?;
             rows.push(&w)?;
             (rows.finish()?, w)
         }
-        Form::Fp16 => {
-            let mut halver = Halver::new(D_OUTPUT, D_INPUT)?;
-            halver.push(&w)?;
-            let packed = B::pack(PackedMatrix::Half(halver.finish()?), device)?;
+        WeightFormat::Fp16 => {
+            let mut builder = HalfMatrixBuilder::new(D_OUTPUT, D_INPUT)?;
+            builder.push(&w)?;
+            let packed = B::pack(PackedMatrix::Half(builder.finish()?), device)?;
             let rounded = w.iter().map(|&w| f16::from_f32(w).to_f32()).collect();
             (packed, rounded)
         }
-        Form::Quantised(scheme) => {
+        WeightFormat::Quantised(scheme) => {
             let mut quantizer = Quantizer::new(D_OUTPUT, D_INPUT, scheme, Method::Nearest)?;
             quantizer.push(&w)?;
             let matrix = quantizer.finish()?;

@@ -18,20 +18,20 @@ pub(crate) const EACH: usize = 8;
 
 /// How a matrix is kept and what is done to a product: what a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Form {
+pub(crate) struct Variant {
     /// Bits of a weight: 4 or 8 are codes, 16 and 32 floats.
     pub bits: u32,
     /// How many codes share a scale and a bias; at least [`Tile::step`].
     pub group_size: usize,
     /// What is done to a sum.
-    pub then: Then,
+    pub epilogue: Epilogue,
 }
 
 /// What is done to a sum before it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Then {
+pub(crate) enum Epilogue {
     /// Nothing.
-    Nothing,
+    None,
     /// The exact GELU.
     Gelu,
     /// A value for each output is added.
@@ -70,7 +70,7 @@ impl Tile {
 /// - `words`: `[d_output, ceil(d_input * bits / 32)]`, in vectors of the words of four weights, or of one word
 /// - `groups`: `[d_output, d_input / group_size]`, the scale in the low half of a word, the bias in the
 ///   high half, both f16; not read for floats
-/// - `addend`: `[n, d_output]` or `[d_output]`, as [`Then`] says
+/// - `addend`: `[n, d_output]` or `[d_output]`, as [`Epilogue`] says
 /// - `y`: `[parts, n, d_output]`, `d_output` a multiple of 4; the cubes of plane z take the steps of part z
 #[cube(launch)]
 pub(crate) fn linear<W: Size, S: Float>(
@@ -84,7 +84,7 @@ pub(crate) fn linear<W: Size, S: Float>(
     d_output: u32,
     first_row: u32,
     steps_a_part: u32,
-    #[comptime] form: Form,
+    #[comptime] variant: Variant,
     #[comptime] tile: Tile,
 ) {
     let step = comptime!(tile.step);
@@ -107,9 +107,9 @@ pub(crate) fn linear<W: Size, S: Float>(
     let top = first_row as usize + CUBE_POS_Y as usize * comptime!(tile.rows);
 
     // Weights of a load: those of one vector of words.
-    let codes = comptime!(if form.bits == 4 { 8usize } else { 4usize });
+    let codes = comptime!(if variant.bits == 4 { 8usize } else { 4usize });
     let loads_a_row = d_input as usize / codes + comptime!(0usize);
-    let groups_per_row = d_input as usize / comptime!(form.group_size);
+    let groups_per_row = d_input as usize / comptime!(variant.group_size);
 
     let mut sums = Array::<F4>::new(comptime!(EACH * EACH / 4));
     #[unroll]
@@ -156,7 +156,7 @@ pub(crate) fn linear<W: Size, S: Float>(
                 let four = at / comptime!(tile.step / codes);
                 let column = start / codes + place;
                 let row = left + four * 4;
-                let group = start / comptime!(form.group_size);
+                let group = start / comptime!(variant.group_size);
                 // `d_output` is a multiple of 4: all four rows are inside, or none is.
                 let is_inside = row < d_output && column < loads_a_row;
                 let mut rows = Array::<f32>::new(comptime!(4 * codes));
@@ -167,13 +167,13 @@ pub(crate) fn linear<W: Size, S: Float>(
                     let mut word = Vector::<u32, W>::new(0u32);
                     if is_inside {
                         word = words[(row + r) * loads_a_row + column];
-                        if comptime!(form.bits < 16) {
+                        if comptime!(variant.bits < 16) {
                             let pair = groups[(row + r) * groups_per_row + group];
                             scale = float_of_half(pair & 0xffff);
                             bias = float_of_half(pair >> 16);
                         }
                     }
-                    unpack::<W>(word, scale, bias, &mut rows, r * codes, form.bits);
+                    unpack::<W>(word, scale, bias, &mut rows, r * codes, variant.bits);
                 }
                 #[unroll]
                 for k in 0..codes {
@@ -224,7 +224,7 @@ pub(crate) fn linear<W: Size, S: Float>(
                     let at = row * column_vectors + column;
                     let sum = sums[comptime!(2 * (4 * i + r) + j)];
                     y[CUBE_POS_Z as usize * n * column_vectors + at] =
-                        apply(sum, addend, at, column, form.then);
+                        apply(sum, addend, at, column, variant.epilogue);
                 }
             }
         }
@@ -244,7 +244,7 @@ pub(crate) fn combine(
     len: u32,
     column_vectors: u32,
     #[comptime] parts: u32,
-    #[comptime] then: Then,
+    #[comptime] epilogue: Epilogue,
 ) {
     let at =
         (CUBE_POS_Y * CUBE_COUNT_X + CUBE_POS_X) as usize * CUBE_DIM as usize + UNIT_POS as usize;
@@ -255,20 +255,26 @@ pub(crate) fn combine(
         for part in 1..parts {
             sum += sums[part as usize * len + at];
         }
-        y[at] = apply(sum, addend, at, at % column_vectors as usize, then);
+        y[at] = apply(sum, addend, at, at % column_vectors as usize, epilogue);
     }
 }
 
 #[cube]
-fn apply(sum: F4, addend: &Array<F4>, at: usize, column: usize, #[comptime] then: Then) -> F4 {
-    match comptime!(then) {
-        Then::Nothing => sum,
-        Then::Gelu => {
+fn apply(
+    sum: F4,
+    addend: &Array<F4>,
+    at: usize,
+    column: usize,
+    #[comptime] epilogue: Epilogue,
+) -> F4 {
+    match comptime!(epilogue) {
+        Epilogue::None => sum,
+        Epilogue::Gelu => {
             sum * F4::new(0.5)
                 * (Erf::erf(sum * F4::new(core::f32::consts::FRAC_1_SQRT_2)) + F4::new(1.0))
         }
-        Then::Add => addend[at] + sum,
-        Then::Bias => addend[column] + sum,
+        Epilogue::Add => addend[at] + sum,
+        Epilogue::Bias => addend[column] + sum,
     }
 }
 

@@ -6,7 +6,7 @@
 use cubecl::prelude::*;
 
 use super::half::float_of_half;
-use super::linear::Then;
+use super::linear::Epilogue;
 
 /// Units of an output.
 pub(crate) const UNITS: u32 = 16;
@@ -30,7 +30,7 @@ pub(crate) fn rows(
     first_row: u32,
     #[comptime] bits: u32,
     #[comptime] group_size: usize,
-    #[comptime] then: Then,
+    #[comptime] epilogue: Epilogue,
 ) {
     let mut parts = SharedMemory::<f32>::new(comptime!((UNITS * OUTPUTS) as usize));
     let units = comptime!(UNITS as usize);
@@ -90,11 +90,11 @@ pub(crate) fn rows(
             sum += parts[first + i];
         }
         let at = row * d_output + column;
-        y[at] = match comptime!(then) {
-            Then::Nothing => sum,
-            Then::Gelu => sum * 0.5 * (Erf::erf(sum * core::f32::consts::FRAC_1_SQRT_2) + 1.0),
-            Then::Add => addend[at] + sum,
-            Then::Bias => addend[column] + sum,
+        y[at] = match epilogue {
+            Epilogue::None => sum,
+            Epilogue::Gelu => sum * 0.5 * (Erf::erf(sum * core::f32::consts::FRAC_1_SQRT_2) + 1.0),
+            Epilogue::Add => addend[at] + sum,
+            Epilogue::Bias => addend[column] + sum,
         };
     }
 }

@@ -39,7 +39,7 @@ pub use self::jpeg::decode as decode_jpeg;
 pub use self::normalize::{MEAN, STD};
 pub use self::pixels::MAX_PIXELS;
 pub use self::preprocess::Preprocessor;
-pub use self::upright::{decode_upright, orientation};
+pub use self::upright::{decode_jpeg_upright, decode_upright, orientation};
 /// Rows of 8-bit red, green and blue: the type that [`decode`] gives and [`Preprocessor`] takes.
 pub use ::image::RgbImage;
 /// How a picture has to be turned, as EXIF numbers it from 1 to 8.

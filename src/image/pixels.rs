@@ -47,19 +47,19 @@ pub(super) fn check_bytes(bytes: u64) -> Result<()> {
 /// Zeros, or an error where there is no memory for them.
 pub(super) fn zeros(len: u64) -> Result<Vec<u8>> {
     check_bytes(len)?;
-    let (mut bytes, len) = room(len)?;
+    let (mut bytes, len) = empty(len)?;
     bytes.resize(len, 0);
     Ok(bytes)
 }
 
 /// Checks that there is memory for so many bytes, before a decoder takes them that would end the process without.
 #[cfg(not(target_family = "wasm"))]
-pub(super) fn check_room(bytes: u64) -> Result<()> {
-    room(bytes).map(drop)
+pub(super) fn check_memory(bytes: u64) -> Result<()> {
+    empty(bytes).map(drop)
 }
 
 /// An empty vector with room for `len` bytes, and that number.
-fn room(len: u64) -> Result<(Vec<u8>, usize)> {
+fn empty(len: u64) -> Result<(Vec<u8>, usize)> {
     let mut bytes = Vec::new();
     let reserved = usize::try_from(len)
         .ok()

@@ -6,7 +6,7 @@ use ::image::codecs::tiff::TiffDecoder;
 use ::image::metadata::Orientation;
 use ::image::{ImageDecoder as _, ImageError, Limits, RgbImage};
 
-use super::pixels::{MAX_BYTES, check_room, check_size, read};
+use super::pixels::{MAX_BYTES, check_memory, check_size, read};
 use super::upright::turn;
 use crate::{Error, Result};
 
@@ -41,7 +41,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
     let decoder = open();
     check_size(size.0, size.1)?;
     // The decoder takes as much again as it gives, and would not return without it.
-    check_room(memory)?;
+    check_memory(memory)?;
     turn(read(decoder, "TIFF")?, orientation)
 }
 

@@ -8,15 +8,24 @@ use ::image::{ImageDecoder as _, ImageFormat, RgbImage};
 use ::jpeg_decoder::Decoder;
 
 use super::decode::{decode, png_limits};
+use super::jpeg;
 use super::pixels::{picture, zeros};
 use crate::Result;
 
 /// Decodes a picture as [`decode`] does, and turns it as browsers do: by its [`orientation`].
 ///
 /// # Errors
-/// As [`decode`], and kind `Image` if there is no memory for a second picture of its size.
+/// As [`decode`], and the same kind if there is no memory for a second picture of its size.
 pub fn decode_upright(bytes: &[u8]) -> Result<RgbImage> {
     turn(decode(bytes)?, orientation(bytes))
+}
+
+/// Decodes a JPEG as [`decode_jpeg`](super::decode_jpeg) does, and turns it as [`decode_upright`] does.
+///
+/// # Errors
+/// As [`decode_jpeg`](super::decode_jpeg), and the same kind if there is no memory for a second picture of its size.
+pub fn decode_jpeg_upright(bytes: &[u8]) -> Result<RgbImage> {
+    turn(jpeg::decode(bytes)?, turned_by(exif_of_jpeg(bytes)))
 }
 
 /// How a picture has to be turned after [`decode`], by what its EXIF data say: [`Orientation::NoTransforms`] if they
@@ -26,18 +35,22 @@ pub fn decode_upright(bytes: &[u8]) -> Result<RgbImage> {
 /// after [`decode`], since Pillow turns it while it loads it.
 pub fn orientation(bytes: &[u8]) -> Orientation {
     let exif = match ::image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => {
-            let mut decoder = Decoder::new(bytes);
-            match decoder.read_info() {
-                Ok(()) => decoder.exif_data().map(<[u8]>::to_vec),
-                Err(_) => None,
-            }
-        }
+        Ok(ImageFormat::Jpeg) => exif_of_jpeg(bytes),
         Ok(ImageFormat::Png) => PngDecoder::with_limits(Cursor::new(bytes), png_limits())
             .and_then(|mut decoder| decoder.exif_metadata())
             .unwrap_or_default(),
         _ => None,
     };
+    turned_by(exif)
+}
+
+fn exif_of_jpeg(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut decoder = Decoder::new(bytes);
+    decoder.read_info().ok()?;
+    decoder.exif_data().map(<[u8]>::to_vec)
+}
+
+fn turned_by(exif: Option<Vec<u8>>) -> Orientation {
     exif.as_deref()
         .and_then(Orientation::from_exif_chunk)
         .unwrap_or(Orientation::NoTransforms)

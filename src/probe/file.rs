@@ -236,7 +236,7 @@ impl HeadFile {
     /// The bytes of a file with the head in fewer numbers, for a link.
     ///
     /// # Errors
-    /// As [`Compact::of`].
+    /// [`ErrorKind::Option`] if the head has more classes than channels: then it is not smaller.
     pub fn to_compact_bytes(&self) -> Result<Vec<u8>> {
         let compact = Compact::of(&self.head)?;
         let (dim, classes) = (self.head.dim(), self.head.num_classes());
@@ -376,7 +376,8 @@ impl HeadFile {
 /// The head in a file of this machine; `None` if it is a checkpoint of something else.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if it can't be read; those of [`HeadFile::from_bytes`].
+/// [`ErrorKind::NotFound`] if it can't be read; [`ErrorKind::Format`] if it is a head, but a
+/// damaged one.
 #[cfg(not(target_family = "wasm"))]
 pub fn open(path: &std::path::Path) -> Result<Option<HeadFile>> {
     use std::io::Read as _;

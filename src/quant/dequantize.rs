@@ -7,10 +7,11 @@ use std::ops::Range;
 use half::f16;
 use pulp::{Simd, WithSimd};
 
-use super::matrix::{QuantMatrix, room};
+use super::matrix::QuantMatrix;
 use super::scheme::Bits;
 use super::simd::{dispatch, widen};
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// The whole matrix: `[d_output, d_input]`.
 ///
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 pub fn matrix(w: &QuantMatrix) -> Result<Vec<f32>> {
     // In range: `QuantMatrix` has checked the product.
     let len = w.d_output() * w.d_input();
-    let mut out: Vec<f32> = room(len)?;
+    let mut out: Vec<f32> = memory::with_capacity(Some(len))?;
     out.resize(len, 0.0);
     tile(w, 0..w.d_output(), 0..w.d_input(), &mut out)?;
     Ok(out)

@@ -2,8 +2,8 @@
 
 use half::f16;
 
-use super::matrix::room;
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// A matrix `[d_output, d_input]` of f16, two neighbours of a row to a 32-bit word, the first in
 /// the low half.
@@ -38,7 +38,7 @@ impl HalfMatrix {
 
 /// Rounds one matrix to f16 whose rows arrive in pieces of any length.
 #[derive(Debug)]
-pub struct Halver {
+pub struct HalfMatrixBuilder {
     d_output: usize,
     d_input: usize,
     /// How many words the matrix has.
@@ -48,7 +48,7 @@ pub struct Halver {
     first: Option<f16>,
 }
 
-impl Halver {
+impl HalfMatrixBuilder {
     /// For a matrix `[d_output, d_input]`.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Halver {
             d_output,
             d_input,
             len,
-            words: room(len)?,
+            words: memory::with_capacity(Some(len))?,
             first: None,
         })
     }
@@ -139,11 +139,11 @@ mod tests {
     #[test]
     fn neighbours_share_a_word_whatever_the_pieces() {
         let weights = [1.0, -2.0, 0.5, 65504.0, 1e-7, 0.1, 3.0, 4.0];
-        let mut halver = Halver::new(2, 4).unwrap();
+        let mut builder = HalfMatrixBuilder::new(2, 4).unwrap();
         for piece in [&weights[..3], &weights[3..4], &[], &weights[4..]] {
-            halver.push(piece).unwrap();
+            builder.push(piece).unwrap();
         }
-        let matrix = halver.finish().unwrap();
+        let matrix = builder.finish().unwrap();
         for (i, weight) in weights.into_iter().enumerate() {
             let bits = matrix.words()[i / 2] >> (16 * (i % 2)) & 0xffff;
             assert_eq!(bits, u32::from(f16::from_f32(weight).to_bits()));
@@ -153,26 +153,26 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         assert_eq!(
-            Halver::new(1, 3).unwrap_err().kind(),
+            HalfMatrixBuilder::new(1, 3).unwrap_err().kind(),
             ErrorKind::Unsupported
         );
         assert_eq!(
-            Halver::new(usize::MAX, 2).unwrap_err().kind(),
+            HalfMatrixBuilder::new(usize::MAX, 2).unwrap_err().kind(),
             ErrorKind::Unsupported
         );
-        let mut halver = Halver::new(1, 4).unwrap();
+        let mut builder = HalfMatrixBuilder::new(1, 4).unwrap();
         for (weight, kind) in [
             (f32::NAN, ErrorKind::Format),
             (f32::INFINITY, ErrorKind::Format),
             (7e4, ErrorKind::Unsupported),
         ] {
-            assert_eq!(halver.push(&[weight]).unwrap_err().kind(), kind);
+            assert_eq!(builder.push(&[weight]).unwrap_err().kind(), kind);
         }
-        halver.push(&[1.0; 3]).unwrap();
+        builder.push(&[1.0; 3]).unwrap();
         assert_eq!(
-            halver.push(&[1.0; 2]).unwrap_err().kind(),
+            builder.push(&[1.0; 2]).unwrap_err().kind(),
             ErrorKind::Option
         );
-        assert_eq!(halver.finish().unwrap_err().kind(), ErrorKind::Format);
+        assert_eq!(builder.finish().unwrap_err().kind(), ErrorKind::Format);
     }
 }

@@ -1,30 +1,9 @@
 //! A quantised matrix in memory.
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::scheme::{Scheme, Sizes};
-use crate::error::{Error, ErrorKind, Result};
-
-/// How a file stores scales and biases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FloatType {
-    /// IEEE half precision: what is written here, and what is kept in memory.
-    F16,
-    /// The upper half of an f32.
-    Bf16,
-    /// IEEE single precision.
-    F32,
-}
-
-impl FloatType {
-    /// Bytes of one value: 2 or 4.
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 => 4,
-        }
-    }
-}
+use crate::error::{Error, Result};
 
 /// A matrix of 4- or 8-bit codes with a scale and a bias for each group.
 ///
@@ -48,12 +27,12 @@ impl QuantMatrix {
     /// A matrix `[d_output, d_input]` from its parts.
     ///
     /// # Shapes
-    /// - `codes`: `[d_output, d_input * bits / 32]`, see [`packing`](super::packing)
+    /// - `codes`: `[d_output, d_input * bits / 32]`, the low bits of a word first
     /// - `scales`, `biases`: `[d_output, d_input / group_size]`
     ///
     /// # Errors
-    /// - [`ErrorKind::Unsupported`] if the scheme does not fit `d_input`;
-    /// - [`ErrorKind::Format`] if a length is wrong or a scale or bias is infinite or not a number.
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the scheme does not fit `d_input`;
+    /// - [`ErrorKind::Format`](crate::ErrorKind::Format) if a length is wrong or a scale or bias is infinite or not a number.
     pub fn new(
         d_output: usize,
         d_input: usize,
@@ -80,49 +59,6 @@ impl QuantMatrix {
             scales,
             biases,
         })
-    }
-
-    /// A matrix `[d_output, d_input]` from the bytes of its three tensors, all little-endian.
-    ///
-    /// Scales and biases are kept as f16. Those of a file in f16 stay as they are; bf16 and f32
-    /// are rounded to the nearest f16. That is exact for bf16 of magnitude 2^-14 to 65504 (smaller
-    /// ones round to a multiple of 2^-24); from f32 it moves a weight by at most 2^-11 of
-    /// `|scale * code|` and of `|bias|`, which at 8 bits is about a tenth of the quantisation step.
-    ///
-    /// # Shapes
-    /// - `codes`: U32 `[d_output, d_input * bits / 32]`
-    /// - `scales`, `biases`: `float` `[d_output, d_input / group_size]`
-    ///
-    /// # Errors
-    /// - [`ErrorKind::Unsupported`] if the scheme does not fit `d_input`, or a scale or bias is
-    ///   finite but over 65504, the largest f16;
-    /// - [`ErrorKind::Format`] if a length is wrong or a scale or bias is infinite or not a number;
-    /// - [`ErrorKind::OutOfMemory`] if there is no room for it.
-    pub fn from_le_bytes(
-        d_output: usize,
-        d_input: usize,
-        scheme: Scheme,
-        codes: &[u8],
-        float: FloatType,
-        scales: &[u8],
-        biases: &[u8],
-    ) -> Result<Self> {
-        let sizes = scheme.sizes(d_output, d_input)?;
-        check_bytes("codes", codes.len(), sizes.words, 4)?;
-        check_bytes("scales", scales.len(), sizes.groups, float.bytes())?;
-        check_bytes("biases", biases.len(), sizes.groups, float.bytes())?;
-
-        let mut words = room(sizes.words)?;
-        words.extend(
-            codes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&word| u32::from_le_bytes(word)),
-        );
-        let scales = floats("scale", float, scales, sizes)?;
-        let biases = floats("bias", float, biases, sizes)?;
-        Self::new(d_output, d_input, scheme, words, scales, biases)
     }
 
     /// Rows: the length of the product with a vector.
@@ -218,34 +154,12 @@ fn part<T>(values: &[T], at: usize, len: usize) -> &[T] {
         .unwrap_or_default()
 }
 
-/// An empty vector with room for `len` values, or a typed error.
-pub(super) fn room<T>(len: usize) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|error| {
-        Error::new(
-            ErrorKind::OutOfMemory,
-            format!("no memory for {len} values"),
-        )
-        .with_source(error)
-    })?;
-    Ok(values)
-}
-
 fn check_len(what: &str, unit: &str, len: usize, want: usize) -> Result<()> {
     if len == want {
         return Ok(());
     }
     Err(Error::format(format!(
         "{what}: {len} {unit}, expected {want}"
-    )))
-}
-
-fn check_bytes(what: &str, len: usize, values: usize, size: usize) -> Result<()> {
-    if values.checked_mul(size) == Some(len) {
-        return Ok(());
-    }
-    Err(Error::format(format!(
-        "{what}: {len} bytes, expected {values} values of {size}"
     )))
 }
 
@@ -259,42 +173,4 @@ fn not_finite(what: &str, at: usize, sizes: Sizes) -> Error {
         "the {what} of {} is infinite or not a number",
         place(at, sizes)
     ))
-}
-
-/// Little-endian floats as f16. The length of `bytes` has been checked.
-fn floats(what: &str, float: FloatType, bytes: &[u8], sizes: Sizes) -> Result<Vec<f16>> {
-    let mut values = room(sizes.groups)?;
-    let mut push = |wide: f32| {
-        let value = f16::from_f32(wide);
-        if value.is_infinite() && wide.is_finite() {
-            return Err(Error::unsupported(format!(
-                "the {what} of {} is {wide:e}, over the range of float16",
-                place(values.len(), sizes)
-            )));
-        }
-        values.push(value);
-        Ok(())
-    };
-    match float {
-        FloatType::F16 => {
-            values.extend(
-                bytes
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|&value| f16::from_le_bytes(value)),
-            );
-        }
-        FloatType::Bf16 => {
-            for &value in bytes.as_chunks().0 {
-                push(bf16::from_le_bytes(value).to_f32())?;
-            }
-        }
-        FloatType::F32 => {
-            for &value in bytes.as_chunks().0 {
-                push(f32::from_le_bytes(value))?;
-            }
-        }
-    }
-    Ok(values)
 }

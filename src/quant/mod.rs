@@ -5,8 +5,7 @@
 //! "affine" mode of MLX's `mx.quantize`, so that MLX reads what is written here, and the reverse.
 //!
 //! - [`Scheme`]: how many bits, how large a group, and the sizes that follow;
-//! - [`packing`]: codes to 32-bit words and back;
-//! - [`QuantMatrix`]: a checked matrix in memory, from the bytes of a file and back to them;
+//! - [`QuantMatrix`]: a checked matrix in memory, and its bytes in a file;
 //! - [`Quantizer`]: rows of f32 go in, in pieces of any length, a matrix comes out;
 //! - [`dequantize`]: rows and tiles as f32;
 //! - [`HalfMatrix`]: 16-bit floats, packed for a GPU;
@@ -20,14 +19,14 @@ mod half_matrix;
 #[cfg(feature = "cpu")]
 pub mod int8;
 mod matrix;
-pub mod packing;
+mod packing;
 mod quantize;
 mod scheme;
 mod simd;
 
 #[cfg(feature = "gpu")]
 pub(crate) use half_matrix::pair;
-pub use half_matrix::{HalfMatrix, Halver};
-pub use matrix::{FloatType, QuantMatrix};
+pub use half_matrix::{HalfMatrix, HalfMatrixBuilder};
+pub use matrix::QuantMatrix;
 pub use quantize::{Method, Quantizer};
 pub use scheme::{Bits, Scheme, Sizes};

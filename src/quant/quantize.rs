@@ -3,11 +3,12 @@
 use half::f16;
 use pulp::{Simd, WithSimd};
 
-use super::matrix::{QuantMatrix, room};
+use super::matrix::QuantMatrix;
 use super::packing::word_of;
 use super::scheme::{Bits, Scheme, Sizes};
 use super::simd::{dispatch, round_to_f16};
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// How scale and bias of a group are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -74,9 +75,9 @@ impl Quantizer {
             scheme,
             sizes,
             method,
-            codes: room(sizes.words)?,
-            scales: room(sizes.groups)?,
-            biases: room(sizes.groups)?,
+            codes: memory::with_capacity(Some(sizes.words))?,
+            scales: memory::with_capacity(Some(sizes.groups))?,
+            biases: memory::with_capacity(Some(sizes.groups))?,
             partial: Vec::with_capacity(scheme.group_size()),
         })
     }
@@ -429,17 +430,17 @@ struct Sums {
     qt: Lanes,
 }
 
-/// [`Sums`] of weights `ts` for ranges from `low` with `stretch` codes to a unit of `ts`.
+/// [`Sums`] of weights `ts` for ranges from `low` with `factor` codes to a unit of `ts`.
 #[inline(always)]
-fn sums<S: Simd>(simd: S, ts: &[f32], low: &Lanes, stretch: &Lanes, max_code: f32) -> Sums {
+fn sums<S: Simd>(simd: S, ts: &[f32], low: &Lanes, factor: &Lanes, max_code: f32) -> Sums {
     let mut sums = Sums::default();
     let max_code = simd.splat_f32s(max_code);
     let q = S::as_mut_simd_f32s(&mut sums.q).0.chunks_exact_mut(2);
     let qq = S::as_mut_simd_f32s(&mut sums.qq).0.chunks_exact_mut(2);
     let qt = S::as_mut_simd_f32s(&mut sums.qt).0.chunks_exact_mut(2);
     let low = S::as_simd_f32s(low).0.chunks_exact(2);
-    let stretch = S::as_simd_f32s(stretch).0.chunks_exact(2);
-    for ((((out_q, out_qq), out_qt), low), stretch) in q.zip(qq).zip(qt).zip(low).zip(stretch) {
+    let factor = S::as_simd_f32s(factor).0.chunks_exact(2);
+    for ((((out_q, out_qq), out_qt), low), factor) in q.zip(qq).zip(qt).zip(low).zip(factor) {
         let zero = simd.splat_f32s(0.0);
         let (mut q, mut qq, mut qt) = ([zero; 2], [zero; 2], [zero; 2]);
         for &t in ts {
@@ -447,7 +448,7 @@ fn sums<S: Simd>(simd: S, ts: &[f32], low: &Lanes, stretch: &Lanes, max_code: f3
             for i in 0..2 {
                 let code = round_codes(
                     simd,
-                    simd.mul_f32s(simd.sub_f32s(t, low[i]), stretch[i]),
+                    simd.mul_f32s(simd.sub_f32s(t, low[i]), factor[i]),
                     max_code,
                 );
                 q[i] = simd.add_f32s(q[i], code);
@@ -478,7 +479,7 @@ struct Search4 {
     /// The low end of each range, in code units above the minimum.
     low: Lanes,
     /// Codes in a code unit.
-    stretch: Lanes,
+    factor: Lanes,
 }
 
 impl Search4 {
@@ -494,14 +495,14 @@ impl Search4 {
     fn new() -> Self {
         let mut new = Self {
             low: Lanes::default(),
-            stretch: Lanes::default(),
+            factor: Lanes::default(),
         };
         let ends = Self::SHRINK
             .iter()
             .flat_map(|low| Self::SHRINK.map(|high| (low, high)));
-        for ((to_low, stretch), (low, high)) in new.low.iter_mut().zip(&mut new.stretch).zip(ends) {
+        for ((to_low, factor), (low, high)) in new.low.iter_mut().zip(&mut new.factor).zip(ends) {
             *to_low = *low;
-            *stretch = Self::MAX_CODE / (Self::MAX_CODE - low - high);
+            *factor = Self::MAX_CODE / (Self::MAX_CODE - low - high);
         }
         new
     }
@@ -521,7 +522,7 @@ impl Choose for Search4 {
         }
         let count = weights.len() as f32;
         let sum_t = ts.iter().sum::<f32>();
-        let Sums { q, qq, qt } = sums(simd, ts, &self.low, &self.stretch, Self::MAX_CODE);
+        let Sums { q, qq, qt } = sums(simd, ts, &self.low, &self.factor, Self::MAX_CODE);
         let mut unexplained = Lanes::default();
         let mut slopes = Lanes::default();
         for l in 0..16 {

@@ -7,7 +7,8 @@ use crate::error::Result;
 ///
 /// # Errors
 /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if there is no adapter, or only a
-/// software one and that was not asked for, or if the browser does not answer.
+/// software one and that was not asked for, or if the browser or the
+/// device does not answer.
 #[cfg(feature = "gpu")]
 pub(super) async fn open(allow_software: bool) -> Result<Device> {
     use std::time::Duration;
@@ -20,14 +21,18 @@ pub(super) async fn open(allow_software: bool) -> Result<Device> {
     let (adapters, seconds) = if allow_software {
         (Adapters::Any, 30)
     } else {
-        (Adapters::Hardware, 10)
+        (Adapters::Hardware, 5)
     };
-    let opening = std::pin::pin!(gpu::open(adapters));
+    let opening = std::pin::pin!(async {
+        let device = gpu::open(adapters).await?;
+        device.answers().await?;
+        Ok(device)
+    });
     let patience = std::pin::pin!(timer::sleep(Duration::from_secs(seconds)));
     match select(opening, patience).await {
         Either::Left((device, _)) => device.map(Device::Gpu),
         Either::Right(_) => Err(Error::device_lost(format!(
-            "the browser gave no GPU device within {seconds} seconds"
+            "the browser gave no GPU device that answers within {seconds} seconds"
         ))),
     }
 }

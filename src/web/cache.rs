@@ -27,7 +27,7 @@ const RESERVE: f64 = (32_u32 << 20) as f64;
 pub(super) struct WebCache {
     cache: JsCache,
     /// Bytes that may still be kept; `None` where the browser does not say.
-    room: Cell<Option<f64>>,
+    quota_left: Cell<Option<f64>>,
 }
 
 impl WebCache {
@@ -35,7 +35,7 @@ impl WebCache {
     pub(super) async fn open() -> Option<Self> {
         Some(Self {
             cache: cache().await?,
-            room: Cell::new(room().await),
+            quota_left: Cell::new(quota_left().await),
         })
     }
 
@@ -52,11 +52,11 @@ impl WebCache {
 
     async fn write(&self, key: &Key, bytes: &[u8], seal: [u8; 32]) -> Result<(), String> {
         let size = bytes.len() as f64;
-        if let Some(room) = self.room.get() {
-            if size > room {
+        if let Some(left) = self.quota_left.get() {
+            if size > left {
                 return Err("the browser's quota for this page is used up".to_owned());
             }
-            self.room.set(Some(room - size));
+            self.quota_left.set(Some(left - size));
         }
         let reason = |error: JsValue| {
             let message = error.dyn_ref::<js_sys::Error>().map(js_sys::Error::message);
@@ -124,7 +124,7 @@ async fn cache() -> Option<JsCache> {
 }
 
 /// What the browser would still let this origin keep.
-async fn room() -> Option<f64> {
+async fn quota_left() -> Option<f64> {
     let get = |object: &JsValue, key: &str| {
         let value = Reflect::get(object, &key.into()).ok()?;
         (!value.is_undefined() && !value.is_null()).then_some(value)

@@ -75,7 +75,7 @@ impl Classifier {
     /// other.
     ///
     /// # Errors
-    /// As [`Inner::images_of_rgba`].
+    /// [`ErrorKind::Image`](crate::ErrorKind::Image) if the picture has no pixels, [`ErrorKind::Option`](crate::ErrorKind::Option) if `rgba` isn't `4 * width * height` bytes long.
     pub fn prepare(&self, rgba: &[u8], width: u32, height: u32) -> Result<Vec<f32>, JsValue> {
         ready()?;
         let inner = &self.state.inner;
@@ -175,7 +175,7 @@ impl Classifier {
     /// The same trunk under a head that was taught.
     ///
     /// # Errors
-    /// As [`HeadFile::from_bytes`] and [`HeadFile::on`].
+    /// [`ErrorKind::Format`](crate::ErrorKind::Format) if it is no head or a damaged one, [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if it was taught on another trunk.
     #[wasm_bindgen(js_name = withHead)]
     pub fn with_head(&self, file: &[u8]) -> Result<Self, JsValue> {
         ready()?;

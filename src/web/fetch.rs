@@ -243,7 +243,6 @@ impl Transport for Fetch {
             status: answer.status(),
             etag: header("etag"),
             content_range: header("content-range"),
-            content_type: header("content-type"),
             retry_after: header("retry-after"),
             error_code: header("x-error-code"),
             redirected_to: answer.redirected().then(|| answer.url()),

@@ -15,7 +15,7 @@ use crate::error::Error;
 
 /// Threads of the pool that no worker serves yet.
 static WANTED: Mutex<Vec<ThreadBuilder>> = Mutex::new(Vec::new());
-static CAME: Condvar = Condvar::new();
+static THREAD_WANTED: Condvar = Condvar::new();
 
 /// Serves the pool for as long as the worker lives. One worker is needed for each thread but the first.
 #[wasm_bindgen(js_name = serveThread)]
@@ -24,7 +24,11 @@ pub fn serve_thread() {
     let thread = loop {
         match wanted.pop() {
             Some(thread) => break thread,
-            None => wanted = CAME.wait(wanted).unwrap_or_else(PoisonError::into_inner),
+            None => {
+                wanted = THREAD_WANTED
+                    .wait(wanted)
+                    .unwrap_or_else(PoisonError::into_inner)
+            }
         }
     };
     drop(wanted);
@@ -45,7 +49,7 @@ pub fn start_threads(count: usize) -> Result<(), JsValue> {
             let mut wanted = WANTED.lock().unwrap_or_else(PoisonError::into_inner);
             wanted.push(thread);
             drop(wanted);
-            CAME.notify_one();
+            THREAD_WANTED.notify_one();
             Ok(())
         })
         .build_global()

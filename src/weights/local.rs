@@ -36,9 +36,9 @@ impl LocalModel {
     /// [`Candidate::ALL`] that is there.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if one of them is not there; the errors
-    /// of [`Config::from_json`], [`Labels::from_json`], [`Index`] and [`open`], with the file's
-    /// name.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if one of them is not there; [`ErrorKind::Format`](crate::ErrorKind::Format) if a configuration, labels, an index or a checkpoint's
+    /// header is broken; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if it is of a model or a type that this library does not run. They name the
+    /// file.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         Self::from_snapshot(dir, "")
     }
@@ -196,7 +196,8 @@ impl LocalModel {
     /// Finds every tensor of the model, from the headers alone: for each file, what its tensors are.
     ///
     /// # Errors
-    /// As [`load::locate`].
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a tensor is in no file, [`ErrorKind::Format`](crate::ErrorKind::Format) if one is of no such model, is there twice, or has another
+    /// shape.
     pub fn locate(&self) -> Result<Vec<Vec<Located>>> {
         load::locate(&self.files, &self.config)
     }

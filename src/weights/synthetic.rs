@@ -11,7 +11,7 @@ use super::layout::{self, Role};
 use super::shards::synth::{Random, Spread};
 use crate::config::Config;
 use crate::error::Result;
-use crate::precision::Form;
+use crate::precision::WeightFormat;
 use crate::quant::Scheme;
 
 /// A prime, so that the rows of no matrix are alike.
@@ -23,7 +23,7 @@ const PATTERN: usize = 1_048_573;
 /// parameters is there in seconds. They are of the size of [`synth`](super::shards::synth)'s.
 pub struct Synthetic {
     tensors: Vec<TensorInfo>,
-    form: Form,
+    form: WeightFormat,
     seed: u64,
     normal: Vec<f32>,
 }
@@ -33,15 +33,16 @@ impl Synthetic {
     /// codes.
     ///
     /// # Errors
-    /// Those of [`Scheme::sizes`] for matrices that can't be in this form.
-    pub fn new(config: &Config, form: Form, seed: u64) -> Result<(Self, Config)> {
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the form has codes and the rows don't fall into whole groups, or a matrix passes the platform's
+    /// address space.
+    pub fn new(config: &Config, form: WeightFormat, seed: u64) -> Result<(Self, Config)> {
         let mut tensors = Vec::new();
         for spec in layout::tensors(config) {
             let info = |name: String, dtype, shape| TensorInfo { name, dtype, shape };
             match (spec.role, form, spec.shape.as_slice()) {
                 // It may be absent.
                 (Role::Counter, ..) => {}
-                (Role::Linear, Form::Quantised(scheme), &[d_output, d_input]) => {
+                (Role::Linear, WeightFormat::Quantised(scheme), &[d_output, d_input]) => {
                     let sizes = scheme.sizes(d_output, d_input)?;
                     let [scales, biases] = group_names(&spec.name);
                     let groups = vec![d_output, sizes.groups_per_row];
@@ -50,7 +51,7 @@ impl Synthetic {
                     tensors.push(info(scales, Dtype::F16, groups.clone()));
                     tensors.push(info(biases, Dtype::F16, groups));
                 }
-                (Role::Linear, Form::Fp16, _) => {
+                (Role::Linear, WeightFormat::Fp16, _) => {
                     tensors.push(info(spec.name, Dtype::F16, spec.shape));
                 }
                 _ => tensors.push(info(spec.name, Dtype::F32, spec.shape)),
@@ -64,8 +65,8 @@ impl Synthetic {
             normal: (0..PATTERN).map(|_| random.normal()).collect(),
         };
         let quantization = match form {
-            Form::Quantised(scheme) => Some(scheme),
-            Form::Fp32 | Form::Fp16 => None,
+            WeightFormat::Quantised(scheme) => Some(scheme),
+            WeightFormat::Fp32 | WeightFormat::Fp16 => None,
         };
         let config = Config {
             quantization,
@@ -119,7 +120,7 @@ impl Checkpoint for Synthetic {
         };
         let (name, count) = (info.name.as_str(), info.numel());
         let mut bytes: Vec<u8> = Vec::with_capacity(PIECE);
-        if let (Form::Quantised(scheme), true) = (self.form, info.dtype != Dtype::F32) {
+        if let (WeightFormat::Quantised(scheme), true) = (self.form, info.dtype != Dtype::F32) {
             if info.dtype == Dtype::U32 {
                 let mut random = Random::new(self.seed, name);
                 let mut left = info.bytes();
@@ -203,7 +204,11 @@ mod tests {
     #[test]
     fn it_is_a_whole_checkpoint_in_every_form() {
         let q4 = Scheme::for_rows(Bits::Four, 64).unwrap();
-        for form in [Form::Fp32, Form::Fp16, Form::Quantised(q4)] {
+        for form in [
+            WeightFormat::Fp32,
+            WeightFormat::Fp16,
+            WeightFormat::Quantised(q4),
+        ] {
             let (checkpoint, config) = Synthetic::new(&config(), form, 1).unwrap();
             let mut files: Vec<Box<dyn Checkpoint>> = vec![Box::new(checkpoint)];
             load::locate(&files, &config).unwrap();
@@ -223,7 +228,7 @@ mod tests {
     }
 
     /// Mean and deviation of a matrix of `[64, 4096]`.
-    fn spread_of(form: Form) -> (f64, f64) {
+    fn spread_of(form: WeightFormat) -> (f64, f64) {
         let mut config = config();
         config.embed_dim = 4096;
         config.num_heads = 32;
@@ -244,17 +249,22 @@ mod tests {
             bytes
         };
         let weights = match form {
-            Form::Quantised(scheme) => {
+            WeightFormat::Quantised(scheme) => {
                 let parts = ["weight", "scales", "biases"]
                     .map(|part| bytes_of(&format!("head.linear.{part}")));
-                let float = crate::quant::FloatType::F16;
                 let [codes, scales, biases] = parts;
-                let matrix =
-                    QuantMatrix::from_le_bytes(10, 4096, scheme, &codes, float, &scales, &biases);
+                let words = codes.as_chunks().0.iter();
+                let words = words.map(|&word| u32::from_le_bytes(word)).collect();
+                let halves = |bytes: Vec<u8>| {
+                    let values = bytes.as_chunks().0.iter();
+                    values.map(|&value| f16::from_le_bytes(value)).collect()
+                };
+                let (scales, biases) = (halves(scales), halves(biases));
+                let matrix = QuantMatrix::new(10, 4096, scheme, words, scales, biases);
                 dequantize::matrix(&matrix.unwrap()).unwrap()
             }
             _ => bytes_of("head.linear.weight")
-                .chunks_exact(if form == Form::Fp16 { 2 } else { 4 })
+                .chunks_exact(if form == WeightFormat::Fp16 { 2 } else { 4 })
                 .map(|bytes| match *bytes {
                     [a, b] => f16::from_le_bytes([a, b]).to_f32(),
                     [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
@@ -271,10 +281,10 @@ mod tests {
     #[test]
     fn weights_are_of_the_same_size_in_every_form() {
         for form in [
-            Form::Fp32,
-            Form::Fp16,
-            Form::Quantised(Scheme::Q4),
-            Form::Quantised(Scheme::Q8),
+            WeightFormat::Fp32,
+            WeightFormat::Fp16,
+            WeightFormat::Quantised(Scheme::Q4),
+            WeightFormat::Quantised(Scheme::Q8),
         ] {
             let (mean, deviation) = spread_of(form);
             let wanted = 1.0 / 64.0;

@@ -142,8 +142,8 @@ fn streamed(bytes: &[u8], size: usize) -> Result<Bytes> {
     let mut kept = Kept::default();
     for pass in plan::passes(&contents, located.collect()) {
         let mut feed = Feed::new(&contents, "x", &pass.tensors);
-        let stretch = &bytes[pass.range.start as usize..pass.range.end as usize];
-        for piece in stretch.chunks(size) {
+        let range = &bytes[pass.range.start as usize..pass.range.end as usize];
+        for piece in range.chunks(size) {
             feed.push(piece, &mut kept)
                 .map_err(|fault| fault.into_error())?;
         }

@@ -3,7 +3,7 @@
 use aim_web::ErrorKind;
 use aim_web::config::{Config, Family};
 use aim_web::device::{Device, gpu};
-use aim_web::engine::{HostTensor, form, largest_batch, self_check};
+use aim_web::engine::{HostTensor, largest_batch, self_check, weight_format};
 use aim_web::precision::Precision;
 use aim_web::weights::LocalModel;
 use aim_web::weights::synthetic::Synthetic;
@@ -77,7 +77,7 @@ fn a_batch_over_what_a_gpu_has_is_refused_and_the_largest_that_fits_runs() {
     assert!((2..64).contains(&batch), "{batch}");
 
     let device = Device::Gpu(gpu);
-    let form = form(&config, 1, Precision::Fp32, &device).unwrap();
+    let form = weight_format(&config, 1, Precision::Fp32, &device).unwrap();
     let (weights, config) = Synthetic::new(&config, form, 1).unwrap();
     let model = LocalModel::new(vec![Box::new(weights)], config, None);
     let engine = block_on(model.load(&device, Precision::Fp32)).unwrap();

@@ -2,8 +2,8 @@
 //! weights arrive changes nothing.
 
 use aim_web::ErrorKind;
-use aim_web::quant::{Bits, FloatType, Method, QuantMatrix, Quantizer, Scheme, dequantize};
-use half::{bf16, f16};
+use aim_web::quant::{Bits, Method, QuantMatrix, Quantizer, Scheme, dequantize};
+use half::f16;
 use proptest::prelude::*;
 
 fn schemes() -> impl Iterator<Item = Scheme> {
@@ -201,15 +201,16 @@ proptest! {
     }
 
     #[test]
-    fn bytes_come_back(w in proptest::collection::vec(weight(), 256)) {
+    fn parts_come_back(w in proptest::collection::vec(weight(), 256)) {
         for scheme in schemes() {
             let a = quantize(&w, 128, scheme, Method::Search);
-            let b = QuantMatrix::from_le_bytes(
-                2, 128, scheme, &a.code_bytes(), FloatType::F16, &a.scale_bytes(), &a.bias_bytes(),
-            ).unwrap();
-            prop_assert_eq!(&a, &b);
-            let (codes, scales, biases) = a.into_parts();
-            prop_assert_eq!(b, QuantMatrix::new(2, 128, scheme, codes, scales, biases).unwrap());
+            let bytes: Vec<u8> = a.codes().iter().flat_map(|word| word.to_le_bytes()).collect();
+            prop_assert_eq!(bytes, a.code_bytes());
+            let halves = |values: &[f16]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+            prop_assert_eq!(halves(a.scales()), a.scale_bytes());
+            prop_assert_eq!(halves(a.biases()), a.bias_bytes());
+            let (codes, scales, biases) = a.clone().into_parts();
+            prop_assert_eq!(a, QuantMatrix::new(2, 128, scheme, codes, scales, biases).unwrap());
         }
     }
 }
@@ -312,68 +313,45 @@ fn too_many_or_too_few_weights_are_refused() {
 }
 
 #[test]
-fn bytes_of_a_wrong_length_are_refused() {
-    let read = |codes: usize, float, scales: usize, biases: usize| {
-        QuantMatrix::from_le_bytes(
+fn parts_of_a_wrong_length_are_refused() {
+    let of = |codes: usize, scales: usize, biases: usize| {
+        let floats = |len| vec![f16::ZERO; len];
+        QuantMatrix::new(
             2,
             128,
             Scheme::Q4,
-            &vec![0; codes],
-            float,
-            &vec![0; scales],
-            &vec![0; biases],
+            vec![0; codes],
+            floats(scales),
+            floats(biases),
         )
     };
-    assert!(read(128, FloatType::F16, 8, 8).is_ok());
-    assert!(read(128, FloatType::Bf16, 8, 8).is_ok());
-    assert!(read(128, FloatType::F32, 16, 16).is_ok());
-    for (codes, float, scales, biases, what) in [
-        (127, FloatType::F16, 8, 8, "codes"),
-        (0, FloatType::F16, 8, 8, "codes"),
-        (256, FloatType::F16, 8, 8, "codes"),
-        (128, FloatType::F32, 8, 16, "scales"),
-        (128, FloatType::F16, 8, 16, "biases"),
-        (128, FloatType::F16, 8, 0, "biases"),
+    assert!(of(32, 4, 4).is_ok());
+    for (codes, scales, biases, what) in [
+        (31, 4, 4, "codes"),
+        (0, 4, 4, "codes"),
+        (64, 4, 4, "codes"),
+        (32, 3, 4, "scales"),
+        (32, 4, 8, "biases"),
+        (32, 4, 0, "biases"),
     ] {
-        let error = read(codes, float, scales, biases).unwrap_err();
+        let error = of(codes, scales, biases).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Format);
         assert!(error.to_string().starts_with(what), "{error}");
     }
 }
 
 #[test]
-fn scales_are_rounded_to_f16_or_refused() {
-    let read = |float, bytes: &[u8]| {
-        QuantMatrix::from_le_bytes(
-            1,
-            64,
-            Scheme::Q4,
-            &[0x11; 32],
-            float,
-            bytes,
-            &vec![0; bytes.len()],
-        )
-    };
-    // Every bf16 of f16's range is kept.
-    let value = bf16::from_f32(0.1);
-    let matrix = read(FloatType::Bf16, &value.to_le_bytes()).unwrap();
-    assert_eq!(matrix.scales()[0].to_f32(), value.to_f32());
-    let matrix = read(FloatType::F32, &0.1_f32.to_le_bytes()).unwrap();
-    assert_eq!(matrix.scales()[0], f16::from_f32(0.1));
-
-    let error = read(FloatType::F32, &1e6_f32.to_le_bytes()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    for (float, bytes) in [
-        (FloatType::F16, f16::NAN.to_le_bytes().to_vec()),
-        (FloatType::Bf16, bf16::INFINITY.to_le_bytes().to_vec()),
-        (FloatType::F32, f32::NAN.to_le_bytes().to_vec()),
+fn scales_and_biases_are_finite() {
+    let of = |scale, bias| QuantMatrix::new(1, 64, Scheme::Q4, vec![0; 8], vec![scale], vec![bias]);
+    assert!(of(f16::MAX, f16::MIN).is_ok());
+    for (scale, bias, what) in [
+        (f16::NAN, f16::ZERO, "scale of row 0, group 0"),
+        (f16::INFINITY, f16::ZERO, "scale of row 0, group 0"),
+        (f16::ZERO, f16::NEG_INFINITY, "bias of row 0, group 0"),
     ] {
-        let error = read(float, &bytes).unwrap_err();
+        let error = of(scale, bias).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Format);
-        assert!(
-            error.to_string().contains("scale of row 0, group 0"),
-            "{error}"
-        );
+        assert!(error.to_string().contains(what), "{error}");
     }
 }
 
@@ -384,9 +362,10 @@ fn tiles_are_parts_of_the_matrix() {
         let q = quantize(&w, 256, scheme, Method::Search);
         let all = dequantize::matrix(&q).unwrap();
         // The definition, code by code.
-        let mut codes = vec![0; all.len()];
-        aim_web::quant::packing::unpack(scheme.bits(), q.codes(), &mut codes).unwrap();
-        for (i, (w, code)) in all.iter().zip(codes).enumerate() {
+        let bits = scheme.bits();
+        for (i, w) in all.iter().enumerate() {
+            let (word, at) = (i / bits.codes_per_word(), i % bits.codes_per_word());
+            let code = (q.codes()[word] >> (at * bits.get()) & bits.max_code()) as u8;
             let group = i / scheme.group_size();
             let want = q.scales()[group].to_f32() * f32::from(code) + q.biases()[group].to_f32();
             assert_eq!(*w, want);

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use aim_web::quant::{FloatType, Method, QuantMatrix, Quantizer, Scheme, dequantize};
+use aim_web::quant::{Method, QuantMatrix, Quantizer, Scheme, dequantize};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::common::numbers::words;
 
 const FILE: &[u8] = include_bytes!("mlx.safetensors");
 
@@ -52,11 +54,7 @@ fn cases(file: &SafeTensors<'_>) -> Vec<Case<'static>> {
     let mut cases = Vec::new();
     for name in ["gaussian", "odd"] {
         let input = floats(&file.tensor(&format!("in.{name}")).unwrap());
-        for (kind, float) in [
-            ("f16", FloatType::F16),
-            ("bf16", FloatType::Bf16),
-            ("f32", FloatType::F32),
-        ] {
+        for kind in ["f16", "bf16", "f32"] {
             for bits in [4, 8] {
                 for group in [32, 64, 128] {
                     let at = format!("{kind}.b{bits}.g{group}.{name}");
@@ -65,27 +63,22 @@ fn cases(file: &SafeTensors<'_>) -> Vec<Case<'static>> {
                         continue;
                     };
                     let scheme = Scheme::new(bits, group).unwrap();
-                    let matrix = QuantMatrix::from_le_bytes(
-                        8,
-                        128,
-                        scheme,
-                        codes.data(),
-                        float,
-                        tensor("scales").unwrap().data(),
-                        tensor("biases").unwrap().data(),
-                    );
+                    let words = words(codes.data());
+                    // What is no f16 is rounded, as a loader does.
+                    let halves = |part: &str| {
+                        let values = floats(&tensor(part).unwrap());
+                        values.into_iter().map(f16::from_f32).collect()
+                    };
+                    let matrix =
+                        QuantMatrix::new(8, 128, scheme, words, halves("scales"), halves("biases"));
                     cases.push(Case {
                         kind,
                         scheme,
                         matrix: matrix.unwrap(),
-                        input: match float {
-                            FloatType::F16 => {
-                                input.iter().map(|&w| f16::from_f32(w).to_f32()).collect()
-                            }
-                            FloatType::Bf16 => {
-                                input.iter().map(|&w| bf16::from_f32(w).to_f32()).collect()
-                            }
-                            FloatType::F32 => input.clone(),
+                        input: match kind {
+                            "f16" => input.iter().map(|&w| f16::from_f32(w).to_f32()).collect(),
+                            "bf16" => input.iter().map(|&w| bf16::from_f32(w).to_f32()).collect(),
+                            _ => input.clone(),
                         },
                         dequantized: floats(&tensor("dequantized").unwrap()),
                         name: at,

@@ -5,7 +5,7 @@ use aim_web::device::backend::{AimBackend, PackedMatrix};
 use aim_web::device::cpu::{self, Cpu};
 use aim_web::device::gpu::{Adapters, Extent, Gpu, Language, open_as};
 use aim_web::device::host::read;
-use aim_web::quant::{Halver, Method, Quantizer, Scheme, dequantize};
+use aim_web::quant::{HalfMatrixBuilder, Method, Quantizer, Scheme, dequantize};
 use burn::tensor::{Tensor, TensorData};
 use burn_wgpu::WgpuDevice;
 use half::f16;
@@ -51,10 +51,10 @@ fn half(d_output: usize, d_input: usize, scale: f32) -> (PackedMatrix, Vec<f32>)
         .into_iter()
         .map(|w| w * scale)
         .collect();
-    let mut halver = Halver::new(d_output, d_input).unwrap();
-    halver.push(&weights).unwrap();
+    let mut builder = HalfMatrixBuilder::new(d_output, d_input).unwrap();
+    builder.push(&weights).unwrap();
     let floats = weights.iter().map(|&w| f16::from_f32(w).to_f32()).collect();
-    (PackedMatrix::Half(halver.finish().unwrap()), floats)
+    (PackedMatrix::Half(builder.finish().unwrap()), floats)
 }
 
 /// `max |y - x Wᵀ| / (|x| |Wᵀ|)`, the sums in f64.

@@ -8,7 +8,7 @@ use aim_web::config::{Config, Family, ProbeLayers};
 use aim_web::{Error, ErrorKind, Result};
 use clap::Args as ClapArgs;
 
-use super::{DeviceChoice, Dtype, Model, Place, Source, threads};
+use super::{DeviceChoice, Dtype, Model, Settings, Source, Target, threads};
 
 #[derive(Debug, ClapArgs)]
 pub struct Bench {
@@ -106,7 +106,7 @@ pub struct BenchModel {
 #[derive(Debug, ClapArgs)]
 pub struct BenchPeak {
     #[command(flatten)]
-    pub place: Place,
+    pub target: Target,
 
     #[arg(long, value_parser = threads())]
     pub threads: Option<u16>,
@@ -216,7 +216,7 @@ fn value_name(value: &impl clap::ValueEnum) -> String {
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-impl Place {
+impl Target {
     /// As it is written on a command line.
     pub fn to_args(self) -> Vec<OsString> {
         let mut args = Vec::new();
@@ -232,10 +232,13 @@ impl BenchModel {
     pub fn to_args(&self) -> Vec<OsString> {
         let Model {
             source,
-            probe_layers,
-            place,
-            threads,
-            dtype,
+            settings:
+                Settings {
+                    probe_layers,
+                    target,
+                    threads,
+                    dtype,
+                },
         } = &self.model;
         let mut args = vec!["bench-model".into()];
         option(&mut args, "--model", source.model.clone());
@@ -252,7 +255,7 @@ impl BenchModel {
             ProbeLayers::List(layers) => joined(layers),
         });
         option(&mut args, "--probe-layers", layers);
-        args.extend(place.to_args());
+        args.extend(target.to_args());
         let threads = threads.map(|threads| threads.to_string());
         option(&mut args, "--threads", threads);
         option(&mut args, "--dtype", Some(value_name(dtype)));
@@ -273,7 +276,7 @@ impl BenchPeak {
     /// As it is written on a command line.
     pub fn to_args(&self) -> Vec<OsString> {
         let mut args = vec!["bench-peak".into()];
-        args.extend(self.place.to_args());
+        args.extend(self.target.to_args());
         let threads = self.threads.map(|threads| threads.to_string());
         option(&mut args, "--threads", threads);
         option(&mut args, "--dtype", Some(value_name(&self.dtype)));

@@ -13,7 +13,7 @@ use clap::ValueEnum as _;
 use super::Outcome;
 use super::bench_model::failure;
 use crate::args::bench::{Bench, BenchModel, BenchPeak, Synthetic};
-use crate::args::{DeviceChoice, Dtype, Model, Place};
+use crate::args::{DeviceChoice, Dtype, Model, Settings, Target};
 use crate::bench::row::Row;
 use crate::bench::{chart, child, table};
 use crate::output::{self, JsonList, say};
@@ -22,7 +22,7 @@ use crate::output::{self, JsonList, say};
 #[derive(Clone)]
 struct Setting {
     synthetic: Option<Synthetic>,
-    place: Place,
+    target: Target,
     dtype: Dtype,
     threads: Option<u16>,
     probe_layers: Option<ProbeLayers>,
@@ -117,7 +117,7 @@ fn settings(args: &Bench) -> Result<Vec<Vec<Setting>>> {
                     for probe_layers in or_none(&layers) {
                         let setting = |threads: &Option<u16>| Setting {
                             synthetic: synthetic.clone(),
-                            place: Place { device, adapter },
+                            target: Target { device, adapter },
                             dtype,
                             threads: *threads,
                             probe_layers: probe_layers.clone(),
@@ -198,10 +198,12 @@ fn measure_batches(
     let part = BenchModel {
         model: Model {
             source: args.source.clone(),
-            probe_layers: setting.probe_layers.clone(),
-            place: setting.place,
-            threads: setting.threads,
-            dtype: setting.dtype,
+            settings: Settings {
+                probe_layers: setting.probe_layers.clone(),
+                target: setting.target,
+                threads: setting.threads,
+                dtype: setting.dtype,
+            },
         },
         synthetic: setting.synthetic.clone(),
         batch: batches.to_vec(),
@@ -235,7 +237,7 @@ fn measure_batches(
     // It said nothing of its end: the batch after the last one that it measured is to blame.
     let next = batches.iter().find(|&&batch| batch as usize > *largest);
     let told = failed.unwrap_or_else(|| Row {
-        device: setting.place.device.name(),
+        device: setting.target.device.name(),
         dtype: dtype_name(setting.dtype),
         batch: next.map_or(*largest, |&batch| batch as usize),
         threads: setting.threads.map(usize::from),
@@ -260,7 +262,7 @@ fn dtype_name(dtype: Dtype) -> String {
 
 /// The most operations a second of what a row was measured on: measured once.
 fn peak(setting: &Setting, row: &Row, peaks: &mut Peaks) -> Option<f64> {
-    let adapter = setting.place.adapter.map(|adapter| adapter.to_string());
+    let adapter = setting.target.adapter.map(|adapter| adapter.to_string());
     let adapter = adapter.or_else(|| row.adapter.clone());
     let key = (adapter, row.device.clone(), row.threads, row.dtype.clone());
     *peaks.entry(key).or_insert_with(|| {
@@ -270,11 +272,11 @@ fn peak(setting: &Setting, row: &Row, peaks: &mut Peaks) -> Option<f64> {
             "q4" => Dtype::Q4,
             _ => Dtype::Fp32,
         };
-        let device = DeviceChoice::from_str(&row.device, true).unwrap_or(setting.place.device);
+        let device = DeviceChoice::from_str(&row.device, true).unwrap_or(setting.target.device);
         let part = BenchPeak {
-            place: Place {
+            target: Target {
                 device,
-                adapter: setting.place.adapter,
+                adapter: setting.target.adapter,
             },
             threads: setting.threads,
             dtype,

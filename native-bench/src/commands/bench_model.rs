@@ -35,11 +35,11 @@ pub fn run(args: &BenchModel) -> Result<()> {
     batches.sort_unstable();
     batches.dedup();
     let mut row = Row {
-        device: args.model.place.device.name(),
-        dtype: aim_web::precision::Precision::from(args.model.dtype)
+        device: args.model.settings.target.device.name(),
+        dtype: aim_web::precision::Precision::from(args.model.settings.dtype)
             .name()
             .to_owned(),
-        threads: args.model.threads.map(usize::from),
+        threads: args.model.settings.threads.map(usize::from),
         model: name(args),
         ..Row::default()
     };
@@ -105,7 +105,7 @@ fn load(args: &BenchModel, row: &mut Row, largest: usize) -> Result<Loaded> {
         synthetic,
         ..
     } = args;
-    let precision = options.dtype.into();
+    let precision = options.settings.dtype.into();
     let files = match synthetic {
         Some(_) => None,
         None => Some(engine::located(model::open(options)?)?),
@@ -114,7 +114,7 @@ fn load(args: &BenchModel, row: &mut Row, largest: usize) -> Result<Loaded> {
         (Some(files), _) => files.config.clone(),
         (None, Some(synthetic)) => {
             let config = synthetic.config.clone();
-            match &options.probe_layers {
+            match &options.settings.probe_layers {
                 Some(layers) => config.with_probe_layers(layers)?,
                 None => config,
             }
@@ -123,10 +123,10 @@ fn load(args: &BenchModel, row: &mut Row, largest: usize) -> Result<Loaded> {
     };
     row.probe_layers.clone_from(&config.probe_layers);
     let blocks = config.blocks_to_run();
-    if let Some(threads) = options.threads {
+    if let Some(threads) = options.settings.threads {
         threads::start(threads.into())?;
     }
-    let device = engine::open(options.place, &config, blocks, precision)?;
+    let device = engine::open(options.settings.target, &config, blocks, precision)?;
     describe(row, &device);
     library::largest_batch(&config, blocks, precision, &device, largest)?;
 
@@ -134,7 +134,7 @@ fn load(args: &BenchModel, row: &mut Row, largest: usize) -> Result<Loaded> {
     let model = match files {
         Some(files) => files,
         None => {
-            let form = library::form(&config, blocks, precision, &device)?;
+            let form = library::weight_format(&config, blocks, precision, &device)?;
             let (weights, config) = Synthetic::new(&config, form, 0)?;
             Model::from(LocalModel::new(vec![Box::new(weights)], config, None))
         }

@@ -16,7 +16,7 @@ pub fn run(args: &BenchPeak) -> Result<()> {
     if let Some(threads) = args.threads {
         threads::start(threads.into())?;
     }
-    let device = engine::open_named(args.place)?;
+    let device = engine::open_named(args.target)?;
     let start = Instant::now();
     let clock = || start.elapsed().as_secs_f64();
     child::tell(&block_on(peak::flops(&device, args.dtype.into(), &clock))?)

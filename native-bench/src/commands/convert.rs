@@ -12,7 +12,7 @@ use crate::output::{self, say};
 use crate::remote;
 
 pub fn run(args: &Convert) -> Result<()> {
-    let (stored, name) = match args.model.dtype {
+    let (stored, name) = match args.model.settings.dtype {
         Dtype::Fp32 => (StoredAs::F32, "fp32"),
         Dtype::Fp16 => (StoredAs::F16, "fp16"),
         Dtype::Q8 => (StoredAs::Quantised(Scheme::new(8, args.group_size)?), "q8"),

@@ -11,7 +11,7 @@ use aim_web::{Error, ErrorKind, Result};
 use tar::Archive;
 
 use super::walk::has_ending;
-use super::{Builder, Place};
+use super::{Builder, Location};
 use crate::pictures::IMAGE_FOLDER;
 
 /// Headers, contents and the end of an archive come in blocks of so many bytes.
@@ -49,7 +49,7 @@ pub(super) fn open(files: &[PathBuf], builder: &mut Builder) -> Result<()> {
     for entry in entries {
         let class = entry.class.as_deref().map(|name| builder.class(name));
         builder.add(
-            Place::Archive {
+            Location::Archive {
                 file: entry.file,
                 offset: entry.offset,
                 path: entry.path,

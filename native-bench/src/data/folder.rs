@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use aim_web::Result;
 
 use super::walk::{self, Visited};
-use super::{Builder, DataSet, Place, text};
+use super::{Builder, DataSet, Location, text};
 use crate::pictures::IMAGE_FOLDER;
 
 /// The folders of `root/split` or of `root`, each a class.
@@ -55,7 +55,7 @@ pub(super) fn open(root: &Path, split: &str) -> Result<DataSet> {
         for path in pictures {
             // One that can't be looked at can't be read either, which is told then.
             let len = fs::metadata(&path).map_or(0, |meta| meta.len());
-            builder.add(Place::File(path), Some(class), len);
+            builder.add(Location::File(path), Some(class), len);
         }
     }
     Ok(builder.finish())

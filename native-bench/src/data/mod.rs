@@ -53,7 +53,7 @@ pub struct Class {
 
 /// A picture of a data set.
 struct Sample {
-    place: Place,
+    location: Location,
     /// The number of its class among those of the data set, or [`NO_CLASS`].
     class: u32,
     /// The length of its file in bytes.
@@ -63,7 +63,7 @@ struct Sample {
 const NO_CLASS: u32 = u32::MAX;
 
 /// Where a picture lies.
-enum Place {
+enum Location {
     File(PathBuf),
     /// In an archive, from this byte on.
     Archive {
@@ -193,10 +193,10 @@ impl DataSet {
     /// number of its group of rows and of the row in it.
     pub fn name(&self, picture: usize) -> Cow<'_, str> {
         let file = |file: usize| text(self.files[file].0.as_os_str().as_encoded_bytes());
-        match &self.samples[picture].place {
-            Place::File(path) => path_text(path),
-            Place::Archive { file: of, path, .. } => format!("{}/{path}", file(*of)).into(),
-            Place::Row {
+        match &self.samples[picture].location {
+            Location::File(path) => path_text(path),
+            Location::Archive { file: of, path, .. } => format!("{}/{path}", file(*of)).into(),
+            Location::Row {
                 file: of,
                 group,
                 row,
@@ -210,13 +210,13 @@ impl DataSet {
     /// Kind `Image`, `NotFound` or `Format`, with the name of the picture, if that can't be done.
     pub fn read(&self, picture: usize, exif: Exif) -> Result<Picture> {
         let sample = &self.samples[picture];
-        let decoded = match &sample.place {
-            Place::File(path) => return pictures::read(path, exif),
-            Place::Archive { file, offset, .. } => {
+        let decoded = match &sample.location {
+            Location::File(path) => return pictures::read(path, exif),
+            Location::Archive { file, offset, .. } => {
                 archive::read(&self.files[*file].0, *offset, sample.len)
                     .and_then(|bytes| pictures::decode(&bytes, exif))
             }
-            &Place::Row { file, group, row } => self
+            &Location::Row { file, group, row } => self
                 .rows
                 .read(&self.files[file].0, [file, group, row])
                 .and_then(|bytes| pictures::decode(bytes.data(), exif)),
@@ -240,13 +240,13 @@ impl DataSet {
             add(&len.to_le_bytes());
         }
         for sample in &self.samples {
-            match &sample.place {
-                Place::File(path) => {
+            match &sample.location {
+                Location::File(path) => {
                     let below = path.strip_prefix(&self.path).unwrap_or(path);
                     add(below.as_os_str().as_encoded_bytes());
                 }
-                Place::Archive { path, .. } => add(path.as_bytes()),
-                Place::Row { row, .. } => add(&row.to_le_bytes()),
+                Location::Archive { path, .. } => add(path.as_bytes()),
+                Location::Row { row, .. } => add(&row.to_le_bytes()),
             }
             add(&sample.class.to_le_bytes());
             add(&sample.len.to_le_bytes());
@@ -323,15 +323,19 @@ impl Builder {
         number
     }
 
-    fn add(&mut self, place: Place, class: Option<u32>, len: u64) {
+    fn add(&mut self, location: Location, class: Option<u32>, len: u64) {
         let class = class.unwrap_or(NO_CLASS);
-        let is_hidden = match &place {
-            Place::File(path) => walk::is_hidden(path),
-            Place::Archive { path, .. } => walk::is_hidden(Path::new(path)),
-            Place::Row { .. } => false,
+        let is_hidden = match &location {
+            Location::File(path) => walk::is_hidden(path),
+            Location::Archive { path, .. } => walk::is_hidden(Path::new(path)),
+            Location::Row { .. } => false,
         };
         self.hidden += u64::from(is_hidden);
-        self.samples.push(Sample { place, class, len });
+        self.samples.push(Sample {
+            location,
+            class,
+            len,
+        });
     }
 
     fn finish(mut self) -> DataSet {
@@ -433,7 +437,7 @@ mod tests {
             builder.is_numbered = is_numbered;
             for name in names {
                 let class = builder.class(name);
-                builder.add(Place::File("a.jpg".into()), Some(class), 1);
+                builder.add(Location::File("a.jpg".into()), Some(class), 1);
             }
             let data = builder.finish();
             let labels: Vec<String> = (0..data.len())

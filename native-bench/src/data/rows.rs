@@ -16,7 +16,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::Value;
 
-use super::{Builder, Place};
+use super::{Builder, Location};
 
 /// The column with the pictures.
 const IMAGES: &str = "image.bytes";
@@ -48,23 +48,23 @@ pub(super) fn open(files: &[PathBuf], builder: &mut Builder) -> Result<()> {
         names = listed.names;
         for (group, rows) in listed.groups.into_iter().enumerate() {
             for (row, label) in rows.into_iter().enumerate() {
-                labels.push((Place::Row { file, group, row }, label));
+                labels.push((Location::Row { file, group, row }, label));
             }
         }
     }
     if let Some(names) = names {
         builder.classes(&names);
-        for (place, label) in labels {
+        for (location, label) in labels {
             let number = label.and_then(|label| label.parse().ok());
             let class = number.filter(|&number: &u32| (number as usize) < names.len());
-            builder.add(place, class, 0);
+            builder.add(location, class, 0);
         }
         return Ok(());
     }
     builder.are_numbers(labels.iter().filter_map(|(_, label)| label.as_deref()));
-    for (place, label) in labels {
+    for (location, label) in labels {
         let class = label.map(|name| builder.class(&name));
-        builder.add(place, class, 0);
+        builder.add(location, class, 0);
     }
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! The embedded model in floats, as it was before it was quantised.
 
+#[path = "../../../tests/common/numbers.rs"]
+mod numbers;
+
 use std::path::Path;
 
 use aim_web::config::Config;
-use aim_web::quant::{FloatType, QuantMatrix, dequantize};
+use aim_web::quant::{QuantMatrix, dequantize};
+use numbers::{halves, words};
 use safetensors::tensor::{Dtype, TensorView};
 
 /// Writes `config.json`, `labels.json` and `model.safetensors` in f32 to a folder.
@@ -22,14 +26,13 @@ pub fn write(folder: &Path) {
                 let part = |part: &str| shard.tensor(&format!("{matrix}.{part}")).unwrap();
                 let (scales, biases) = (part("scales"), part("biases"));
                 let shape = vec![scales.shape()[0], scales.shape()[1] * scheme.group_size()];
-                let matrix = QuantMatrix::from_le_bytes(
+                let matrix = QuantMatrix::new(
                     shape[0],
                     shape[1],
                     scheme,
-                    tensor.data(),
-                    FloatType::F16,
-                    scales.data(),
-                    biases.data(),
+                    words(tensor.data()),
+                    halves(scales.data()),
+                    halves(biases.data()),
                 );
                 let values = dequantize::matrix(&matrix.unwrap()).unwrap();
                 let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();

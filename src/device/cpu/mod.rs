@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::model::block::Block;
 use crate::model::head::AttentionPoolingClassifier;
 use crate::model::norm::Norm;
-use crate::precision::{Form, Place};
+use crate::precision::{WeightFormat, WeightSupport};
 use crate::quant::int8::IntMatrix;
 
 /// The backend: f32 values, i64 indices.
@@ -35,7 +35,7 @@ impl AimBackend for Cpu {
     type Matrix = Arc<Matrix>;
     type Rows = FloatRows;
 
-    const PLACE: Place = Place {
+    const WEIGHTS: WeightSupport = WeightSupport {
         halves: false,
         // An instance of wasm has 4 GiB, and a page shares the machine.
         budget: if cfg!(target_family = "wasm") {
@@ -79,16 +79,16 @@ impl AimBackend for Cpu {
         w: &Self::Matrix,
         epilogue: Epilogue<Self>,
     ) -> Tensor<Self, 3> {
-        use epilogue::Epilogue as Then;
+        use epilogue::Epilogue as KernelEpilogue;
         let [batch, tokens, _] = x.dims();
         let [d_output, _] = w.dims();
         let x = values(x);
         let zeros = || vec![0.0; batch * tokens * d_output];
         let y = match epilogue {
-            Epilogue::None => product(&x, w, zeros(), Then::None),
-            Epilogue::Gelu => product(&x, w, zeros(), Then::Gelu),
-            Epilogue::Add(residual) => product(&x, w, values(residual), Then::Add),
-            Epilogue::Bias(bias) => product(&x, w, zeros(), Then::Bias(&values(bias))),
+            Epilogue::None => product(&x, w, zeros(), KernelEpilogue::None),
+            Epilogue::Gelu => product(&x, w, zeros(), KernelEpilogue::Gelu),
+            Epilogue::Add(residual) => product(&x, w, values(residual), KernelEpilogue::Add),
+            Epilogue::Bias(bias) => product(&x, w, zeros(), KernelEpilogue::Bias(&values(bias))),
         };
         from_values(y, [batch, tokens, d_output])
     }
@@ -133,7 +133,7 @@ impl AimBackend for Cpu {
     }
 
     /// There is no driver between these kernels and the processor: the tests hold for it.
-    fn self_check(_: Form, _: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
+    fn self_check(_: WeightFormat, _: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
         ready(Ok(())).boxed_local()
     }
 }

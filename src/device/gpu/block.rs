@@ -15,11 +15,11 @@ use crate::device::backend::{AimBackend, Epilogue, PackedMatrix};
 use crate::device::self_check;
 use crate::error::{Error, Result};
 use crate::gpu::launch::{MANY_ROWS, Plan, plan, takes_matrices};
-use crate::gpu::linear::{Form as KernelForm, Then, Tile, combine, linear};
+use crate::gpu::linear::{Epilogue as KernelEpilogue, Tile, Variant, combine, linear};
 use crate::gpu::{attention, norm, rows};
 use crate::model::attention::attention as by_layers;
 use crate::model::norm::{EPSILON, Norm};
-use crate::precision::{Form, Place};
+use crate::precision::{WeightFormat, WeightSupport};
 use crate::quant::{Bits, pair};
 use half::f16;
 
@@ -56,7 +56,7 @@ impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
     type Rows = GpuRows<R, BT>;
     type Matrix = GpuMatrix<R>;
 
-    const PLACE: Place = Place {
+    const WEIGHTS: WeightSupport = WeightSupport {
         halves: true,
         budget: Some(if cfg!(target_family = "wasm") {
             1 << 30
@@ -112,7 +112,7 @@ impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
 
     fn product(x: Tensor<Self, 2>, w: &Self::Matrix) -> Tensor<Self, 2> {
         let [n, d_input] = x.dims();
-        let y = product(&buffer(x), n, d_input, w, Then::Nothing, None);
+        let y = product(&buffer(x), n, d_input, w, KernelEpilogue::None, None);
         tensor(y, [n, w.d_output])
     }
 
@@ -122,13 +122,13 @@ impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
         epilogue: Epilogue<Self>,
     ) -> Tensor<Self, 3> {
         let [batch, tokens, d_input] = x.dims();
-        let (then, addend) = match epilogue {
-            Epilogue::None => (Then::Nothing, None),
-            Epilogue::Gelu => (Then::Gelu, None),
-            Epilogue::Add(residual) => (Then::Add, Some(buffer(residual))),
-            Epilogue::Bias(bias) => (Then::Bias, Some(buffer(bias))),
+        let (epilogue, addend) = match epilogue {
+            Epilogue::None => (KernelEpilogue::None, None),
+            Epilogue::Gelu => (KernelEpilogue::Gelu, None),
+            Epilogue::Add(residual) => (KernelEpilogue::Add, Some(buffer(residual))),
+            Epilogue::Bias(bias) => (KernelEpilogue::Bias, Some(buffer(bias))),
         };
-        let y = product(&buffer(x), batch * tokens, d_input, w, then, addend);
+        let y = product(&buffer(x), batch * tokens, d_input, w, epilogue, addend);
         tensor(y, [batch, tokens, w.d_output])
     }
 
@@ -194,10 +194,10 @@ impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
 
     /// A kernel that a driver does not compile is an error of nobody's call, and one that it compiles
     /// wrongly none at all; both would show as wrong labels later.
-    fn self_check(form: Form, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
+    fn self_check(form: WeightFormat, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
         async move {
             let limits = R::limits(device);
-            let is_rounded = limits.halves && form != Form::Fp32;
+            let is_rounded = limits.halves && form != WeightFormat::Fp32;
             let tolerance = if is_rounded {
                 self_check::OF_HALVES
             } else {
@@ -236,7 +236,7 @@ fn product<R: GpuRuntime>(
     n: usize,
     d_input: usize,
     w: &GpuMatrix<R>,
-    then: Then,
+    epilogue: KernelEpilogue,
     addend: Option<CubeTensor<R>>,
 ) -> CubeTensor<R> {
     // What is not read has to be something.
@@ -246,11 +246,11 @@ fn product<R: GpuRuntime>(
     if takes_matrices(n, w.d_output, d_input, w.bits, limits)
         && let Ok(sums) = dense::product(x, n, d_input, w)
     {
-        if then == Then::Nothing {
+        if epilogue == KernelEpilogue::None {
             return sums;
         }
         let y = empty_like(x, n * w.d_output);
-        end(sums, n, w.d_output, 1, then, addend, &y);
+        end(sums, n, w.d_output, 1, epilogue, addend, &y);
         return y;
     }
     let y = empty_like(x, n * w.d_output);
@@ -276,19 +276,29 @@ fn product<R: GpuRuntime>(
                     first,
                     w.bits,
                     w.group_size,
-                    then,
+                    epilogue,
                 );
             }
             y
         }
         Plan::Tiles(tile, 1) => {
-            tiles(x, n, d_input, w, tile, 1, then, &addend, &y);
+            tiles(x, n, d_input, w, tile, 1, epilogue, &addend, &y);
             y
         }
         Plan::Tiles(tile, parts) => {
             let sums = empty_like(x, parts * n * w.d_output);
-            tiles(x, n, d_input, w, tile, parts, Then::Nothing, x, &sums);
-            end(sums, n, w.d_output, parts, then, addend, &y);
+            tiles(
+                x,
+                n,
+                d_input,
+                w,
+                tile,
+                parts,
+                KernelEpilogue::None,
+                x,
+                &sums,
+            );
+            end(sums, n, w.d_output, parts, epilogue, addend, &y);
             y
         }
     }
@@ -300,7 +310,7 @@ fn end<R: GpuRuntime>(
     n: usize,
     d_output: usize,
     parts: usize,
-    then: Then,
+    epilogue: KernelEpilogue,
     addend: CubeTensor<R>,
     y: &CubeTensor<R>,
 ) {
@@ -315,7 +325,7 @@ fn end<R: GpuRuntime>(
         len as u32,
         (d_output / 4) as u32,
         parts as u32,
-        then,
+        epilogue,
     );
 }
 
@@ -330,7 +340,7 @@ fn tiles<R: GpuRuntime>(
     w: &GpuMatrix<R>,
     tile: Tile,
     parts: usize,
-    then: Then,
+    epilogue: KernelEpilogue,
     addend: &CubeTensor<R>,
     y: &CubeTensor<R>,
 ) {
@@ -367,10 +377,10 @@ fn tiles<R: GpuRuntime>(
             w.d_output as u32,
             first * tile.rows as u32,
             d_input.div_ceil(tile.step).div_ceil(parts) as u32,
-            KernelForm {
+            Variant {
                 bits: w.bits,
                 group_size: w.group_size,
-                then,
+                epilogue,
             },
             tile,
         );

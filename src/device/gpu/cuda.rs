@@ -16,6 +16,7 @@ use super::runtime::{GpuRuntime, Upload};
 use super::upload::size_of_words;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::launch::{Limits, words};
+use crate::memory;
 
 /// The backend.
 pub type Cuda = GpuBackend<CudaRuntime, u8>;
@@ -109,14 +110,8 @@ pub struct CudaUpload {
 
 impl Upload<CudaRuntime> for CudaUpload {
     fn new(shape: Shape, dtype: DType, device: &CudaDevice) -> Result<Self> {
-        let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(size_of_words(&shape)?)
-            .map_err(|error| {
-                Error::new(ErrorKind::OutOfMemory, "does not fit in memory").with_source(error)
-            })?;
         Ok(Self {
-            bytes,
+            bytes: memory::with_capacity(Some(size_of_words(&shape)?))?,
             shape,
             dtype,
             device: device.clone(),

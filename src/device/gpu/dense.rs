@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::device::backend::{AimBackend as _, PackedMatrix};
     use crate::device::host::read;
-    use crate::quant::{Halver, Method, Quantizer, Scheme, dequantize};
+    use crate::quant::{HalfMatrixBuilder, Method, Quantizer, Scheme, dequantize};
 
     /// No software driver multiplies small matrices as a whole, so all but that runs here.
     #[test]
@@ -147,9 +147,9 @@ mod tests {
                 .collect()
         };
         let (x, w) = (some(n * d_input, 53), some(d_output * d_input, 37));
-        let mut halver = Halver::new(d_output, d_input).unwrap();
-        halver.push(&w).unwrap();
-        let mut matrices = vec![(PackedMatrix::Half(halver.finish().unwrap()), w.clone())];
+        let mut builder = HalfMatrixBuilder::new(d_output, d_input).unwrap();
+        builder.push(&w).unwrap();
+        let mut matrices = vec![(PackedMatrix::Half(builder.finish().unwrap()), w.clone())];
         for scheme in [Scheme::Q8, Scheme::Q4] {
             let mut quantizer = Quantizer::new(d_output, d_input, scheme, Method::Nearest).unwrap();
             quantizer.push(&w).unwrap();

@@ -87,6 +87,20 @@ impl GpuDevice {
         }
     }
 
+    /// Ends once a few bytes have been there and back. There are browsers that give a device whose reads never end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DeviceLost`] if they don't come back.
+    #[cfg(target_family = "wasm")]
+    pub async fn answers(&self) -> Result<()> {
+        let client = WgpuRuntime::client(&self.device);
+        let sent = client.create_from_slice(&[0; 4]);
+        let back = client.read_async(vec![sent]).await;
+        back.map(drop).map_err(|error| {
+            Error::device_lost("the GPU gives nothing back").with_source(error.to_string())
+        })
+    }
+
     /// Whether its kernels may compute in f16.
     pub fn has_halves(&self) -> bool {
         WgpuRuntime::limits(&self.device).halves

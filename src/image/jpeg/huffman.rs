@@ -57,7 +57,7 @@ impl Huffman {
     }
 }
 
-/// The bits of a stretch of entropy-coded data, from which stuffed zeros are gone. After the end come zeros, as
+/// The bits of a segment of entropy-coded data, from which stuffed zeros are gone. After the end come zeros, as
 /// libjpeg has it.
 pub(super) struct Bits<'a> {
     data: &'a [u8],

@@ -36,7 +36,7 @@ const MAX_SCANS: usize = 100;
 /// CMYK and YCCK are inverted, as Adobe writes them and Pillow reads them.
 ///
 /// # Errors
-/// As [`decode`](super::decode()).
+/// [`ErrorKind::Image`](crate::ErrorKind::Image) if it is no JPEG, broken, or larger than what is decoded.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     let header = Header::find(bytes)?;
     check_size(header.width, header.height)?;

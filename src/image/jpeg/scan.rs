@@ -70,19 +70,19 @@ pub(super) fn read<'a>(
     tables: &Tables,
     data: &'a [u8],
 ) -> Result<&'a [u8]> {
-    let (stretches, rest) = stretches(data);
+    let (segments, rest) = segments(data);
     pulp::Arch::new().dispatch(Reading {
         scan,
         frame,
         tables,
-        stretches: &stretches,
+        segments: &segments,
     })?;
     Ok(rest)
 }
 
 /// The data between restart markers, without the zeros that are stuffed behind 0xFF; and what follows the scan.
-fn stretches(data: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
-    let mut stretches = Vec::new();
+fn segments(data: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
+    let mut segments = Vec::new();
     let mut own = Vec::with_capacity(data.len().min(1 << 20));
     let mut rest = data;
     loop {
@@ -99,12 +99,12 @@ fn stretches(data: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
                 rest = &after[fill + 1..];
             }
             Some(0xD0..=0xD7) => {
-                stretches.push(std::mem::take(&mut own));
+                segments.push(std::mem::take(&mut own));
                 rest = &after[fill + 1..];
             }
             _ => {
-                stretches.push(own);
-                return (stretches, after);
+                segments.push(own);
+                return (segments, after);
             }
         }
     }
@@ -115,7 +115,7 @@ struct Reading<'a> {
     scan: &'a Scan,
     frame: &'a mut Frame,
     tables: &'a Tables,
-    stretches: &'a [Vec<u8>],
+    segments: &'a [Vec<u8>],
 }
 
 impl pulp::NullaryFnOnce for Reading<'_> {
@@ -127,7 +127,7 @@ impl pulp::NullaryFnOnce for Reading<'_> {
             scan,
             frame,
             tables,
-            stretches,
+            segments,
         } = self;
         let is_progressive = frame.is_progressive;
         let mcus = frame.mcus;
@@ -164,12 +164,12 @@ impl pulp::NullaryFnOnce for Reading<'_> {
         } else {
             tables.restart
         };
-        if count.div_ceil(interval.max(1)) > stretches.len() {
+        if count.div_ceil(interval.max(1)) > segments.len() {
             return Err(damaged("parts of it are missing"));
         }
 
-        for (part, stretch) in (0..count).step_by(interval.max(1)).zip(stretches) {
-            let mut bits = Bits::new(stretch);
+        for (part, segment) in (0..count).step_by(interval.max(1)).zip(segments) {
+            let mut bits = Bits::new(segment);
             let mut before = [0_i32; 4];
             let mut run = 0_u32;
             for mcu in part..(part + interval).min(count) {

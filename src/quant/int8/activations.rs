@@ -1,6 +1,6 @@
 //! Rows of `x` as a kernel reads them.
 
-use super::kernel::{Form, Proven};
+use super::kernel::{PanelLayout, Proven};
 use super::matrix::IntMatrix;
 use super::rounding::Round;
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ pub struct Activations {
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     kernel: Proven,
-    form: Form,
+    layout: PanelLayout,
     d_input: usize,
     group_size: usize,
     words_per_row: usize,
@@ -71,15 +71,15 @@ impl Activations {
     pub fn prepare(&mut self, n: usize, w: &IntMatrix) -> Result<()> {
         let shape = Shape {
             kernel: w.kernel(),
-            form: w.form(),
+            layout: w.layout(),
             d_input: w.d_input(),
             group_size: w.scheme().group_size(),
-            words_per_row: w.d_input() / w.form().step,
+            words_per_row: w.d_input() / w.layout().step,
             groups_per_row: w.d_input() / w.scheme().group_size(),
         };
         self.shape = None;
         // In range where the rest is: `rows` is small.
-        let rows = n.saturating_add(shape.form.rows - 1) / shape.form.rows * shape.form.rows;
+        let rows = n.saturating_add(shape.layout.rows - 1) / shape.layout.rows * shape.layout.rows;
         resize(&mut self.words, rows, shape.words_per_row)?;
         resize(&mut self.groups, rows, shape.groups_per_row)?;
         resize(&mut self.rows, rows, 1)?;
@@ -138,7 +138,7 @@ impl<'a> Rows<'a> {
     /// Whether they were prepared for such a matrix.
     pub(super) fn fits(&self, w: &IntMatrix) -> bool {
         self.of.shape.is_some_and(|shape| {
-            shape.form == w.form()
+            shape.layout == w.layout()
                 && shape.d_input == w.d_input()
                 && shape.group_size == w.scheme().group_size()
         })
@@ -207,16 +207,16 @@ impl RowsMut<'_> {
                 x.len()
             )));
         };
-        let block = row / shape.form.rows;
+        let block = row / shape.layout.rows;
         let in_block =
-            |each: usize| block * each * shape.form.rows..(block + 1) * each * shape.form.rows;
+            |each: usize| block * each * shape.layout.rows..(block + 1) * each * shape.layout.rows;
         shape.kernel.vectorize(Round {
             x,
             group_size: shape.group_size,
             words: &mut words[in_block(shape.words_per_row)],
             groups: &mut groups[in_block(shape.groups_per_row)],
             rows: &mut rows[in_block(1)],
-            row: row % shape.form.rows,
+            row: row % shape.layout.rows,
         });
         Ok(())
     }

@@ -80,7 +80,7 @@ impl Kernel {
 
 /// How a kernel wants its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Form {
+pub(super) struct PanelLayout {
     /// See [`Isa::STEP`].
     pub step: usize,
     /// See [`Isa::SIGNED`].
@@ -168,12 +168,12 @@ impl Proven {
     }
 
     /// How it wants its operands.
-    pub(super) fn form(self) -> Form {
-        struct Ask<'a>(&'a mut Form);
+    pub(super) fn layout(self) -> PanelLayout {
+        struct Ask<'a>(&'a mut PanelLayout);
         impl Task for Ask<'_> {
             #[inline(always)]
             fn run<I: Isa<L>, const L: usize, const V: usize, const R: usize>(self, _: I) {
-                *self.0 = Form {
+                *self.0 = PanelLayout {
                     step: I::STEP,
                     signed: I::SIGNED,
                     columns: L * V,
@@ -181,13 +181,13 @@ impl Proven {
                 };
             }
         }
-        let mut form = Form {
+        let mut layout = PanelLayout {
             step: 4,
             signed: false,
             columns: 1,
             rows: 1,
         };
-        self.vectorize(Ask(&mut form));
-        form
+        self.vectorize(Ask(&mut layout));
+        layout
     }
 }

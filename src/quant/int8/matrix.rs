@@ -5,10 +5,10 @@ use std::ops::Range;
 use half::f16;
 
 use super::activations::Rows;
-use super::kernel::{Form, Kernel, Proven};
+use super::kernel::{Kernel, PanelLayout, Proven};
 use super::product::Product;
 use crate::error::{Error, Result};
-use crate::quant::matrix::room;
+use crate::memory;
 use crate::quant::{Bits, QuantMatrix, Scheme};
 
 /// What becomes of a product.
@@ -27,7 +27,7 @@ pub enum Write {
 #[derive(Debug)]
 pub struct IntMatrix {
     kernel: Proven,
-    form: Form,
+    layout: PanelLayout,
     d_output: usize,
     d_input: usize,
     scheme: Scheme,
@@ -68,21 +68,22 @@ impl IntMatrix {
                 scheme.bits().get()
             )));
         };
-        let form = kernel.form();
+        let layout = kernel.layout();
         let (d_output, d_input) = (matrix.d_output(), matrix.d_input());
         let sizes = matrix.sizes();
         let rows = d_output
-            .checked_next_multiple_of(form.columns)
+            .checked_next_multiple_of(layout.columns)
             .filter(|rows| rows.checked_mul(d_input).is_some())
             .ok_or_else(|| Error::unsupported("a matrix passes the platform's address space"))?;
         let mut codes = zeros(rows * sizes.words_per_row)?;
         let mut scales = zeros(rows * sizes.groups_per_row)?;
         let mut biases = zeros(rows * sizes.groups_per_row)?;
         let mut sums = zeros(rows)?;
-        let arrangement = Arrangement::of(scheme.bits(), form);
+        let arrangement = Arrangement::of(scheme.bits(), layout);
         for (row, sum) in sums.iter_mut().enumerate().take(d_output) {
-            let (panel, column) = (row / form.columns, row % form.columns);
-            let places = |per_row: usize| (panel * per_row * form.columns + column, form.columns);
+            let (panel, column) = (row / layout.columns, row % layout.columns);
+            let places =
+                |per_row: usize| (panel * per_row * layout.columns + column, layout.columns);
 
             let words = matrix.row_codes(row);
             let (start, step) = places(sizes.words_per_row);
@@ -110,7 +111,7 @@ impl IntMatrix {
         }
         Ok(Self {
             kernel,
-            form,
+            layout,
             d_output,
             d_input,
             scheme,
@@ -146,21 +147,21 @@ impl IntMatrix {
         self.kernel
     }
 
-    pub(super) const fn form(&self) -> Form {
-        self.form
+    pub(super) const fn layout(&self) -> PanelLayout {
+        self.layout
     }
 
     /// Codes of a panel: `[d_input * bits / 32, columns]`.
     #[inline(always)]
     pub(super) fn panel_codes(&self, panel: usize) -> &[u32] {
-        let len = self.d_input / self.scheme.bits().codes_per_word() * self.form.columns;
+        let len = self.d_input / self.scheme.bits().codes_per_word() * self.layout.columns;
         &self.codes[panel * len..][..len]
     }
 
     /// Scales and biases of a panel, each `[d_input / group_size, columns]`.
     #[inline(always)]
     pub(super) fn panel_groups(&self, panel: usize) -> (&[f16], &[f16]) {
-        let len = self.d_input / self.scheme.group_size() * self.form.columns;
+        let len = self.d_input / self.scheme.group_size() * self.layout.columns;
         (
             &self.scales[panel * len..][..len],
             &self.biases[panel * len..][..len],
@@ -170,7 +171,7 @@ impl IntMatrix {
     /// Sums of the weights of each row of a panel: `[columns]`.
     #[inline(always)]
     pub(super) fn panel_sums(&self, panel: usize) -> &[f32] {
-        &self.sums[panel * self.form.columns..][..self.form.columns]
+        &self.sums[panel * self.layout.columns..][..self.layout.columns]
     }
 
     /// Computes some columns of `y = x Wᵀ`. Allocates nothing.
@@ -228,7 +229,7 @@ impl IntMatrix {
 }
 
 fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>> {
-    let mut values = room(len)?;
+    let mut values = memory::with_capacity(Some(len))?;
     values.resize(len, T::default());
     Ok(values)
 }
@@ -253,10 +254,10 @@ enum Arrangement {
 }
 
 impl Arrangement {
-    const fn of(bits: Bits, form: Form) -> Self {
-        match (bits, form.step) {
+    const fn of(bits: Bits, layout: PanelLayout) -> Self {
+        match (bits, layout.step) {
             (Bits::Eight, 2) => Self::BytePairs,
-            (Bits::Eight, _) if form.signed => Self::SignedBytes,
+            (Bits::Eight, _) if layout.signed => Self::SignedBytes,
             (Bits::Eight, _) => Self::Bytes,
             (Bits::Four, 2) => Self::NibblePairs,
             (Bits::Four, _) => Self::Nibbles,
@@ -315,8 +316,8 @@ mod tests {
                 (Bits::Four, 4, true),
                 (Bits::Four, 2, false),
             ] {
-                let form = Form { step, signed, columns: 8, rows: 6 };
-                let arranged = Arrangement::of(bits, form).apply(word);
+                let layout = PanelLayout { step, signed, columns: 8, rows: 6 };
+                let arranged = Arrangement::of(bits, layout).apply(word);
                 let code = |word: u32, at: usize| word >> at & bits.max_code();
                 let mut sum = 0;
                 for i in 0..bits.codes_per_word() {

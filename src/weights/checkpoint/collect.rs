@@ -2,7 +2,8 @@
 
 use super::dtype::Decoder;
 use super::tensor_info::TensorInfo;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::memory;
 
 /// The floats of a tensor as finite `f32`, row-major.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ impl Floats {
     /// [`ErrorKind::Unsupported`] if its elements are no floats, [`ErrorKind::OutOfMemory`] if it
     /// does not fit.
     pub fn new(info: &TensorInfo) -> Result<Self> {
-        let (values, numel) = room(info)?;
+        let (values, numel) = empty(info)?;
         Ok(Self {
             decoder: Decoder::new(info.dtype)?,
             values,
@@ -61,7 +62,7 @@ impl Words {
     /// # Errors
     /// [`ErrorKind::OutOfMemory`] if it does not fit.
     pub fn new(info: &TensorInfo) -> Result<Self> {
-        let (values, numel) = room(info)?;
+        let (values, numel) = empty(info)?;
         Ok(Self {
             values,
             partial: [0; 4],
@@ -110,12 +111,9 @@ impl Words {
 }
 
 /// An empty vector with room for a tensor, and how many elements that are.
-fn room<T>(info: &TensorInfo) -> Result<(Vec<T>, usize)> {
-    let too_large = || Error::new(ErrorKind::OutOfMemory, "does not fit in memory");
-    let numel = usize::try_from(info.numel()).map_err(|_| too_large())?;
-    let mut values = Vec::new();
-    values.try_reserve_exact(numel).map_err(|_| too_large())?;
-    Ok((values, numel))
+fn empty<T>(info: &TensorInfo) -> Result<(Vec<T>, usize)> {
+    let numel = usize::try_from(info.numel()).ok();
+    Ok((memory::with_capacity(numel)?, numel.unwrap_or(usize::MAX)))
 }
 
 fn whole<T>(values: Vec<T>, numel: usize) -> Result<Vec<T>> {
@@ -131,6 +129,7 @@ fn whole<T>(values: Vec<T>, numel: usize) -> Result<Vec<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use crate::weights::checkpoint::dtype::Dtype;
 
     #[test]

@@ -1,6 +1,6 @@
-//! What a checkpoint file holds and where, from a few stretches of its bytes, whoever reads them.
+//! What a checkpoint file holds and where, from a few ranges of its bytes, whoever reads them.
 //!
-//! [`read`] does no I/O: it asks for the stretch that it needs next, and starts over with that in
+//! [`read`] does no I/O: it asks for the range that it needs next, and starts over with that in
 //! hand, so that a file on a disk, one on a server and one in a browser are opened by the same code.
 
 use std::borrow::Cow;
@@ -26,7 +26,7 @@ pub struct Contents {
     pub(super) views: Vec<View>,
     /// What they lie in.
     pub(super) records: Vec<Record>,
-    /// The stretches that say all this.
+    /// The ranges that say all this.
     pub(super) front: Vec<Range<u64>>,
 }
 
@@ -70,13 +70,13 @@ impl Contents {
         self.records.get(self.view(index)?.record)
     }
 
-    /// The stretches of the file that were read to know all this.
+    /// The ranges of the file that were read to know all this.
     pub fn front(&self) -> &[Range<u64>] {
         &self.front
     }
 }
 
-/// The stretches of a file that are here.
+/// The ranges of a file that are here.
 #[derive(Clone, Debug)]
 pub struct Parts {
     len: u64,
@@ -103,12 +103,12 @@ impl Parts {
         first.is_some_and(|first| first.starts_with(b"<"))
     }
 
-    /// The stretches, by where they begin.
+    /// The ranges, by where they begin.
     pub fn into_inner(self) -> BTreeMap<u64, Vec<u8>> {
         self.parts
     }
 
-    /// The bytes of a range, from one stretch or several that meet.
+    /// The bytes of a range, from one range or several that meet.
     fn get(&self, range: Range<u64>) -> Result<Cow<'_, [u8]>, Stop> {
         if range.start > range.end || range.end > self.len {
             return Err(Stop::Error(Error::format(format!(
@@ -175,7 +175,7 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// Reads what a file holds from the stretches that are here.
+/// Reads what a file holds from the ranges that are here.
 ///
 /// # Errors
 /// [`ErrorKind::Format`](crate::ErrorKind::Format) if it is no checkpoint or breaks the format;

@@ -41,8 +41,8 @@ pub fn open_file(path: &Path) -> Result<(File, String)> {
 /// Opens a checkpoint from anything that can be read and sought; `name` is for messages.
 ///
 /// # Errors
-/// Those of [`contents::read`], and [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if reading
-/// fails.
+/// [`ErrorKind::Format`](crate::ErrorKind::Format) if it is no checkpoint or a broken one, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if it is of a type that is not read,
+/// [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if reading fails.
 pub fn open_reader<R>(mut reader: R, name: &str) -> Result<Box<dyn Checkpoint>>
 where
     R: Read + Seek + Send + 'static,

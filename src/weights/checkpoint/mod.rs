@@ -62,7 +62,7 @@ pub trait Checkpoint: Send {
     /// Reads the tensor at `index` as finite `f32`, row-major: the product of its shape many.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read);
+    /// As [`read`](Self::read);
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for elements that aren't floats;
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) for a NaN or an infinity;
     /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).

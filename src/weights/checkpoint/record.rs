@@ -1,4 +1,4 @@
-//! A stretch of a checkpoint file that holds the elements of a tensor or of a storage, as it is read.
+//! A range of a checkpoint file that holds the elements of a tensor or of a storage, as it is read.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub(in crate::weights) struct Record {
     pub(in crate::weights) frame: Frame,
 }
 
-/// How data lie in their stretch of the file.
+/// How data lie in their range of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::weights) enum Frame {
     /// They are all of it.
@@ -102,13 +102,13 @@ impl Record {
     }
 }
 
-/// Takes the bytes of a record's stretch in order, and hands on the data.
+/// Takes the bytes of a record's range in order, and hands on the data.
 pub(in crate::weights) struct RecordReader<'a> {
     record: &'a Record,
     header: Vec<u8>,
     /// Bytes that came.
     came: u64,
-    /// Where the data begin, once that is known, counted from the start of the stretch.
+    /// Where the data begin, once that is known, counted from the start of the range.
     start: Option<u64>,
     hasher: Hasher,
 }
@@ -128,7 +128,7 @@ impl<'a> RecordReader<'a> {
     /// Takes the next bytes; of data the place among the data, and they, go to `sink`.
     ///
     /// # Errors
-    /// Those of [`Record::data_start`]; what `sink` returns.
+    /// As [`Record::data_start`], and what `sink` returns.
     pub(in crate::weights) fn push(
         &mut self,
         bytes: &[u8],

@@ -1,7 +1,8 @@
 //! What part of a record's data a tensor is, and how its elements are put in order as they arrive.
 
 use super::PIECE;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::memory;
 
 /// Where a tensor lies in the data of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +41,10 @@ impl<'a> ViewReader<'a> {
     /// # Errors
     /// [`ErrorKind::OutOfMemory`] if there is none.
     pub(in crate::weights) fn new(view: &'a View) -> Result<Self> {
-        let mut window = Vec::new();
-        if view.strides.is_some() {
-            usize::try_from(view.end - view.begin)
-                .ok()
-                .and_then(|len| window.try_reserve_exact(len).ok())
-                .ok_or_else(|| Error::new(ErrorKind::OutOfMemory, "does not fit in memory"))?;
-        }
+        let window = match view.strides {
+            Some(_) => memory::with_capacity(usize::try_from(view.end - view.begin).ok())?,
+            None => Vec::new(),
+        };
         Ok(Self {
             view,
             window,

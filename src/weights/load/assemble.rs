@@ -15,8 +15,8 @@ use crate::device::backend::{AimBackend, PackedMatrix, Rows};
 use crate::error::{Error, Result};
 use crate::model::linear::Linear;
 use crate::model::{Aim, Params};
-use crate::precision::{Form, Precision};
-use crate::quant::{Halver, Method, QuantMatrix, Quantizer, dequantize};
+use crate::precision::{Precision, WeightFormat};
+use crate::quant::{HalfMatrixBuilder, Method, QuantMatrix, Quantizer, dequantize};
 use crate::weights::checkpoint::collect::{Floats, Words};
 use crate::weights::checkpoint::dtype::Decoder;
 use crate::weights::checkpoint::tensor_info::TensorInfo;
@@ -31,7 +31,7 @@ pub struct Loaded<B: AimBackend> {
     /// The model.
     pub model: Aim<B>,
     /// What its matrices became.
-    pub form: Form,
+    pub form: WeightFormat,
     /// The hash of the trunk's tensors, as they came.
     pub trunk_sha256: String,
 }
@@ -40,7 +40,7 @@ pub struct Loaded<B: AimBackend> {
 pub struct Assembler<B: AimBackend> {
     config: Config,
     blocks: usize,
-    form: Form,
+    form: WeightFormat,
     params: Params<B>,
     /// Quantised matrices that are not complete, by the names of their weights.
     parts: HashMap<String, Parts>,
@@ -73,7 +73,7 @@ enum Content<B: AimBackend> {
     /// They are decoded and quantised.
     Quantised(Decoder, Quantizer),
     /// They are decoded and rounded to f16.
-    Half(Decoder, Halver),
+    Half(Decoder, HalfMatrixBuilder),
     /// They are codes.
     Codes(Words),
 }
@@ -97,7 +97,7 @@ impl<B: AimBackend> Assembler<B> {
     /// An empty model on `device`, to be filled with the probe and the first `blocks` blocks.
     ///
     /// # Errors
-    /// As [`Form::of`].
+    /// As [`WeightFormat::of`].
     pub fn new(
         config: Config,
         blocks: usize,
@@ -105,7 +105,7 @@ impl<B: AimBackend> Assembler<B> {
         device: B::Device,
     ) -> Result<Self> {
         Ok(Self {
-            form: Form::of(precision, &config, blocks, B::PLACE)?,
+            form: WeightFormat::of(precision, &config, blocks, B::WEIGHTS)?,
             config,
             blocks,
             params: Params::default(),
@@ -156,20 +156,20 @@ impl<B: AimBackend> Assembler<B> {
         };
         let matrix = QuantMatrix::new(d_output, d_input, scheme, codes, scales, biases)?;
         match self.form {
-            Form::Quantised(wanted) if wanted == scheme => {
+            WeightFormat::Quantised(wanted) if wanted == scheme => {
                 self.pack(spec, PackedMatrix::Quantised(matrix))
             }
-            Form::Quantised(wanted) => {
+            WeightFormat::Quantised(wanted) => {
                 let mut quantizer = Quantizer::new(d_output, d_input, wanted, Method::default())?;
                 rows(&matrix, |row| quantizer.push(row))?;
                 self.pack(spec, PackedMatrix::Quantised(quantizer.finish()?))
             }
-            Form::Fp16 => {
-                let mut halver = Halver::new(d_output, d_input)?;
-                rows(&matrix, |row| halver.push(row))?;
-                self.pack(spec, PackedMatrix::Half(halver.finish()?))
+            WeightFormat::Fp16 => {
+                let mut builder = HalfMatrixBuilder::new(d_output, d_input)?;
+                rows(&matrix, |row| builder.push(row))?;
+                self.pack(spec, PackedMatrix::Half(builder.finish()?))
             }
-            Form::Fp32 => {
+            WeightFormat::Fp32 => {
                 let mut floats = self.rows(d_output, d_input)?;
                 rows(&matrix, |row| floats.push(row))?;
                 self.float(spec, floats)
@@ -225,16 +225,17 @@ impl<B: AimBackend> Sink for Assembler<B> {
             (Part::Codes(_), ..) => Content::Codes(Words::new(info)?),
             (Part::Whole, Role::Linear, &[d_output, d_input]) => match self.form {
                 // What a quantised checkpoint holds in floats, its publisher wanted so.
-                Form::Quantised(scheme) if self.config.quantization.is_none() => {
+                WeightFormat::Quantised(scheme) if self.config.quantization.is_none() => {
                     Content::Quantised(
                         Decoder::new(info.dtype)?,
                         Quantizer::new(d_output, d_input, scheme, Method::default())?,
                     )
                 }
-                Form::Fp16 => {
-                    Content::Half(Decoder::new(info.dtype)?, Halver::new(d_output, d_input)?)
-                }
-                Form::Fp32 | Form::Quantised(_) => {
+                WeightFormat::Fp16 => Content::Half(
+                    Decoder::new(info.dtype)?,
+                    HalfMatrixBuilder::new(d_output, d_input)?,
+                ),
+                WeightFormat::Fp32 | WeightFormat::Quantised(_) => {
                     Content::Rows(Decoder::new(info.dtype)?, self.rows(d_output, d_input)?)
                 }
             },
@@ -254,7 +255,7 @@ impl<B: AimBackend> Sink for Assembler<B> {
 
     /// # Errors
     /// [`ErrorKind::Format`](crate::ErrorKind::Format) if a value is not finite;
-    /// those of [`Quantizer::push`] and [`Halver::push`].
+    /// those of [`Quantizer::push`] and [`HalfMatrixBuilder::push`].
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(arriving) = &mut self.arriving else {
             return Ok(());
@@ -270,7 +271,9 @@ impl<B: AimBackend> Sink for Assembler<B> {
             Content::Quantised(decoder, quantizer) => {
                 decode(decoder, bytes, |values| quantizer.push(values))
             }
-            Content::Half(decoder, halver) => decode(decoder, bytes, |values| halver.push(values)),
+            Content::Half(decoder, builder) => {
+                decode(decoder, bytes, |values| builder.push(values))
+            }
         }
     }
 
@@ -299,9 +302,9 @@ impl<B: AimBackend> Sink for Assembler<B> {
                 decoder.finish()?;
                 self.pack(&spec, PackedMatrix::Quantised(quantizer.finish()?))
             }
-            Content::Half(decoder, halver) => {
+            Content::Half(decoder, builder) => {
                 decoder.finish()?;
-                self.pack(&spec, PackedMatrix::Half(halver.finish()?))
+                self.pack(&spec, PackedMatrix::Half(builder.finish()?))
             }
             Content::Codes(words) => {
                 let words = words.finish()?;

@@ -58,7 +58,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Takes the next bytes of the record's stretch of the file.
+    /// Takes the next bytes of the record's range of the file.
     ///
     /// # Errors
     /// [`Fault::Record`] if they can't be its bytes; [`Fault::Sink`] for what the sink returns, here if

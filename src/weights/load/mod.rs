@@ -23,7 +23,8 @@ use crate::weights::inventory::{Inventory, Located};
 /// Finds every tensor of the model in the files: for each file, what its tensors are.
 ///
 /// # Errors
-/// Those of [`Inventory::take`] and [`Inventory::finish`], with the files' names.
+/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a tensor of the model is in no file, [`ErrorKind::Format`](crate::ErrorKind::Format) if one is of no such model, is there twice, or
+/// has another shape. They name the files.
 pub fn locate(files: &[Box<dyn Checkpoint>], config: &Config) -> Result<Vec<Vec<Located>>> {
     let mut inventory = Inventory::new(config);
     let located = files
@@ -38,7 +39,8 @@ pub fn locate(files: &[Box<dyn Checkpoint>], config: &Config) -> Result<Vec<Vec<
 /// Reads the tensors that `sink` wants, in the order of the files.
 ///
 /// # Errors
-/// Those of [`locate`], [`Checkpoint::read`] and the sink, with the file and the tensor.
+/// As [`locate`]; [`ErrorKind::Format`](crate::ErrorKind::Format) if a file is broken or can't be read, [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if its bytes are not those of its
+/// hash; and what the sink returns. They name the file and the tensor.
 pub fn load(files: &mut [Box<dyn Checkpoint>], config: &Config, sink: &mut dyn Sink) -> Result<()> {
     let located = locate(files, config)?;
     for (file, located) in files.iter_mut().zip(located) {

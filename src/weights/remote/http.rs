@@ -5,8 +5,8 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
-    HeaderName, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderName,
+    IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Client, Url, redirect};
 use tokio::runtime::{Builder, Runtime};
@@ -178,7 +178,6 @@ async fn get(
             status: status.as_u16(),
             etag: header(&ETAG),
             content_range: header(&CONTENT_RANGE),
-            content_type: header(&CONTENT_TYPE),
             content_encoding: header(&CONTENT_ENCODING),
             retry_after: header(&RETRY_AFTER),
             error_code: header(&ERROR_CODE),

@@ -8,7 +8,7 @@
 //! | [`client`] | files: retried, resumed, checked against what the server said before |
 //! | [`listing`] | what the hub says a repository holds |
 //! | [`cache`] | chunks that stay on this machine |
-//! | `shelf` | what a model has in the cache, and under which names |
+//! | `entries` | what a model has in the cache, and under which names |
 //! | `record` | what a complete load read: all that is used without a server |
 //! | [`repository`] | files: from the cache or the server, checked against what they have to be |
 //! | [`plan`] | which chunks hold what the model needs |
@@ -21,6 +21,7 @@ pub mod cache;
 pub mod client;
 #[cfg(not(target_family = "wasm"))]
 pub mod disk_cache;
+mod entries;
 #[cfg(all(feature = "http", not(target_family = "wasm")))]
 pub mod http;
 pub mod hub;
@@ -31,7 +32,6 @@ pub mod progress;
 mod record;
 pub mod repository;
 pub mod retry;
-mod shelf;
 mod stream;
 pub mod transport;
 

@@ -76,7 +76,9 @@ impl RemoteFront {
     /// little beside that.
     ///
     /// # Errors
-    /// Those of [`Client::range`](super::client::Client::range) and [`contents::read`].
+    /// [`ErrorKind::Network`] if the server can't be reached or keeps failing, [`ErrorKind::NotFound`] if there is no such file or it may not
+    /// be read, [`ErrorKind::Integrity`] if it changes meanwhile, [`ErrorKind::Format`] if it is no checkpoint or a broken one,
+    /// [`ErrorKind::Unsupported`] if it is of a type that is not read or the server sends no ranges, and [`ErrorKind::Aborted`].
     pub async fn read<T: Transport>(repository: &Repository<T>, name: &str) -> Result<Self> {
         let url = repository.url(name);
         let file = repository.file(name).await?;
@@ -138,8 +140,7 @@ impl<T: Transport> RemoteModel<T> {
     /// The head, if it is one alone: a trunk, which lies where that says, has to be opened in this one's place.
     ///
     /// # Errors
-    /// Those of [`Repository::file`] and [`HeadFile::from_bytes`]; [`ErrorKind::Unsupported`] if it is too large to be a
-    /// head.
+    /// As [`RemoteFront::read`]; [`ErrorKind::Format`] if it is a broken head, [`ErrorKind::Unsupported`] if it is too large to be one.
     pub async fn head_alone(&self) -> Result<Option<HeadFile>> {
         if !self.is_head {
             return Ok(None);
@@ -279,7 +280,8 @@ impl<T: Transport> RemoteModel<T> {
     /// of the files.
     ///
     /// # Errors
-    /// Those of [`Repository::chunk`], [`contents::read`], [`Inventory`] and the sink.
+    /// As [`RemoteFront::read`]; [`ErrorKind::Integrity`] if bytes are twice not those of their hash, [`ErrorKind::NotFound`] if a tensor of
+    /// the model is in no file, [`ErrorKind::Format`] if one is of no such model; and what the sink returns.
     pub async fn stream(&self, sink: &mut dyn Sink, report: &dyn Fn(Event)) -> Result<()> {
         match &self.files {
             Files::Listed(files) => self.stream_files(files, None, sink, report).await,
@@ -373,7 +375,7 @@ impl<T: Transport> RemoteModel<T> {
     /// Reads what each file holds, and no more than a little beside that.
     ///
     /// # Errors
-    /// Those of [`RemoteFront::read`].
+    /// As [`RemoteFront::read`].
     pub async fn fronts(&self) -> Result<Vec<RemoteFront>> {
         match &self.files {
             Files::Listed(files) => self.fronts_of(files).await,

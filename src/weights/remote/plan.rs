@@ -54,7 +54,7 @@ pub fn download(needed: &[Range<u64>], front: &[Range<u64>], len: u64) -> u64 {
 pub struct Pass {
     /// They, by where they begin in their record.
     pub tensors: Vec<Located>,
-    /// The stretch of the file that is read for them.
+    /// The range of the file that is read for them.
     pub range: Range<u64>,
 }
 

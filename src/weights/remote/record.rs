@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::cache::Key;
 use super::client::Pinned;
+use super::entries::CacheEntries;
 use super::listing::Listing;
-use super::shelf::Shelf;
 use super::transport::Transport;
 use crate::error::{Error, ErrorKind};
 use crate::weights::shards::manifest::to_hex;
@@ -29,8 +29,8 @@ pub(super) struct Record {
 
 impl Record {
     /// What the last complete load read.
-    pub(super) async fn read<T: Transport>(shelf: &Shelf<'_, T>) -> Option<Self> {
-        let text = shelf.sealed(&record_key(shelf)).await?;
+    pub(super) async fn read<T: Transport>(entries: &CacheEntries<'_, T>) -> Option<Self> {
+        let text = entries.sealed(&record_key(entries)).await?;
         serde_json::from_slice(&text.bytes).ok()
     }
 
@@ -75,7 +75,7 @@ impl Offline {
 
 /// Keeps what a complete load read: the small files, what the hub said, and the record of both.
 pub(super) async fn keep<T: Transport>(
-    shelf: &Shelf<'_, T>,
+    entries: &CacheEntries<'_, T>,
     listing: Option<&Listing>,
     texts: &BTreeMap<String, Option<String>>,
     pins: BTreeMap<String, Pinned>,
@@ -91,7 +91,7 @@ pub(super) async fn keep<T: Transport>(
             .collect(),
         pins,
     };
-    if let Some(before) = Record::read(shelf).await {
+    if let Some(before) = Record::read(entries).await {
         record = record.join(&before);
         if record == before {
             return;
@@ -99,34 +99,34 @@ pub(super) async fn keep<T: Transport>(
     }
     for (file, text) in texts {
         if let Some(text) = text {
-            let key = shelf.newest_key(file, "text");
-            shelf.keep(&key, text.as_bytes()).await;
+            let key = entries.newest_key(file, "text");
+            entries.keep(&key, text.as_bytes()).await;
         }
     }
     if let Some(listing) = listing {
-        let key = listing_key(shelf, &listing.commit);
-        shelf.keep(&key, &listing.to_json()).await;
+        let key = listing_key(entries, &listing.commit);
+        entries.keep(&key, &listing.to_json()).await;
     }
     // The last, since it is what the others are read by. Numbers and strings always have a JSON form.
     let text = serde_json::to_vec(&record).unwrap_or_default();
-    shelf.keep(&record_key(shelf), &text).await;
+    entries.keep(&record_key(entries), &text).await;
 }
 
 /// What the hub said of a commit, which never changes.
 pub(super) async fn kept_listing<T: Transport>(
-    shelf: &Shelf<'_, T>,
+    entries: &CacheEntries<'_, T>,
     commit: &str,
 ) -> Option<Listing> {
-    let text = shelf.sealed(&listing_key(shelf, commit)).await?;
+    let text = entries.sealed(&listing_key(entries, commit)).await?;
     Listing::from_json(&text.bytes).filter(|listing| listing.commit == commit)
 }
 
-fn record_key<T: Transport>(shelf: &Shelf<'_, T>) -> Key {
-    shelf.newest_key("", "record")
+fn record_key<T: Transport>(entries: &CacheEntries<'_, T>) -> Key {
+    entries.newest_key("", "record")
 }
 
-fn listing_key<T: Transport>(shelf: &Shelf<'_, T>, commit: &str) -> Key {
-    shelf.key(shelf.own_identity("listing", "", commit), "listing")
+fn listing_key<T: Transport>(entries: &CacheEntries<'_, T>, commit: &str) -> Key {
+    entries.key(entries.own_identity("listing", "", commit), "listing")
 }
 
 /// True if two maps have the same for what is in both.

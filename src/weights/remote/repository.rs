@@ -13,10 +13,10 @@ use std::rc::Rc;
 
 use super::cache::{Key, Sealed, Store};
 use super::client::{Client, Pinned, RemoteFile};
+use super::entries::{CacheEntries, identity};
 use super::listing::{Listed, Listing, is_commit};
 use super::plan::Chunk;
 use super::record::{self, Offline, Record};
-use super::shelf::{Shelf, identity};
 use super::transport::Transport;
 use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::weights::shards::manifest::{
@@ -122,7 +122,7 @@ impl<T: Transport> Repository<T> {
             return Ok(None);
         }
         if is_commit(&location.revision)
-            && let Some(listing) = record::kept_listing(&self.shelf(), &location.revision).await
+            && let Some(listing) = record::kept_listing(&self.entries(), &location.revision).await
         {
             return Ok(Some(listing));
         }
@@ -133,12 +133,12 @@ impl<T: Transport> Repository<T> {
         if error.kind() != ErrorKind::Network || self.client.is_reached() {
             return Err(error);
         }
-        let Some(record) = Record::read(&self.shelf()).await else {
+        let Some(record) = Record::read(&self.entries()).await else {
             return Err(error);
         };
         let listing = match &record.commit {
             None => None,
-            Some(commit) => match record::kept_listing(&self.shelf(), commit).await {
+            Some(commit) => match record::kept_listing(&self.entries(), commit).await {
                 None => return Err(error),
                 listing => listing,
             },
@@ -159,7 +159,7 @@ impl<T: Transport> Repository<T> {
             return None;
         }
         if self.offline.get().is_none() {
-            let record = Record::read(&self.shelf()).await?;
+            let record = Record::read(&self.entries()).await?;
             if record.commit.as_deref() != self.commit() {
                 return None;
             }
@@ -178,12 +178,12 @@ impl<T: Transport> Repository<T> {
         if self.store.is_some() && self.offline.get().is_none() {
             let texts = self.texts.take();
             let pins = self.pins.borrow().clone();
-            record::keep(&self.shelf(), self.listing.as_ref(), &texts, pins).await;
+            record::keep(&self.entries(), self.listing.as_ref(), &texts, pins).await;
         }
     }
 
-    const fn shelf(&self) -> Shelf<'_, T> {
-        Shelf::new(self.store.as_ref(), &self.client)
+    const fn entries(&self) -> CacheEntries<'_, T> {
+        CacheEntries::new(self.store.as_ref(), &self.client)
     }
 
     /// From here on, tells `warn` what a person should know of a model that loads all the same.
@@ -254,8 +254,8 @@ impl<T: Transport> Repository<T> {
     /// Reads a small text file; `None` if there is none.
     ///
     /// # Errors
-    /// Those of [`Client::text`]; [`ErrorKind::Integrity`] if it is not what the manifest or the
-    /// hub says.
+    /// [`ErrorKind::Network`] if the server can't be reached or keeps failing, [`ErrorKind::Format`] if the file is too large or no text,
+    /// [`ErrorKind::Integrity`] if it is not what the manifest or the hub says, and [`ErrorKind::Aborted`].
     pub async fn text(&self, file: &str) -> Result<Option<String>> {
         if !self.may_have(file) {
             return Ok(None);
@@ -308,7 +308,7 @@ impl<T: Transport> Repository<T> {
         }
         match (self.text_key(file), &text) {
             (Some(key), Some(text)) => {
-                self.shelf().keep(&key, text.as_bytes()).await;
+                self.entries().keep(&key, text.as_bytes()).await;
             }
             // What nothing names is kept when the whole model is here.
             (None, text) if self.store.is_some() => {
@@ -331,7 +331,7 @@ impl<T: Transport> Repository<T> {
     }
 
     async fn cached_text(&self, file: &str, key: &Key) -> Option<String> {
-        let text = String::from_utf8(self.shelf().sealed(key).await?.bytes).ok()?;
+        let text = String::from_utf8(self.entries().sealed(key).await?.bytes).ok()?;
         self.check_text(file, &text).ok()?;
         Some(text)
     }
@@ -343,8 +343,8 @@ impl<T: Transport> Repository<T> {
             Some(None) => return Ok(None),
             None => return Err(offline.lacks(&self.url(file))),
         };
-        let shelf = self.shelf();
-        let text = shelf.sealed(&shelf.newest_key(file, "text")).await;
+        let entries = self.entries();
+        let text = entries.sealed(&entries.newest_key(file, "text")).await;
         text.filter(|text| to_hex(&text.seal) == *seal)
             .and_then(|text| String::from_utf8(text.bytes).ok())
             .map(Some)
@@ -392,11 +392,11 @@ impl<T: Transport> Repository<T> {
         let content = match (self.hashes(file), self.listed(file)) {
             (Some(hashes), _) => identity("text", file, &to_hex(&hashes.digest())),
             (None, Some(listed)) if listed.is_proof(self.names_as_git.get() != Some(false)) => self
-                .shelf()
+                .entries()
                 .own_identity("text", file, listed.oid.as_deref()?),
             _ => return None,
         };
-        Some(self.shelf().key(content, "text"))
+        Some(self.entries().key(content, "text"))
     }
 
     /// A file of weights, and what is known of it.
@@ -429,7 +429,7 @@ impl<T: Transport> Repository<T> {
         let identity = match (&hashes, listed.and_then(|listed| listed.oid.as_deref())) {
             // Each chunk is checked, so it is the same wherever it comes from.
             (Some(hashes), _) => Some(identity("file", name, &to_hex(&hashes.digest()))),
-            (None, Some(oid)) => Some(self.shelf().own_identity("file", name, oid)),
+            (None, Some(oid)) => Some(self.entries().own_identity("file", name, oid)),
             (None, None) => None,
         };
         let file = WeightFile {
@@ -453,8 +453,8 @@ impl<T: Transport> Repository<T> {
     async fn recall(&self, file: &WeightFile) -> Result<()> {
         let name = &file.remote.name;
         if self.offline.get().is_none() {
-            let shelf = self.shelf();
-            let pin = shelf.sealed(&shelf.newest_key(name, "pin")).await;
+            let entries = self.entries();
+            let pin = entries.sealed(&entries.newest_key(name, "pin")).await;
             if pin.is_none() {
                 return Ok(());
             }
@@ -490,7 +490,7 @@ impl<T: Transport> Repository<T> {
         {
             let name = &file.remote.name;
             let known = format!("{} {etag}", pinned.len);
-            *own = Some(self.shelf().own_identity("etag", name, &known));
+            *own = Some(self.entries().own_identity("etag", name, &known));
             self.pins.borrow_mut().insert(name.clone(), pinned);
         }
     }
@@ -503,8 +503,9 @@ impl<T: Transport> Repository<T> {
     /// A chunk; shorter where the file ends inside it. `arrived` is told of bytes as they come.
     ///
     /// # Errors
-    /// Those of [`Client::range`]; [`ErrorKind::Integrity`] if it is twice not what the manifest
-    /// says.
+    /// [`ErrorKind::Network`] if the server can't be reached or keeps failing; [`ErrorKind::NotFound`] if there is no such file or it may not
+    /// be read; [`ErrorKind::Integrity`] if the file changed since its first range, or the chunk is twice not what the manifest says;
+    /// [`ErrorKind::Unsupported`] if the server sends no ranges; and [`ErrorKind::Aborted`].
     pub async fn chunk(
         &self,
         file: &WeightFile,
@@ -601,9 +602,9 @@ impl<T: Transport> Repository<T> {
             {
                 // Numbers and strings always have a JSON form.
                 let pin = serde_json::to_vec(&pinned).unwrap_or_default();
-                let shelf = self.shelf();
-                shelf
-                    .keep(&shelf.newest_key(&file.remote.name, "pin"), &pin)
+                let entries = self.entries();
+                entries
+                    .keep(&entries.newest_key(&file.remote.name, "pin"), &pin)
                     .await;
             }
         }
@@ -683,6 +684,6 @@ impl<T: Transport> Repository<T> {
 
     fn chunk_key(&self, file: &WeightFile, number: u64) -> Option<Key> {
         let content = file.identity.borrow().clone()?;
-        Some(self.shelf().key(content, format!("{number:08}")))
+        Some(self.entries().key(content, format!("{number:08}")))
     }
 }

@@ -39,7 +39,8 @@ impl<'a, T: Transport> Opened<'a, T> {
     /// and the last, and more only if they don't say all.
     ///
     /// # Errors
-    /// Those of [`Repository::chunk`] and [`contents::read`].
+    /// As [`Repository::chunk`]; [`ErrorKind::Format`](crate::ErrorKind::Format) if it is no checkpoint or a broken one,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if it is of a type that is not read.
     pub(super) async fn new(
         repository: &'a Repository<T>,
         name: &'a str,
@@ -133,7 +134,8 @@ impl<'a, T: Transport> Opened<'a, T> {
     /// past the cache.
     ///
     /// # Errors
-    /// Those of [`Repository::chunk`], [`Feed`] and the sink.
+    /// As [`Repository::chunk`]; [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if a record's checksum is twice wrong; and what
+    /// the sink returns.
     pub(super) async fn read(&self, passes: &[Pass], sink: &mut dyn Sink) -> Result<()> {
         let mut chunks: Vec<Chunk> = Vec::new();
         for pass in passes {

@@ -29,8 +29,6 @@ pub struct Response {
     pub etag: Option<String>,
     /// `Content-Range`.
     pub content_range: Option<String>,
-    /// `Content-Type`.
-    pub content_type: Option<String>,
     /// `Content-Encoding`, if `body` is still encoded.
     pub content_encoding: Option<String>,
     /// `Retry-After`.

@@ -49,7 +49,7 @@ impl FileHashes {
     /// Reads a file to its end and hashes its chunks.
     ///
     /// # Errors
-    /// Those of reading.
+    /// What the reader returns.
     pub fn of(mut reader: impl std::io::Read) -> std::io::Result<Self> {
         let mut hashes = Self {
             size: 0,

@@ -13,8 +13,8 @@ use crate::weights::checkpoint::{Checkpoint, unreadable};
 /// Opens a checkpoint file that a manifest lists, and holds what is read of it to its hashes.
 ///
 /// # Errors
-/// Those of [`checkpoint::open`](crate::weights::open);
-/// [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) for bytes that the manifest does not describe.
+/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such file, [`ErrorKind::Format`](crate::ErrorKind::Format) if it is no checkpoint or a broken one,
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if it is of a type that is not read, [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) for bytes that the manifest does not describe.
 pub fn open(path: &Path, hashes: FileHashes) -> Result<Box<dyn Checkpoint>> {
     let (file, name) = open_file(path)?;
     let verified = Verified::new(file, hashes)
@@ -35,7 +35,7 @@ struct Verified<R> {
 
 impl<R: Read + Seek> Verified<R> {
     /// # Errors
-    /// Those of reading, and one if the file has another length.
+    /// What the reader returns, and one if the file has another length.
     fn new(mut reader: R, hashes: FileHashes) -> io::Result<Self> {
         let len = reader.seek(SeekFrom::End(0))?;
         if len != hashes.size {

@@ -247,7 +247,8 @@ impl ShardWriter {
     /// Writes a model from files on this machine.
     ///
     /// # Errors
-    /// As [`load::load`].
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a tensor of the model is in no file, [`ErrorKind::Format`](crate::ErrorKind::Format) if one is of no such model or can't be written,
+    /// [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if bytes are not those of their hash.
     pub fn copy(&mut self, files: &mut [Box<dyn Checkpoint>], config: &Config) -> Result<()> {
         load::load(files, config, self)
     }

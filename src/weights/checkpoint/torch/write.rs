@@ -50,7 +50,7 @@ impl<W: Write> TorchWriter<W> {
     /// without its ending.
     ///
     /// # Errors
-    /// Those of writing, and one for a type that has no storage class or a tensor of over 2^31 elements.
+    /// What the writer returns, and an error for a type that has no storage class or a tensor of over 2^31 elements.
     pub fn new(file: W, root: &str, tensors: &[Entry<'_>]) -> io::Result<Self> {
         let mut this = Self {
             file,
@@ -68,7 +68,7 @@ impl<W: Write> TorchWriter<W> {
     /// Writes the data of the next tensor: row-major, little-endian.
     ///
     /// # Errors
-    /// Those of writing, and of `write`.
+    /// What the writer and `write` return.
     pub fn storage(
         &mut self,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -81,7 +81,7 @@ impl<W: Write> TorchWriter<W> {
     /// Writes the version and the directory; the length of the file in bytes.
     ///
     /// # Errors
-    /// Those of writing.
+    /// What the writer returns.
     pub fn finish(mut self) -> io::Result<u64> {
         self.record("version", |file| file.write_all(b"3\n"))?;
         let start = self.at;

@@ -55,7 +55,7 @@ pub struct Entry {
 /// [`ErrorKind::Format`](crate::ErrorKind::Format) if the archive is cut or damaged;
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if it is one of several parts.
 pub fn directory(file: &Opening<'_>) -> Result<Vec<Entry>, Stop> {
-    let Place { start, size, count } = find(file)?;
+    let Directory { start, size, count } = find(file)?;
     if size > MAX_DIRECTORY || count > MAX_ENTRIES {
         return Err(Error::format(format!(
             "a zip archive with a directory of {count} records in {size} bytes, too many for a checkpoint"
@@ -110,14 +110,14 @@ fn place(entries: &mut [Entry], directory: u64) -> Result<()> {
 }
 
 /// Where the directory is.
-struct Place {
+struct Directory {
     start: u64,
     size: u64,
     count: u64,
 }
 
 /// Reads the end of the archive.
-fn find(file: &Opening<'_>) -> Result<Place, Stop> {
+fn find(file: &Opening<'_>) -> Result<Directory, Stop> {
     let len = file.len();
     let tail_start = len.saturating_sub(TAIL);
     let tail = file.get(tail_start..len)?;
@@ -141,7 +141,7 @@ fn find(file: &Opening<'_>) -> Result<Place, Stop> {
     else {
         return Err(broken().into());
     };
-    let place = Place {
+    let directory = Directory {
         start: start.into(),
         size: size.into(),
         count: count.into(),
@@ -157,7 +157,7 @@ fn find(file: &Opening<'_>) -> Result<Place, Stop> {
         if count == u16::MAX || size == u32::MAX || start == u32::MAX {
             return Err(damaged("the end of a large archive is missing").into());
         }
-        return whole(place, is_partial, before);
+        return whole(directory, is_partial, before);
     };
     let mut locator = Fields(&locator[4..]);
     let (_, Some(end_64), Some(disks)) = (locator.u32(), locator.u64(), locator.u32()) else {
@@ -180,31 +180,31 @@ fn find(file: &Opening<'_>) -> Result<Place, Stop> {
     };
     // The short record has the same numbers, as far as they fit.
     let agrees = |short: u64, most: u64, long: u64| short == most || short == long;
-    if !agrees(place.count, u16::MAX.into(), count_64)
-        || !agrees(place.size, u32::MAX.into(), size_64)
-        || !agrees(place.start, u32::MAX.into(), start_64)
+    if !agrees(directory.count, u16::MAX.into(), count_64)
+        || !agrees(directory.size, u32::MAX.into(), size_64)
+        || !agrees(directory.start, u32::MAX.into(), start_64)
     {
         return Err(broken().into());
     }
     let is_partial = disks > 1 || disk != 0 || directory_disk != 0 || disk_count != count_64;
-    let place = Place {
+    let directory = Directory {
         start: start_64,
         size: size_64,
         count: count_64,
     };
-    whole(place, is_partial, end_64)
+    whole(directory, is_partial, end_64)
 }
 
 /// Checks that the directory lies in this file, before what says where it is.
-fn whole(place: Place, is_partial: bool, before: u64) -> Result<Place, Stop> {
+fn whole(directory: Directory, is_partial: bool, before: u64) -> Result<Directory, Stop> {
     if is_partial {
         return Err(Error::unsupported(
             "a zip archive of several parts: save it again with torch.save",
         )
         .into());
     }
-    match place.start.checked_add(place.size) {
-        Some(end) if end <= before => Ok(place),
+    match directory.start.checked_add(directory.size) {
+        Some(end) if end <= before => Ok(directory),
         _ => Err(damaged("its directory passes its end").into()),
     }
 }

@@ -11,15 +11,15 @@ use crate::weights::shards::manifest::to_hex;
 /// The content of entries that nothing names: the newest.
 const NEWEST: &str = "newest";
 
-/// The place of one model in a cache, which there may be none of.
-pub(super) struct Shelf<'a, T> {
+/// The entries of one model in a cache, which there may be none of.
+pub(super) struct CacheEntries<'a, T> {
     store: Option<&'a Store>,
     location: &'a Location,
     /// It knows how to hash.
     transport: &'a T,
 }
 
-impl<'a, T: Transport> Shelf<'a, T> {
+impl<'a, T: Transport> CacheEntries<'a, T> {
     pub(super) const fn new(store: Option<&'a Store>, client: &'a Client<T>) -> Self {
         Self {
             store,
