@@ -2,7 +2,7 @@
 # Builds the WebAssembly variants of the npm package into www/package/wasm, and says how large
 # they are.
 #
-#   pkg-scripts/build-wasm.sh [webgpu] [cpu] [cpu-relaxed] [cpu-threads]     (default: all)
+#   pkg-scripts/build-wasm.sh [webgpu] [cpu] [cpu-relaxed] [cpu-threads] [pictures]     (default: all)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . pkg-scripts/tools.sh
@@ -64,14 +64,16 @@ build_variant() {
         # Our own products are all that uses it, so that the dependencies are those of `cpu`.
         cpu-relaxed) build cpu-relaxed wasm cpu,relaxed-simd "" -- -C target-feature=+relaxed-simd ;;
         cpu-threads) build_threads ;;
+        # No model is reached from what it exports, so none is in it.
+        pictures) build pictures wasm cpu,pictures "" ;;
         *)
-            echo "unknown variant $1: webgpu, cpu, cpu-relaxed or cpu-threads" >&2
+            echo "unknown variant $1: webgpu, cpu, cpu-relaxed, cpu-threads or pictures" >&2
             exit 2
             ;;
     esac
 }
 
-variants=${*:-webgpu cpu cpu-relaxed cpu-threads}
+variants=${*:-webgpu cpu cpu-relaxed cpu-threads pictures}
 # That of WebGPU shares nothing with the others.
 if [[ $variants == *webgpu*cpu* ]]; then
     variants=${variants/webgpu/}

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../www/package/wasm"
 budget() { # bytes, gzip
     case $1 in
         webgpu) echo 1400000 ;;
+        pictures) echo 250000 ;;
         *) echo 800000 ;;
     esac
 }

@@ -13,11 +13,24 @@ const at = (path) => `${root}${path}`;
 rmSync(at('dist'), { recursive: true, force: true });
 
 const common = { bundle: true, format: 'esm', target: 'es2022', outdir: at('dist'), minify: true, logLevel: 'warning' };
+// What wasm-bindgen wrote: half of the JavaScript.
+for (const variant of existsSync(at('wasm')) ? readdirSync(at('wasm')) : []) {
+  const [glue, wasm] = ['aim_web.js', 'aim_web_bg.wasm'].map((file) => at(`wasm/${variant}/${file}`));
+  if (!existsSync(glue)) continue;
+  const used = ['initSync', 'Classifier', 'decodeJpeg', 'decodePicture', 'startThreads', 'serveThread'].filter((name) => new RegExp(`\\b${name}\\b`).test(readFileSync(glue, 'utf8')));
+  // Without what fetches and compiles the module: src/runtime.ts does.
+  const stdin = { contents: `export { ${used} } from './aim_web.js'`, resolveDir: at(`wasm/${variant}`) };
+  const { outputFiles } = await build({ ...common, stdin, write: false });
+  const short = shorten(readFileSync(wasm), outputFiles[0].text);
+  writeFileSync(glue, short.glue);
+  writeFileSync(wasm, short.wasm);
+}
+
 await build({ ...common, entryPoints: [at('src/index.ts'), at('src/worker.ts'), at('src/thread.ts')], splitting: true, chunkNames: 'chunk-[hash]', plugins: [apart('./teach/index.js', './teach.js')] });
 // What only pages that teach load. Apart, since parts that it shares with the rest would be cut out into chunks of their own.
 await build({ ...common, entryPoints: { teach: at('src/teach/index.ts') } });
 // One file, because every module of a workerd deployment is listed by hand.
-await build({ ...common, entryPoints: [at('src/workerd.ts')], external: ['../wasm/*'] });
+await build({ ...common, entryPoints: [at('src/workerd.ts')], external: ['../wasm/cpu/*', ...(existsSync(at('wasm/pictures')) ? [] : ['../wasm/*'])] });
 
 /** Leaves imports of a module to another build, whose file is `file`. */
 function apart(module, file) {
@@ -28,19 +41,6 @@ function apart(module, file) {
 for (const file of readdirSync(at('dist'))) {
   const text = readFileSync(at(`dist/${file}`), 'utf8');
   writeFileSync(at(`dist/${file}`), text.replace(/\bimport\((?=[\w$]+\))/g, 'import(/* @vite-ignore */ /* webpackIgnore: true */ '));
-}
-
-// The other half of the JavaScript: what wasm-bindgen wrote.
-for (const variant of existsSync(at('wasm')) ? readdirSync(at('wasm')) : []) {
-  const [glue, wasm] = ['aim_web.js', 'aim_web_bg.wasm'].map((file) => at(`wasm/${variant}/${file}`));
-  if (!existsSync(glue)) continue;
-  const used = ['initSync', 'Classifier', 'decodeJpeg', 'startThreads', 'serveThread'].filter((name) => new RegExp(`\\b${name}\\b`).test(readFileSync(glue, 'utf8')));
-  // Without what fetches and compiles the module: src/runtime.ts does.
-  const stdin = { contents: `export { ${used} } from './aim_web.js'`, resolveDir: at(`wasm/${variant}`) };
-  const { outputFiles } = await build({ ...common, stdin, write: false });
-  const short = shorten(readFileSync(wasm), outputFiles[0].text);
-  writeFileSync(glue, short.glue);
-  writeFileSync(wasm, short.wasm);
 }
 
 execFileSync(process.execPath, [at('node_modules/typescript/bin/tsc'), '-p', at('tsconfig.json')], { stdio: 'inherit' });

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const builds = ['webgpu', 'cpu', 'cpu-relaxed', 'cpu-threads'].flatMap((build) => [`wasm/${build}/aim_web.js`, `wasm/${build}/aim_web_bg.wasm`]);
+const builds = ['webgpu', 'cpu', 'cpu-relaxed', 'cpu-threads', 'pictures'].flatMap((build) => [`wasm/${build}/aim_web.js`, `wasm/${build}/aim_web_bg.wasm`]);
 const needed = ['dist/index.js', 'dist/worker.js', 'dist/teach.js', 'dist/thread.js', 'dist/workerd.js', 'dist/index.d.ts', ...builds, 'models/aim-tiny/config.json', 'models/aim-tiny/labels.json', 'models/aim-tiny/model-00001-of-00001.safetensors', 'LICENSE-MIT', 'LICENSE-APACHE', 'README.md'];
 // A wasm build is hundreds of kilobytes; less is a stand-in from a unit test.
 const missing = needed.filter((file) => !existsSync(root + file) || (file.endsWith('.wasm') && statSync(root + file).size < 50_000));

@@ -27,7 +27,7 @@ run(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '-p', 'tsc
 if (files.some((file) => !file.startsWith('unit'))) {
   const missing = [];
   if (!CHROME) missing.push('Chromium: apt-get install chromium, or set CHROME to its path');
-  for (const build of ['webgpu', 'cpu', 'cpu-relaxed', 'cpu-threads']) {
+  for (const build of ['webgpu', 'cpu', 'cpu-relaxed', 'cpu-threads', 'pictures']) {
     const wasm = `${root}wasm/${build}/aim_web_bg.wasm`;
     // A build is hundreds of kilobytes; less is a stand-in from a unit test.
     if (!existsSync(wasm) || statSync(wasm).size < 50_000) missing.push(`www/package/wasm/${build}: run pkg-scripts/build-wasm.sh`);

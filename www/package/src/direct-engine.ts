@@ -230,7 +230,7 @@ export class DirectEngine implements Engine {
           const { classifier } = loaded;
           // One picture at a time is in memory as a whole.
           while (images.length < here.length) {
-            const { data, width, height } = await pixels(here[images.length]!, this.#decoder());
+            const { data, width, height } = await pixels(here[images.length]!, this.#decoder);
             images.push(classifier.prepare(data, width, height));
           }
           return work(this.#headed(loaded, head), concat(images));
@@ -275,20 +275,19 @@ export class DirectEngine implements Engine {
     }
   }
 
-  #decoder(): Decoder | undefined {
-    const where = this.#loaded.instance;
-    const { decodeJpeg } = where.glue;
-    return (
-      decodeJpeg &&
-      ((bytes) => {
-        try {
-          return decodeJpeg(bytes);
-        } catch (error) {
-          throw isTrap(error) ? this.#trap(where, error) : toError(error, 'image');
-        }
-      })
-    );
-  }
+  #decoder: Decoder = async (bytes, isJpeg) => {
+    const { instance: own } = this.#loaded;
+    const where = isJpeg ? own : await instance('pictures', this.#options, this.#over);
+    try {
+      return isJpeg ? where.glue.decodeJpeg!(bytes) : where.glue.decodePicture!(bytes);
+    } catch (error) {
+      if (isTrap(error)) {
+        if (isJpeg) throw this.#trap(where, error);
+        where.poison();
+      }
+      throw toError(error, 'image');
+    }
+  };
 
   #free(loaded: Loaded, why: unknown): void {
     loaded.lost.ring(why);

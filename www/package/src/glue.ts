@@ -1,13 +1,16 @@
 /** What the wasm build exports: the boundary between this package and its Rust half. */
 export interface Glue {
   initSync(input: { module: WebAssembly.Module; memory?: WebAssembly.Memory }): { memory: WebAssembly.Memory };
+  /** Of all builds but `pictures`. */
   Classifier: { load(options: GlueLoadOptions): Promise<GlueClassifier> };
   /** Only of the build with threads. Makes the pool, with this thread as its first. */
   startThreads?(count: number): void;
   /** Only of the build with threads. Serves the pool and never returns. */
   serveThread?(): void;
-  /** Decodes a JPEG file as natively, without orientation and colour profile. */
+  /** Decodes a JPEG file as natively, and turns it by its orientation; colour profiles are ignored. */
   decodeJpeg?(bytes: Uint8Array): RawPicture;
+  /** Only of the build `pictures`. The same for every format that the native program reads. */
+  decodePicture?(bytes: Uint8Array): RawPicture;
 }
 
 /** A decoded picture: 3 bytes a pixel. */

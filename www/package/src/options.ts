@@ -24,7 +24,7 @@ const ARCHS = ['aim-600M', 'aim-1B', 'aim-3B', 'aim-7B'] as const;
 /** What transformers.js calls them. */
 const ALIASES = { int8: 'q8', uint8: 'q8', q4f16: 'q4', bnb4: 'q4' } as const;
 
-const LOAD = ['device', 'dtype', 'probeLayers', 'arch', 'revision', 'endpoint', 'token', 'signal', 'progress_callback', 'cache', 'worker', 'threads', 'wasmUrl', 'wasmModule', 'warmup', 'timeouts', 'trunk'];
+const LOAD = ['device', 'dtype', 'probeLayers', 'arch', 'revision', 'endpoint', 'token', 'signal', 'progress_callback', 'cache', 'worker', 'threads', 'wasmUrl', 'wasmModule', 'picturesModule', 'warmup', 'timeouts', 'trunk'];
 const VIEW = ['signal', 'regionOfInterest', 'rotationDegrees'];
 const CLASSIFY = [...VIEW, 'onerror', 'top_k', 'topk', 'scoreThreshold', 'allowlist', 'denylist'];
 /** Options of transformers.js that mean nothing here. */
@@ -56,12 +56,14 @@ export interface LoadOptions {
   worker?: boolean | undefined;
   /** How many threads the CPU may use, where they are possible: in a worker of a cross-origin isolated page. By default the processor's, at most 8. */
   threads?: number | undefined;
-  /** The folder that holds `webgpu/`, `cpu/`, `cpu-relaxed/` and `cpu-threads/`, if it is not beside this package. */
+  /** The folder that holds `webgpu/`, `cpu/`, `cpu-relaxed/`, `cpu-threads/` and `pictures/`, if it is not beside this package. */
   wasmUrl?: string | URL | undefined;
   /** The model below a taught head, if it is not where the head says: a name, a URL or files in memory. */
   trunk?: Exclude<Model, Blob> | undefined;
   /** A compiled `aim_web_bg.wasm`, for runtimes that don't compile from bytes (workerd). Another build than its own is fetched. */
   wasmModule?: WebAssembly.Module | undefined;
+  /** The compiled `wasm/pictures/aim_web_bg.wasm`, for the same runtimes: by it PNG, WebP, GIF and BMP are decoded. */
+  picturesModule?: WebAssembly.Module | undefined;
   /** Run once on a blank picture, so that the first real one is fast; `true` by default. */
   warmup?: boolean | undefined;
   /** How long is waited for a server. */
@@ -172,6 +174,7 @@ export interface EngineOptions {
   head: Uint8Array | undefined;
   wasmUrl: string | undefined;
   wasmModule: WebAssembly.Module | undefined;
+  picturesModule: WebAssembly.Module | undefined;
   warmup: boolean;
   timeouts: { stall: number; longestWait?: number };
   /** The channel on which threads tell of a trap, if there is somebody to hear it. */
@@ -322,6 +325,11 @@ export function cacheName(value: unknown): string | undefined {
   return named.kind === 'name' ? named.name : undefined;
 }
 
+function compiled(name: string, value: unknown): WebAssembly.Module | undefined {
+  if (value === undefined || value === null) return undefined;
+  return value instanceof WebAssembly.Module ? value : bad(name, value, 'a WebAssembly.Module');
+}
+
 /** Checks the arguments of `fromPretrained`. */
 export function loadOptions(name: unknown, value: unknown): { engine: EngineOptions; worker: boolean | undefined; signal: AbortSignal | undefined; report: ((event: ProgressEvent) => void) | undefined } {
   const given = object('options', value, LOAD);
@@ -333,12 +341,10 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
   const probe = given.probeLayers;
   const report = given.progress_callback ?? undefined;
   if (report !== undefined && typeof report !== 'function') bad('progress_callback', report, 'a function');
-  const { wasmUrl, wasmModule } = given;
+  const { wasmUrl } = given;
+  const [wasmModule, picturesModule] = ['wasmModule', 'picturesModule'].map((name) => compiled(name, given[name]));
   if (wasmUrl !== undefined && wasmUrl !== null && typeof wasmUrl !== 'string' && !(wasmUrl instanceof URL)) {
     bad('wasmUrl', wasmUrl, 'the URL of a folder');
-  }
-  if (wasmModule !== undefined && wasmModule !== null && !(wasmModule instanceof WebAssembly.Module)) {
-    bad('wasmModule', wasmModule, 'a WebAssembly.Module');
   }
   const threads = count('threads', given.threads);
   return {
@@ -363,7 +369,8 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
       threads: wasmModule && buildOf(wasmModule) === 'cpu' ? 1 : threads,
       head: undefined,
       wasmUrl: wasmUrl === undefined || wasmUrl === null ? undefined : folder('wasmUrl', wasmUrl as string | URL),
-      wasmModule: (wasmModule as WebAssembly.Module | null | undefined) ?? undefined,
+      wasmModule,
+      picturesModule,
       warmup: boolean('warmup', given.warmup, true),
       timeouts: { stall: number('timeouts.stall', waits.stall, 0.001, 1e6) ?? 30, ...(longestWait === undefined ? {} : { longestWait }) },
     },

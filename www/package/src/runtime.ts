@@ -10,8 +10,11 @@ import type { Glue } from './glue.js';
 import type { EngineOptions } from './options.js';
 import { startThreads, threadCount } from './threads.js';
 
+/** @internal A build that runs models, or the one that decodes pictures where no browser does. */
+export type Module = Build | 'pictures';
+
 /** Where each build lies. Literal `new URL`s, so that bundlers copy the files; only the one that runs is fetched. */
-const BUILDS: Record<Build, { glue: () => URL; wasm: () => URL }> = {
+const BUILDS: Record<Module, { glue: () => URL; wasm: () => URL }> = {
   webgpu: {
     glue: () => new URL('../wasm/webgpu/aim_web.js', import.meta.url),
     wasm: () => new URL('../wasm/webgpu/aim_web_bg.wasm', import.meta.url),
@@ -28,24 +31,28 @@ const BUILDS: Record<Build, { glue: () => URL; wasm: () => URL }> = {
     glue: () => new URL('../wasm/cpu-threads/aim_web.js', import.meta.url),
     wasm: () => new URL('../wasm/cpu-threads/aim_web_bg.wasm', import.meta.url),
   },
+  pictures: {
+    glue: () => new URL('../wasm/pictures/aim_web.js', import.meta.url),
+    wasm: () => new URL('../wasm/pictures/aim_web_bg.wasm', import.meta.url),
+  },
 };
 
-/** A build that was bundled in, where the runtime can't import by URL (workerd). */
-let bundled: Glue | undefined;
+/** Starts the builds that were bundled in, where the runtime can't import by URL (workerd). */
+let bundled: ((build: Module, options: Start) => Started) | undefined;
 
 /** @internal */
-export function useBundledGlue(glue: Glue): void {
-  bundled = glue;
+export function useBundledGlue(start: typeof bundled): void {
+  bundled = start;
 }
 
-/** @internal True where the only build is the bundled one. */
+/** @internal True where the only builds are bundled ones. */
 export function hasBundledGlue(): boolean {
   return bundled !== undefined;
 }
 
 /** A running wasm instance, shared by the classifiers of one thread. */
 export interface Instance {
-  build: Build;
+  build: Module;
   glue: Glue;
   /** How many threads compute. */
   threads: number;
@@ -61,11 +68,18 @@ const modules = new Map<string, WebAssembly.Module>();
 const instances = new Map<string, { started: Promise<Instance>; stop: AbortController; waiting: number }>();
 let generation = 0;
 
-/** What of the options an instance is started by. */
-type Start = Pick<EngineOptions, 'wasmUrl' | 'wasmModule' | 'threads' | 'timeouts' | 'alarm'>;
+/** @internal What of the options an instance is started by. */
+export type Start = Pick<EngineOptions, 'wasmUrl' | 'wasmModule' | 'picturesModule' | 'threads' | 'timeouts' | 'alarm'>;
+
+/** @internal An instance that began. */
+export interface Started {
+  glue: Glue;
+  memory: WebAssembly.Memory;
+  workers: Worker[];
+}
 
 /** The wasm instance of a build, started on first use; later calls get what there is. */
-export async function instance(build: Build, options: Start, signal: Alarm): Promise<Instance> {
+export async function instance(build: Module, options: Start, signal: Alarm): Promise<Instance> {
   const key = `${build} ${options.wasmUrl ?? ''}`;
   let entry = instances.get(key);
   if (!entry) {
@@ -110,12 +124,9 @@ export async function instance(build: Build, options: Start, signal: Alarm): Pro
   }
 }
 
-async function start(build: Build, { wasmUrl, wasmModule, threads, timeouts: { stall }, alarm }: Start, stop: AbortController): Promise<{ glue: Glue; memory: WebAssembly.Memory; workers: Worker[] }> {
-  if (bundled) {
-    if (!wasmModule) throw new AimError('option', "wasmModule: this runtime needs the compiled module: import it from 'aim-web/wasm/cpu/aim_web_bg.wasm'");
-    const { memory } = bundled.initSync({ module: wasmModule });
-    return { glue: bundled, memory, workers: [] };
-  }
+async function start(build: Module, options: Start, stop: AbortController): Promise<Started> {
+  if (bundled) return bundled(build, options);
+  const { wasmUrl, wasmModule, threads, timeouts: { stall }, alarm } = options;
   const urls = wasmUrl
     ? { glue: `${wasmUrl}${build}/aim_web.js`, wasm: `${wasmUrl}${build}/aim_web_bg.wasm` }
     : { glue: BUILDS[build].glue().href, wasm: BUILDS[build].wasm().href };

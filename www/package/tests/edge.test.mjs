@@ -1,17 +1,26 @@
 // The examples for Node, Deno and workerd, run as a reader would run them.
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { serve } from './lib/server.mjs';
-import { PACKAGE, photograph, site } from './lib/site.mjs';
+import { AIM_BENCH, PACKAGE, photograph, site } from './lib/site.mjs';
 import { asTorch, smallModel, writeFiles } from './lib/small-model.mjs';
 
 const run = promisify(execFile);
 const LABELS = ['2', '5', 'dress', 'shoes'];
+const PICTURES = `${PACKAGE}../../tests/pictures/`;
+/** Every kind of every format, and a photograph that its EXIF orientation turns. */
+const FILES = [...readdirSync(`${PICTURES}formats`).map((name) => `formats/${name}`), 'exif_rot6.jpg'].map((name) => `${PICTURES}${name}`);
+
+/** What the native program says of files. */
+function natively(files, dtype) {
+  const output = execFileSync(AIM_BENCH, ['classify', '--json', '--device', 'cpu', '--dtype', dtype, '--top-k', '1000', ...files], { encoding: 'utf8' });
+  return JSON.parse(output).map(({ predictions }) => predictions);
+}
 
 /** A model of 2 GB as far as its header says; nobody should come to read it. */
 async function hugeModel() {
@@ -102,6 +111,19 @@ describe('node', () => {
     });
   }
 
+  test('decodes PNG, WebP, GIF and BMP as natively, and turns what is turned', async () => {
+    const { AimClassifier } = await import('../dist/index.js');
+    const aim = await AimClassifier.fromPretrained(undefined, { dtype: 'fp32' });
+    const expected = natively(FILES, 'fp32');
+    for (const [i, file] of FILES.entries()) {
+      const scores = Object.fromEntries((await aim.classify(readFileSync(file), { top_k: 1000 })).map(({ label, score }) => [label, score]));
+      for (const { label, score } of expected[i]) assert.ok(Math.abs(scores[label] - score) < 1e-4, `${file}: ${label} ${scores[label]}, natively ${score}`);
+    }
+    const broken = readFileSync(FILES.find((file) => file.endsWith('lossless.webp')));
+    await assert.rejects(aim.classify(broken.subarray(0, broken.length / 2)), { code: 'image' });
+    await aim.dispose();
+  });
+
   test('a model from a folder and from a server', async () => {
     const served = await site();
     try {
@@ -139,6 +161,16 @@ describe('deno', () => {
     const { stdout, stderr } = await deno(photograph('5'));
     checkLines(stdout, '5');
     assert.equal(stderr, '');
+  });
+
+  test('names a PNG', async () => {
+    const file = `${PICTURES}rgba.png`;
+    const [[best]] = natively([file], 'auto');
+    const { stdout } = await deno(file);
+    const [score, label] = stdout.split('\n')[0].split(' ');
+    assert.equal(label, best.label);
+    // 8 bits on two kinds of processor.
+    assert.ok(Math.abs(score - best.score) < 0.01, `${score}, natively ${best.score}`);
   });
 
   test('a model that torch.save wrote', async () => {
@@ -191,6 +223,28 @@ describe('workerd', () => {
       assert.equal(result[0].label, label);
     });
   }
+
+  test('a posted PNG, WebP, GIF and BMP', async () => {
+    const files = ['p8.bmp', 'la16.png', 'lossy30.webp', 'interlaced.gif'].map((name) => `${PICTURES}formats/${name}`);
+    const expected = natively(files, 'auto');
+    const results = await Promise.all(files.map((file) => post(readFileSync(file))));
+    results.forEach(([best], i) => {
+      assert.equal(best.label, expected[i][0].label, files[i]);
+      assert.ok(Math.abs(best.score - expected[i][0].score) < 0.01, files[i]);
+    });
+  });
+
+  test('without the module that decodes them: an error that names it', async () => {
+    const { AimClassifier } = await import('../dist/workerd.js');
+    const file = (name) => readFileSync(`${PACKAGE}models/aim-tiny/${name}`);
+    const model = { 'config.json': file('config.json'), 'labels.json': file('labels.json'), 'model.safetensors': file('model-00001-of-00001.safetensors') };
+    const wasmModule = await WebAssembly.compile(readFileSync(`${PACKAGE}wasm/cpu/aim_web_bg.wasm`));
+    const aim = await AimClassifier.fromPretrained(model, { wasmModule });
+    await assert.rejects(aim.classify(readFileSync(`${PICTURES}rgba.png`)), { code: 'option', message: /picturesModule.*wasm\/pictures/ });
+    assert.equal((await aim.classify(readFileSync(photograph('5'))))[0].label, '5');
+    await aim.dispose();
+    await assert.rejects(AimClassifier.fromPretrained(model, { wasmModule, picturesModule: {} }), { code: 'option', message: /picturesModule/ });
+  });
 
   test('several requests at once', async () => {
     const results = await Promise.all([...LABELS, ...LABELS].map((label) => post(readFileSync(photograph(label)))));

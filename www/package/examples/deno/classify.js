@@ -1,10 +1,10 @@
-// Names a JPEG: deno run --allow-read --allow-net classify.js PICTURE.jpg
+// Names a picture: deno run --allow-read --allow-net classify.js PICTURE
 // On WebGPU where `navigator.gpu` has a hardware adapter, else on the CPU.
 import { AimClassifier, AimError } from 'aim-web';
 
 const [path, model] = Deno.args;
 if (!path) {
-  console.error('usage: deno run --allow-read --allow-net classify.js PICTURE.jpg [MODEL]');
+  console.error('usage: deno run --allow-read --allow-net classify.js PICTURE [MODEL]');
   Deno.exit(2);
 }
 try {

@@ -1,10 +1,10 @@
-// Names a JPEG on the CPU: node classify.mjs PICTURE.jpg
+// Names a picture on the CPU: node classify.mjs PICTURE
 import { readFile } from 'node:fs/promises';
 import { AimClassifier, AimError } from 'aim-web';
 
 const [path, model] = process.argv.slice(2);
 if (!path) {
-  console.error('usage: node classify.mjs PICTURE.jpg [MODEL]');
+  console.error('usage: node classify.mjs PICTURE [MODEL]');
   process.exit(2);
 }
 try {

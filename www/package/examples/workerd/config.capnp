@@ -17,6 +17,8 @@ const worker :Workerd.Worker = (
     (name = "aim-web/dist/workerd.js", esModule = embed "../../dist/workerd.js"),
     (name = "aim-web/wasm/cpu/aim_web.js", esModule = embed "../../wasm/cpu/aim_web.js"),
     (name = "aim-web/wasm/cpu/aim_web_bg.wasm", wasm = embed "../../wasm/cpu/aim_web_bg.wasm"),
+    # Decodes PNG, WebP, GIF and BMP; JPEG needs it not.
+    (name = "aim-web/wasm/pictures/aim_web_bg.wasm", wasm = embed "../../wasm/pictures/aim_web_bg.wasm"),
     (name = "aim-web/models/aim-tiny/config.json", text = embed "../../models/aim-tiny/config.json"),
     (name = "aim-web/models/aim-tiny/labels.json", text = embed "../../models/aim-tiny/labels.json"),
     (name = "aim-web/models/aim-tiny/model-00001-of-00001.safetensors", data = embed "../../models/aim-tiny/model-00001-of-00001.safetensors"),

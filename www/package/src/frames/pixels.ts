@@ -13,16 +13,16 @@ const HEADER_BYTES = 1 << 20;
 /** More than so large a JPEG can need. What is beyond is padding, and would be copied into the wasm heap. */
 const EXACT_BYTES = EXACT_PIXELS * 16;
 
-/** Decodes a JPEG file as natively. */
-export type Decoder = (bytes: Uint8Array) => RawPicture;
+/** Decodes a file as natively. What is no JPEG is for runtimes that decode nothing. */
+export type Decoder = (bytes: Uint8Array, isJpeg: boolean) => Promise<RawPicture>;
 
 /** Reads the pixels of a frame, as far as they are looked at, and gives the frame back. */
-export async function pixels(frame: LocalFrame, decoder?: Decoder): Promise<Pixels> {
+export async function pixels(frame: LocalFrame, decoder: Decoder): Promise<Pixels> {
   const all = await whole(frame, decoder);
   return frame.view ? seen(all, frame.view) : all;
 }
 
-async function whole(frame: LocalFrame, decoder: Decoder | undefined): Promise<Pixels> {
+async function whole(frame: LocalFrame, decoder: Decoder): Promise<Pixels> {
   try {
     switch (frame.kind) {
       case 'rgba':
@@ -41,27 +41,26 @@ async function whole(frame: LocalFrame, decoder: Decoder | undefined): Promise<P
   }
 }
 
-async function decode(blob: Blob, what: string, decoder: Decoder | undefined): Promise<Pixels> {
-  const browser = typeof createImageBitmap === 'function';
+async function decode(blob: Blob, what: string, decoder: Decoder): Promise<Pixels> {
+  // Deno decodes some pictures, but has no canvas to read them from.
+  const browser = typeof createImageBitmap === 'function' && canDraw();
   const head = new Uint8Array(await blob.slice(0, HEADER_BYTES).arrayBuffer());
   const size = sizeOf(head);
-  if (size) checkSize(size.width, size.height);
-  const jpeg = head[0] === 0xff && head[1] === 0xd8 && decoder !== undefined;
+  // Of a GIF without a size its first picture says it.
+  if (size?.width && size.height) checkSize(size.width, size.height);
+  const jpeg = head[0] === 0xff && head[1] === 0xd8;
   // Decoders of JPEG differ by a level or two, which moves scores in the third digit; in a large picture it
   // averages out. What a browser would turn upright, it should.
   const exact = jpeg && size !== undefined && size.width * size.height <= EXACT_PIXELS && blob.size <= EXACT_BYTES && !isTurned(head);
   if (!browser) checkBytes(blob.size);
-  if (jpeg && (exact || !browser)) {
+  if (!browser && !size && !jpeg) throw new AimError('image', `${what} is broken or of no known format${hint(head, blob)}`);
+  if (exact || !browser) {
     try {
-      return opaque(decoder(new Uint8Array(await blob.arrayBuffer())));
+      return opaque(await decoder(new Uint8Array(await blob.arrayBuffer()), jpeg));
     } catch (error) {
       if (!browser || (error instanceof AimError && error.code !== 'image')) throw error;
       // A kind of JPEG that only the browser reads, or one that nobody does.
     }
-  }
-  if (!browser) {
-    if (!size && !jpeg) throw new AimError('image', `${what} is broken or of no known format${hint(head, blob)}`);
-    throw new AimError('unsupported', `${what} can't be decoded: this runtime decodes JPEG only. Pass { data, width, height } of RGBA bytes`);
   }
   let bitmap: ImageBitmap;
   try {
@@ -115,6 +114,14 @@ async function copy(frame: VideoFrame): Promise<Pixels | undefined> {
 }
 
 let surface: { canvas: OffscreenCanvas | HTMLCanvasElement; context: OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D } | undefined;
+
+function canDraw(): boolean {
+  try {
+    return Boolean(surface ?? context(1, 1));
+  } catch {
+    return false;
+  }
+}
 
 /** One canvas for all frames: a video sends the same size again and again. */
 function context(width: number, height: number): OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D {

@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 
 /** Returns the `wasmUrl` of the mock builds. */
 export function mockWasm(folder = mkdtempSync(join(tmpdir(), 'aim-web-mock-'))) {
-  for (const build of ['webgpu', 'cpu', 'cpu-relaxed', 'cpu-threads']) {
+  for (const build of ['webgpu', 'cpu', 'cpu-relaxed', 'cpu-threads', 'pictures']) {
     mkdirSync(join(folder, build), { recursive: true });
     copyFileSync(new URL('./glue.js', import.meta.url), join(folder, build, 'aim_web.js'));
     // The smallest module there is: the magic and the version.
