@@ -3,7 +3,6 @@ import { absolute } from '../options.js';
 import { blobOf, fetchBlob } from './fetch-blob.js';
 import type { Frame } from './frame.js';
 import { checkSize } from './limits.js';
-import { drawSvg } from './svg.js';
 
 /** Pixels without a browser: packed RGBA, 4 bytes a pixel. */
 export interface RawImage {
@@ -98,7 +97,10 @@ async function fetched(url: string): Promise<Frame> {
 }
 
 async function file(blob: Blob): Promise<Frame> {
-  return blob.type.startsWith('image/svg') ? { kind: 'bitmap', bitmap: await drawSvg(await blob.text()) } : { kind: 'blob', blob };
+  if (!blob.type.startsWith('image/svg')) return { kind: 'blob', blob };
+  // Hardly a page has one.
+  const { drawSvg } = await import('./svg.js');
+  return { kind: 'bitmap', bitmap: await drawSvg(await blob.text(), AimError, checkSize) };
 }
 
 function bytes(data: ArrayBuffer | Uint8Array<ArrayBuffer>): Promise<Frame> {

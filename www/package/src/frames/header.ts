@@ -14,6 +14,16 @@ export function sizeOf(bytes: Uint8Array): { width: number; height: number } | u
   return undefined;
 }
 
+/** True of a PNG or WebP whose end is missing: some browsers show what is there. */
+export async function isCut(head: Uint8Array, blob: Blob): Promise<boolean> {
+  if (ascii(head, 0, 'RIFF')) return (sizeOfRiff(head) ?? Infinity) > blob.size;
+  return ascii(head, 1, 'PNG') && !(await blob.slice(-1024).text()).includes('IEND');
+}
+
+function sizeOfRiff({ buffer, byteOffset, length }: Uint8Array): number | undefined {
+  return length < 8 ? undefined : 8 + new DataView(buffer, byteOffset).getUint32(4, true);
+}
+
 function ascii(bytes: Uint8Array, at: number, text: string): boolean {
   for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false;
   return true;

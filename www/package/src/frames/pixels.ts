@@ -2,7 +2,7 @@ import { AimError } from '../errors.js';
 import type { RawPicture } from '../glue.js';
 import { BITMAP, imageError } from './capture.js';
 import { type LocalFrame, type Pixels, release } from './frame.js';
-import { isTurned, sizeOf } from './header.js';
+import { isCut, isTurned, sizeOf } from './header.js';
 import { EXACT_PIXELS, checkBytes, checkSize } from './limits.js';
 import { unpremultiplied } from './unpremultiplied.js';
 import { seen } from './view.js';
@@ -64,13 +64,14 @@ async function decode(blob: Blob, what: string, decoder: Decoder): Promise<Pixel
   }
   let bitmap: ImageBitmap;
   try {
+    if (await isCut(head, blob)) throw undefined;
     bitmap = await createImageBitmap(blob, BITMAP);
   } catch (cause) {
     throw new AimError('image', `${what} is broken or of no format this browser knows${hint(head, blob)}`, { cause });
   }
   try {
     checkSize(bitmap.width, bitmap.height);
-    return draw(bitmap, bitmap.width, bitmap.height);
+    return await draw(bitmap, bitmap.width, bitmap.height, async () => opaque(await decoder(new Uint8Array(await blob.arrayBuffer()), false)));
   } finally {
     bitmap.close();
   }
@@ -136,7 +137,8 @@ function context(width: number, height: number): OffscreenCanvasRenderingContext
   return surface.context;
 }
 
-function draw(source: ImageBitmap | VideoFrame, width: number, height: number): Pixels {
+/** What a canvas makes of a picture; `exact` reads one with transparency where a canvas alone would lose its colours. */
+function draw(source: ImageBitmap | VideoFrame, width: number, height: number, exact?: () => Promise<Pixels>): Pixels | Promise<Pixels> {
   const target = context(width, height);
   target.globalCompositeOperation = 'copy';
   target.drawImage(source, 0, 0, width, height);
@@ -151,8 +153,8 @@ function draw(source: ImageBitmap | VideoFrame, width: number, height: number): 
     // A large photograph's canvas is not kept.
     if (width * height > 8_000_000) surface = undefined;
   }
-  if (hasAlpha(data)) return unpremultiplied(source, width, height) ?? { data, width, height };
-  return { data, width, height };
+  const drawn = { data, width, height };
+  return hasAlpha(data) ? (unpremultiplied(source, width, height) ?? exact?.().catch(() => drawn) ?? drawn) : drawn;
 }
 
 function hasAlpha(data: Uint8ClampedArray): boolean {

@@ -1,11 +1,11 @@
-import { AimError } from '../errors.js';
-import { checkSize } from './limits.js';
+import type { AimError as AimErrorClass } from '../errors.js';
+import type { checkSize as Check } from './limits.js';
 
 /** The longer side of an SVG that has no size of its own. */
 const SIDE = 512;
 
 /** An SVG as a page shows it: at its own size, on white. */
-export async function drawSvg(text: string): Promise<ImageBitmap> {
+export async function drawSvg(text: string, AimError: typeof AimErrorClass, checkSize: typeof Check): Promise<ImageBitmap> {
   if (typeof document === 'undefined') throw new AimError('unsupported', 'an SVG can be drawn in a page only: draw it on a canvas first');
   const svg = new DOMParser().parseFromString(text, 'image/svg+xml').documentElement;
   const [, , across = 0, down = 0] = (svg.getAttribute('viewBox') ?? '').split(/[\s,]+/).map(Number);

@@ -3,13 +3,11 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
-import { FIREFOX, launchFirefox } from '../lib/firefox.mjs';
+import { BROWSERS } from '../lib/firefox.mjs';
 import { PACKAGE, open, site } from '../lib/site.mjs';
 
 const CSP = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'";
 const CORS = { 'access-control-allow-origin': '*' };
-
-const BROWSERS = { Chromium: () => launch({ webgpu: 'off' }), ...(FIREFOX && { Firefox: launchFirefox }) };
 
 for (const [name, start] of Object.entries(BROWSERS)) {
   describe(name, () => {

@@ -1,6 +1,7 @@
 // Starts the system's Firefox, which is driven by WebDriver BiDi.
 import { existsSync } from 'node:fs';
 import puppeteer from 'puppeteer-core';
+import { launch } from './chrome.mjs';
 
 const PLACES = [process.env.FIREFOX, '/usr/bin/firefox-esr', '/usr/bin/firefox', '/Applications/Firefox.app/Contents/MacOS/firefox'];
 
@@ -36,3 +37,6 @@ function adapt(page, context) {
     },
   });
 }
+
+/** What starts each browser that is here, for tests without WebGPU. */
+export const BROWSERS = { Chromium: () => launch({ webgpu: 'off' }), ...(FIREFOX && { Firefox: launchFirefox }) };
