@@ -14,14 +14,14 @@ export function sizeOf(bytes: Uint8Array): { width: number; height: number } | u
   return undefined;
 }
 
-/** True of a PNG or WebP whose end is missing: some browsers show what is there. */
-export async function isCut(head: Uint8Array, blob: Blob): Promise<boolean> {
-  if (ascii(head, 0, 'RIFF')) return (sizeOfRiff(head) ?? Infinity) > blob.size;
-  return ascii(head, 1, 'PNG') && !(await blob.slice(-1024).text()).includes('IEND');
-}
+/** How far from its end a file may have what a camera adds to it. */
+const TAIL = 1 << 16;
 
-function sizeOfRiff({ buffer, byteOffset, length }: Uint8Array): number | undefined {
-  return length < 8 ? undefined : 8 + new DataView(buffer, byteOffset).getUint32(4, true);
+/** True of a JPEG, PNG or WebP whose end is missing: some browsers show what is there. */
+export async function isCut(head: Uint8Array, blob: Blob): Promise<boolean> {
+  if (ascii(head, 0, 'RIFF')) return head.length < 8 || 8 + new DataView(head.buffer).getUint32(4, true) > blob.size;
+  const end = ascii(head, 1, 'PNG') ? 'IEND' : head[0] === 0xff ? '\xff\xd9' : '';
+  return !new TextDecoder('latin1').decode(await blob.slice(-TAIL).arrayBuffer()).includes(end);
 }
 
 function ascii(bytes: Uint8Array, at: number, text: string): boolean {

@@ -199,6 +199,7 @@ for (const [name, start] of Object.entries(BROWSERS)) describe(name, () => {
       'a file that is cut off': [async () => png.slice(0, 60), /broken/],
       'a file without its end': [async () => png.slice(0, -12), /broken/],
       'a WebP without its end': [async () => (await new Promise((resolve) => canvas.toBlob(resolve, 'image/webp'))).slice(0, -100), /broken/],
+      'a JPEG without its end': [async () => { const file = await (await fetch('/photo/5.jpg')).blob(); return file.slice(0, file.size / 2); }, /broken/],
       'an empty file': [async () => new Blob([]), /broken/],
       'bytes of no picture': [async () => new Uint8Array(100), /broken or of no format/],
       'a Response without a picture': [async () => fetch('./nothing.jpg'), /status is 404/],
