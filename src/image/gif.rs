@@ -24,6 +24,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
         width,
         height,
         transparent,
+        interlaced,
         ..
     }) = frame
     else {
@@ -37,7 +38,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
     check_size(canvas_width, canvas_height)?;
 
     let mut indices = zeros(u64::from(width) * u64::from(height))?;
-    decoder.read_into_buffer(&mut indices).map_err(broken)?;
+    // Row by row, as the decoder would undo interlacing, the last of them may be missed.
+    if !decoder.fill_buffer(&mut indices).map_err(broken)? {
+        return Err(Error::image(truncated("GIF")));
+    }
     let colors = colors(decoder.palette().map_err(broken)?);
     let color = |index: u8| colors[usize::from(index)];
 
@@ -46,15 +50,31 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
     for pixel in rgb.chunks_exact_mut(3) {
         pixel.copy_from_slice(&background);
     }
-    let rows = rgb
+    let mut rows: Vec<&mut [u8]> = rgb
         .chunks_exact_mut(canvas_width as usize * 3)
-        .skip(usize::from(top));
-    for (row, indices) in rows.zip(indices.chunks_exact(usize::from(width))) {
+        .skip(usize::from(top))
+        .take(usize::from(height))
+        .collect();
+    let order = order_of_rows(usize::from(height), interlaced);
+    for (at, indices) in order.zip(indices.chunks_exact(usize::from(width))) {
+        let Some(row) = rows.get_mut(at) else { break };
         for (pixel, &index) in row.chunks_exact_mut(3).skip(usize::from(left)).zip(indices) {
             pixel.copy_from_slice(&color(index));
         }
     }
     picture(canvas_width, canvas_height, rgb)
+}
+
+/// Which rows come one after the other: of an interlaced picture every eighth, those between, and so on.
+fn order_of_rows(height: usize, interlaced: bool) -> impl Iterator<Item = usize> {
+    let passes: &[(usize, usize)] = if interlaced {
+        &[(0, 8), (4, 8), (2, 4), (1, 2)]
+    } else {
+        &[(0, 1)]
+    };
+    passes
+        .iter()
+        .flat_map(move |&(first, step)| (first..height).step_by(step))
 }
 
 /// A colour for every index: past the palette's end black. Pillow takes a palette whose every entry is
@@ -84,4 +104,34 @@ fn broken(error: DecodingError) -> Error {
         ),
     };
     Error::image(message).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use ::image::Rgb;
+
+    use super::*;
+
+    /// 41 x 23 of one colour, interlaced, as Pillow writes it: its last code is of several rows.
+    const INTERLACED: [u8; 90] = *include_bytes!("../../tests/pictures/interlaced_end.gif");
+
+    #[test]
+    fn the_last_code_of_an_interlaced_picture_may_be_of_several_rows() {
+        let picture = decode(&INTERLACED).unwrap();
+        assert_eq!(picture.dimensions(), (41, 23));
+        assert!(picture.pixels().all(|pixel| *pixel == Rgb([195, 68, 129])));
+        for end in 0..INTERLACED.len() - 3 {
+            assert!(decode(&INTERLACED[..end]).is_err(), "cut after {end}");
+        }
+    }
+
+    #[test]
+    fn each_row_comes_once() {
+        for height in 0..40 {
+            let mut rows: Vec<usize> = order_of_rows(height, true).collect();
+            assert!(height < 9 || rows[..2] == [0, 8]);
+            rows.sort_unstable();
+            assert!(rows.into_iter().eq(order_of_rows(height, false)));
+        }
+    }
 }
