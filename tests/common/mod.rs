@@ -9,6 +9,7 @@ pub mod generator;
 pub mod goldens;
 #[cfg(any(not(target_family = "wasm"), feature = "cpu"))]
 pub mod int8_cases;
+#[cfg(not(target_family = "wasm"))]
 pub mod numbers;
 #[cfg(not(target_family = "wasm"))]
 pub mod torch_file;
