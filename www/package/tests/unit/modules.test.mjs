@@ -378,14 +378,18 @@ describe('small parts', () => {
 
   test('a JPEG file that is mostly padding is not copied into the wasm heap', async () => {
     const head = Uint8Array.of(0xff, 0xd8, 0xff, 0xc0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0);
-    const padded = (megabytes) => ({ kind: 'blob', blob: new Blob([head, ...Array(megabytes).fill(new Uint8Array(1e6))]) });
+    const padded = (megabytes) => ({ kind: 'blob', blob: new Blob([head, ...Array(megabytes).fill(new Uint8Array(1e6)), Uint8Array.of(0xff, 0xd9)]) });
     globalThis.createImageBitmap = () => Promise.reject(new Error('by the browser'));
+    globalThis.OffscreenCanvas = class {
+      getContext = () => ({});
+    };
     try {
       const decoder = () => ({ rgb: Uint8Array.of(1, 2, 3), width: 1, height: 1 });
       assert.deepEqual((await pixels(padded(1), decoder)).data, Uint8Array.of(1, 2, 3, 255));
       await assert.rejects(pixels(padded(64), decoder), (error) => error.cause.message === 'by the browser');
     } finally {
       delete globalThis.createImageBitmap;
+      delete globalThis.OffscreenCanvas;
     }
   });
 
