@@ -147,7 +147,7 @@ impl Pass {
             "the outputs of layers for {}",
             self.pictures(config.patch_size)
         );
-        Err(out_of_memory(&obstacle.told(&what), &advice))
+        Err(out_of_memory(&obstacle.describe(&what), &advice))
     }
 
     fn pictures(&self, [patch_height, patch_width]: [usize; 2]) -> String {
@@ -169,7 +169,7 @@ enum Obstacle {
 }
 
 impl Obstacle {
-    fn told(&self, what: &str) -> String {
+    fn describe(&self, what: &str) -> String {
         match self {
             Self::Buffer(bytes) => format!(
                 "{what} need a tensor of {bytes} bytes, over what a buffer of this device may have"
@@ -181,10 +181,10 @@ impl Obstacle {
     }
 }
 
-fn out_of_memory(told: &str, advice: &str) -> Error {
+fn out_of_memory(obstacle: &str, advice: &str) -> Error {
     Error::new(
         ErrorKind::OutOfMemory,
-        format!("out of memory: {told}: {advice}"),
+        format!("out of memory: {obstacle}: {advice}"),
     )
 }
 
@@ -254,11 +254,11 @@ pub(crate) fn largest_batch<B: AimBackend>(
     // Without the weights it is a matter of the picture alone.
     one.check::<B>(config, whole, device)?;
     let weights = form.weight_bytes(config, blocks);
-    let told = Obstacle::Memory {
+    let obstacle = Obstacle::Memory {
         total: weights.saturating_add(one.bytes::<B>(config)?.total),
         limit: memory.unwrap_or_default(),
     }
-    .told(&format!(
+    .describe(&format!(
         "the model's weights in {} and one picture",
         form.precision()
     ));
@@ -271,11 +271,11 @@ pub(crate) fn largest_batch<B: AimBackend>(
     for form in smaller {
         if batch_of(form, 1)? > 0 {
             let dtype = form.precision();
-            return Err(out_of_memory(&told, &format!("in {dtype} they fit")));
+            return Err(out_of_memory(&obstacle, &format!("in {dtype} they fit")));
         }
     }
     Err(out_of_memory(
-        &told,
+        &obstacle,
         "not even q4 fits: take a smaller model, or a machine with more memory",
     ))
 }

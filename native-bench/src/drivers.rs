@@ -1,6 +1,6 @@
-//! What the drivers of this machine tell beyond what wgpu asks them: the memory of a GPU, and energy.
+//! What the drivers of this machine report beyond what wgpu asks them: the memory of a GPU, and energy.
 //!
-//! Whatever is not told is `None`: nothing here is an error.
+//! Whatever a driver does not report is `None`: nothing here is an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};

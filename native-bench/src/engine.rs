@@ -41,7 +41,7 @@ pub fn load(model: Model, blocks: usize, args: &args::Model) -> Result<(Box<dyn 
 }
 
 /// The same for batches of `wanted` pictures: whether they fit is counted before anything is loaded. The batch that fits comes
-/// with the model; if it is smaller, a person is told.
+/// with the model; if it is smaller, there is a warning.
 pub fn load_for_batch(
     model: Model,
     blocks: usize,
@@ -59,7 +59,7 @@ pub fn load_for_batch(
     Ok((engine, device, batch))
 }
 
-/// A model whose weights are known to be there: a broken checkpoint is told at once, before a device starts.
+/// A model whose weights are known to be there: a broken checkpoint is an error at once, before a device starts.
 pub fn located(model: Model) -> Result<Model> {
     let config = model.config.clone();
     let source = match model.source {
@@ -76,7 +76,7 @@ pub fn located(model: Model) -> Result<Model> {
     Ok(Model { source, ..model })
 }
 
-/// The most pictures up to `wanted` that such a model will take at once on a device; a person is told of a cut.
+/// The most pictures up to `wanted` that such a model will take at once on a device; there is a warning if that is fewer.
 pub fn fitting_batch(
     config: &Config,
     blocks: usize,
@@ -85,12 +85,12 @@ pub fn fitting_batch(
     wanted: usize,
 ) -> Result<usize> {
     let batch = largest_batch(config, blocks, precision, device, wanted)?;
-    tell_of_cut(wanted, batch);
+    warn_of_cut(wanted, batch);
     Ok(batch)
 }
 
 /// Says that fewer pictures run at once than were asked for.
-pub fn tell_of_cut(wanted: usize, batch: usize) {
+pub fn warn_of_cut(wanted: usize, batch: usize) {
     if batch < wanted {
         output::note(&format!(
             "{wanted} pictures at once take more memory than there is: {batch} run at a time"

@@ -35,7 +35,7 @@ struct Lines {
 struct State {
     done: u64,
     last_line: Instant,
-    /// What else is to be told.
+    /// What a line says besides the count.
     note: String,
 }
 

@@ -20,8 +20,8 @@ const FORMATS: &str = if cfg!(target_family = "wasm") {
     "JPEG, PNG, WebP, GIF, BMP, TIFF and PPM"
 };
 
-/// Decodes a JPEG, PNG, WebP, GIF or BMP picture; natively, a TIFF, PPM, PGM or PBM too. The format is told by the
-/// content, whatever the file is called.
+/// Decodes a JPEG, PNG, WebP, GIF or BMP picture; natively, a TIFF, PPM, PGM or PBM too. The format is recognised by
+/// the content, whatever the file is called.
 ///
 /// The result is what Pillow's `Image.open(..).convert("RGB")` gives:
 ///

@@ -4,7 +4,7 @@ use super::arithmetic::{add_scaled, dot};
 use super::attention::Normalized;
 use super::objective::Objective;
 
-/// A vector for each picture and how classes are told by it.
+/// A vector for each picture, and how it tells the classes apart.
 #[derive(Clone, Debug)]
 pub(super) struct Linear {
     /// The mean token of each picture, `[pictures, dim]`.

@@ -41,7 +41,7 @@ impl Objective {
     }
 }
 
-/// `-Σ y_c log p_c` for a label that is smoothed. Only told to people, so by the system's logarithm.
+/// `-Σ y_c log p_c` for a label that is smoothed. Only shown to people, so the system's logarithm will do.
 pub(super) fn cross_entropy(logits: &[f32], class: usize, smoothing: f32) -> f32 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits

@@ -62,7 +62,7 @@ impl Classifier {
             let options = Options::from_js(&options).map_err(|error| to_js(&error))?;
             let signal = options.signal.clone();
             let loaded = load(options).await;
-            // Whatever failed on the way, an abort is told as what the caller gave it as.
+            // Whatever failed on the way, an abort is reported with the reason that the caller gave.
             if let Some(signal) = signal.filter(web_sys::AbortSignal::aborted) {
                 return Err(signal.reason());
             }

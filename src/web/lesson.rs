@@ -54,7 +54,7 @@ fn json(report: &Report) -> String {
 /// How long the thread is held at a time, in milliseconds.
 const PIECE: f64 = 30.0;
 
-/// What `Classifier.teach` is told.
+/// The options of `Classifier.teach`.
 pub(super) struct Lesson {
     classes: Vec<String>,
     /// Of each picture its class, and what the head reads.

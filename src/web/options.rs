@@ -11,7 +11,7 @@ use crate::config::{Family, ProbeLayers};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 
-/// What `Classifier.load` is told.
+/// The options of `Classifier.load`.
 pub(super) struct Options {
     pub(super) model: String,
     pub(super) revision: Option<String>,

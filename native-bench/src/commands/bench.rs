@@ -37,7 +37,7 @@ struct Report {
 /// A peak by what it is of: the device, its threads, the dtype.
 type Peaks = HashMap<(Option<String>, String, Option<usize>, String), Option<f64>>;
 
-/// Measures one combination after the other. One that fails is told and the next follows.
+/// Measures one combination after the other. One that fails is reported, and the next follows.
 pub fn run(args: &Bench) -> Result<Outcome> {
     let settings = settings(args)?;
     // Before the first combination: a sweep may take long.
@@ -63,7 +63,7 @@ pub fn run(args: &Bench) -> Result<Outcome> {
             let before = report.rows.len();
             measure(args, &setting, &mut peaks, &mut report)?;
             let row = report.rows.get(before);
-            if row.is_some_and(|row| row.device == "gpu") {
+            if row.is_some_and(|row| is_gpu(&row.device)) {
                 // Those that follow differ in the threads of a CPU alone.
                 break;
             }
@@ -87,6 +87,11 @@ pub fn run(args: &Bench) -> Result<Outcome> {
         return Ok(Outcome::Incomplete);
     }
     Ok(Outcome::Complete)
+}
+
+/// Whether a row's device is a GPU, as far as is known: where `auto` failed it may be either.
+fn is_gpu(device: &str) -> bool {
+    device != DeviceChoice::Cpu.name() && device != DeviceChoice::Auto.name()
 }
 
 /// Every combination once; in one list are those that differ in their threads alone.
@@ -223,9 +228,9 @@ fn measure_batches(
         *largest = row.batch;
         last = Some(row.clone());
         report.take(row).map_err(|error| {
-            let told = Error::new(error.kind(), error.to_string());
+            let copy = Error::new(error.kind(), error.to_string());
             closed = Some(error);
-            told
+            copy
         })
     });
     if let Some(error) = closed {
@@ -236,7 +241,7 @@ fn measure_batches(
     };
     // It said nothing of its end: the batch after the last one that it measured is to blame.
     let next = batches.iter().find(|&&batch| batch as usize > *largest);
-    let told = failed.unwrap_or_else(|| Row {
+    let row = failed.unwrap_or_else(|| Row {
         device: setting.target.device.name(),
         dtype: dtype_name(setting.dtype),
         batch: next.map_or(*largest, |&batch| batch as usize),
@@ -253,7 +258,7 @@ fn measure_batches(
             ..Row::default()
         })
     });
-    Ok(Some(told))
+    Ok(Some(row))
 }
 
 fn dtype_name(dtype: Dtype) -> String {

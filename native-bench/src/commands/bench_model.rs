@@ -62,7 +62,7 @@ pub fn run(args: &BenchModel) -> Result<()> {
     let mut last = 0;
     for wanted in batches {
         let batch = engine.largest_batch(wanted);
-        engine::tell_of_cut(wanted, batch.max(1));
+        engine::warn_of_cut(wanted, batch.max(1));
         // Not even one: its own error says what is lacking.
         row.batch = batch.max(1);
         if row.batch == last {

@@ -44,7 +44,7 @@ impl From<Prediction> for Named {
     }
 }
 
-/// Names what is on each picture as it comes. One that can't be read is told, and the next ones follow.
+/// Names what is on each picture as it comes. One that can't be read is reported, and the next ones follow.
 pub fn run(args: &Classify) -> Result<Outcome> {
     let model = model::open(&args.model)?;
     let blocks = model.config.blocks_to_run();

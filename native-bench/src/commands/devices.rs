@@ -123,7 +123,7 @@ fn print_gpu(gpu: &Gpu) -> Result<()> {
     }
     let memory = match (gpu.free_bytes, gpu.memory_bytes) {
         (Some(free), Some(total)) => format!("{} of {} free", binary(free), binary(total)),
-        _ => "not told by the driver".to_owned(),
+        _ => "not reported by the driver".to_owned(),
     };
     say!(
         "       memory {memory}; buffers up to {}; workgroups of up to {} units share {} KiB",

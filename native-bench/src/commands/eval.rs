@@ -23,7 +23,7 @@ use crate::report::{self, DataId, ModelId, Report};
 use crate::world::World;
 use crate::{engine, model};
 
-/// Counts over all pictures, or over this process's part of them. One that can't be read is told and left out, and the
+/// Counts over all pictures, or over this process's part of them. One that can't be read is reported and left out, and the
 /// next ones follow.
 pub fn run(args: &Eval) -> Result<Outcome> {
     let world = World::find(&args.world)?;

@@ -22,7 +22,7 @@ pub mod train;
 pub enum Outcome {
     /// All was done.
     Complete,
-    /// Some of it was not, which a person was told.
+    /// Some of it was not, which was reported.
     Incomplete,
 }
 

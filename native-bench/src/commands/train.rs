@@ -21,7 +21,7 @@ use crate::model::{self, Source};
 use crate::output::{self, say};
 use crate::progress::Progress;
 
-/// How the loss and the accuracy are told: in so many lines at most.
+/// The most lines that report the loss and the accuracy.
 const LINES: usize = 20;
 
 /// Pictures whose features are computed together.
@@ -159,9 +159,9 @@ impl Data {
         })
     }
 
-    /// Computes the features of all pictures. One that can't be read is told and left out.
+    /// Computes the features of all pictures. One that can't be read is reported and left out.
     fn features(&self, args: &Train, classifier: &Classifier, device: &Device) -> Result<Read> {
-        // What is wrong with the classes is told before the first picture is read.
+        // What is wrong with the classes is an error before the first picture is read.
         let mut examples = Examples::new(classifier.engine().config(), &self.classes)?;
         let mut broken = Vec::new();
         let sets = [Some(&self.training), self.held_out.as_ref()];

@@ -53,7 +53,7 @@ pub(super) fn open(root: &Path, split: &str) -> Result<DataSet> {
         let name = text(folder.file_name().unwrap_or_default().as_encoded_bytes());
         let class = builder.class(&name);
         for path in pictures {
-            // One that can't be looked at can't be read either, which is told then.
+            // One that can't be looked at can't be read either, which is an error then.
             let len = fs::metadata(&path).map_or(0, |meta| meta.len());
             builder.add(Location::File(path), Some(class), len);
         }

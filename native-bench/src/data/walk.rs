@@ -37,7 +37,7 @@ impl Visited {
         self.0.clear();
     }
 
-    /// Enters a folder. False if it was visited before, which a person is told.
+    /// Enters a folder. False, with a warning, if it was visited before.
     pub fn enter(&mut self, folder: &Path) -> Result<bool> {
         let identity = identity(folder).map_err(|error| unreadable(folder, &error))?;
         if let Some(before) = self.0.get(&identity) {
@@ -147,7 +147,7 @@ impl Entry {
         }
     }
 
-    /// True for a file, and for a link even if it leads nowhere: whoever reads it is told.
+    /// True for a file, and for a link even if it leads nowhere: reading it says so.
     fn may_be_file(&self) -> bool {
         self.file_type
             .map_or_else(|| self.path.is_file(), |own| own.is_file())

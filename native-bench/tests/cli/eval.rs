@@ -181,7 +181,7 @@ fn classes_are_found_by_label_wnid_or_order() {
 }
 
 #[test]
-fn what_is_not_meant_to_be_there_is_told() {
+fn what_is_not_meant_to_be_there_is_reported() {
     let work = tempdir().expect("a temporary folder");
     let root = work.path().join("data");
     let photo = test_file("photos/5/signer017-1296.jpg");

@@ -120,7 +120,7 @@ fn what_the_hubs_own_tools_downloaded_is_used() {
 }
 
 #[test]
-fn a_model_that_is_nowhere_is_told() {
+fn a_model_that_is_nowhere_is_an_error() {
     let world = World::new();
     let error = refused(
         world

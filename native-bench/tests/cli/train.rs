@@ -273,7 +273,7 @@ fn lessons_that_are_none_are_refused_and_leave_nothing() {
         .assert()
         .code(2);
 
-    // A picture that can't be read is told and left out.
+    // A picture that can't be read is reported and left out.
     std::fs::write(data.join("hand/broken.jpg"), "no picture").unwrap();
     let assert = train(&data, &output).assert().code(1);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

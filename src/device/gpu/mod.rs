@@ -78,7 +78,7 @@ pub struct GpuDevice {
 
 impl GpuDevice {
     /// Ends with an error once the device is of no use any more: it went away, or an operation
-    /// failed that nobody was there to be told about. A read that is pending then may never end by
+    /// failed whose error no caller was waiting for. A read that is pending then may never end by
     /// itself, so race it against this.
     pub async fn lost(&self) -> Error {
         match self.lost.clone().await {

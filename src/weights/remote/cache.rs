@@ -57,7 +57,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Keeps entries in `cache`. If one can't be kept, `warn` is told once and none is kept after.
+    /// Keeps entries in `cache`. If one can't be kept, `warn` is called once and none is kept after that.
     pub fn new(cache: Rc<dyn Cache>, warn: Rc<dyn Fn(&str)>) -> Self {
         Self {
             cache,

@@ -38,7 +38,7 @@ pub struct Repository<T> {
     texts: RefCell<BTreeMap<String, Option<String>>>,
     /// The files of weights that nothing but their `ETag` names.
     pins: RefCell<BTreeMap<String, Pinned>>,
-    /// Who is told what a person should know of a model that loads all the same.
+    /// Takes warnings: what a person should know of a model that loads all the same.
     warn: Rc<dyn Fn(&str)>,
 }
 
@@ -500,7 +500,7 @@ impl<T: Transport> Repository<T> {
         self.client.range(&file.remote, range, &|_| {}).await
     }
 
-    /// A chunk; shorter where the file ends inside it. `arrived` is told of bytes as they come.
+    /// A chunk; shorter where the file ends inside it. `arrived` is called with the number of bytes as they come.
     ///
     /// # Errors
     /// [`ErrorKind::Network`] if the server can't be reached or keeps failing; [`ErrorKind::NotFound`] if there is no such file or it may not

@@ -8,8 +8,8 @@ pub const ATTEMPTS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// The longest wait that a server may ask for, in seconds. Whoever asks for more is not asked again
-/// before that: a person is told when.
+/// The longest wait that a server may ask for, in seconds. A server that asks for more is not
+/// asked again: the error says when it may be.
 pub const LONGEST_ASKED: u64 = 60;
 
 /// True for a status after which the same request may succeed.

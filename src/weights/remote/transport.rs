@@ -59,8 +59,8 @@ pub enum Failure {
 /// The futures need not be `Send`: a browser's are not. Dropping one ends its request.
 #[allow(async_fn_in_trait)]
 pub trait Transport {
-    /// Carries out one request, redirects followed. `arrived` is told how many bytes came, as they
-    /// come.
+    /// Carries out one request, redirects followed. `arrived` is called with the number of
+    /// bytes as they come.
     async fn get(&self, request: Request, arrived: &dyn Fn(u64)) -> Result<Response, Failure>;
 
     /// Waits, or ends at once if the caller gives up.

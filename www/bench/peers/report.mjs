@@ -92,7 +92,7 @@ export function placeSection(results, place) {
     return `
 ### ${place}: ${modelName(about)}
 
-${when.slice(0, 10)}, ${version}; ours as built ${built.slice(0, 16).replace('T', ' ')} UTC. ${products} thousand million products a picture,
+${when.slice(0, 10)}, ${version}; ours as built ${built.slice(0, 16).replace('T', ' ')} UTC. ${products} thousand million multiply-adds a picture,
 ${rounds} rounds of ${runs} pictures.
 
 ${table(head, grouped(rows).map((group) => line(group, counts, about, limits)))}`;
@@ -112,9 +112,9 @@ export function limitSection({ places }) {
   return `
 In Chromium: a register tile of 4 x 2 vectors in the first-level cache (\`www/bench/peers/tiles.rs\`): int8 is
 \`i32x4.relaxed_dot_i8x16_i7x16_add\`, int16 \`i32x4.dot_i16x8\`, f32 \`f32x4.relaxed_madd\`. Natively: the product of two
-matrices of 1536 x 1536, int8 by onnxruntime, f32 by PyTorch. In 1e9 operations a second.
+matrices of 1536 x 1536, int8 by onnxruntime, f32 by PyTorch. In 1e9 operations a second, two for each multiply-add.
 
-"Of the limit", above, is the time that a picture's products would take at this speed, of the time it took: the linear layers
+"Of the limit", above, is the time that a picture's products would take at this speed, as a share of the time it took: the linear layers
 at that of the fastest integers where weights have 8 or 4 bits, all else at that of f32. What is not a product, and how
 operands come to the registers, is the rest.
 

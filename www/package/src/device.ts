@@ -29,7 +29,7 @@ export function cpuBuild(threads = 1): Build {
   throw new AimError('unsupported', 'this browser has no SIMD in WebAssembly: Chrome 91, Firefox 89, Safari 16.4 or newer has it');
 }
 
-/** The build that a compiled module is of, as far as it can be told: `cpu` is `cpu-relaxed` too. */
+/** The build that a compiled module is of, as far as its imports show it: `cpu` stands for `cpu-relaxed` too. */
 export function buildOf(module: WebAssembly.Module): Build {
   const imports = WebAssembly.Module.imports(module);
   if (imports.some(({ kind }) => kind === 'memory')) return 'cpu-threads';

@@ -49,7 +49,7 @@ export class DirectEngine implements Engine {
     this.#changed = changed;
   }
 
-  /** Opens the device, loads the model, warms it up. `changed` is told when another device took over. */
+  /** Opens the device, loads the model, warms it up. `changed` is called when another device took over. */
   static async load(options: EngineOptions, report: (event: RawProgress) => void, signal?: AbortSignal, changed?: (info: AimInfo) => void): Promise<DirectEngine> {
     const engine = new DirectEngine(options, changed);
     try {

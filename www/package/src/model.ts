@@ -14,7 +14,7 @@ export interface Source {
   cacheable: boolean;
   /** Fetches its files. */
   fetch: GlueFetch;
-  /** Whether the server is the hub, whose token it may be told. */
+  /** Whether the server is the hub, to which its token may be sent. */
   trusted: boolean;
 }
 

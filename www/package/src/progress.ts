@@ -1,7 +1,7 @@
 import type { RawProgress } from './glue.js';
 
 /**
- * What `progress_callback` is told, in transformers.js's terms.
+ * The events that `progress_callback` gets, in transformers.js's terms.
  *
  * A load ends with `warmup` (unless it was switched off) and `ready`. Bytes from the cache count as
  * loaded.

@@ -21,7 +21,7 @@ interface Pending {
 
 type Progress = RawProgress & Partial<TrainProgress>;
 
-/** When a call is given up, and who is told how it gets on. */
+/** When a call is given up, and what takes its progress. */
 export interface Asked {
   signal?: AbortSignal | undefined;
   progress?: (event: Progress) => void;
@@ -40,7 +40,7 @@ export class Rpc {
   readonly started: Promise<void>;
   #next = 0;
 
-  /** `what` names the worker in errors: its script's URL. `changed` is told when another device took over. */
+  /** `what` names the worker in errors: its script's URL. `changed` is called when another device took over. */
   constructor(port: Port, what: string, changed?: (info: AimInfo) => void) {
     this.#port = port;
     this.#changed = changed;

@@ -7,7 +7,7 @@ export interface ThreadStart {
   module: WebAssembly.Module;
   /** The memory that the threads share. */
   memory: WebAssembly.Memory;
-  /** The channel on which a trap is told. */
+  /** The channel on which a trap is reported. */
   alarm: string | undefined;
 }
 
