@@ -39,8 +39,8 @@ pub enum Fault {
     Range(String),
     /// Another `ETag`, or none.
     Etag(Option<String>),
-    /// Any type, encoding and times.
-    Headers([Option<String>; 4]),
+    /// Any encoding, time and code.
+    Headers([Option<String>; 3]),
 }
 
 /// Files, and what goes wrong with the answers in turn.
@@ -137,8 +137,7 @@ impl Server {
             Fault::Longer(by) => response.body.extend(vec![b' '; usize::from(*by)]),
             Fault::Range(text) => response.content_range = Some(text.clone()),
             Fault::Etag(etag) => response.etag.clone_from(etag),
-            Fault::Headers([kind, encoding, after, code]) => {
-                response.content_type.clone_from(kind);
+            Fault::Headers([encoding, after, code]) => {
                 response.content_encoding.clone_from(encoding);
                 response.retry_after.clone_from(after);
                 response.error_code.clone_from(code);

@@ -71,9 +71,7 @@ pub fn front(url: &str) -> Option<Result<RemoteFront>> {
 /// What asks a server for files.
 fn client(location: Location, endpoint: &str) -> Result<Client<Http>> {
     // The token is for the hub alone.
-    let name = &location.name;
-    let is_hub = |url: &str| origin(url).is_some_and(|own| Some(own) == origin(endpoint));
-    let token = if !name.contains("://") || is_hub(name) {
+    let token = if location.takes_token(Some(endpoint)) {
         token()?
     } else {
         None
@@ -256,13 +254,6 @@ fn holds_model(dir: &Path) -> bool {
 
 fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Scheme, host and port of a URL.
-fn origin(url: &str) -> Option<&str> {
-    let host = url.find("://")? + 3;
-    let end = url[host..].find('/').map_or(url.len(), |end| host + end);
-    Some(&url[..end])
 }
 
 /// A line that says how far a download is, where somebody watches.

@@ -300,7 +300,7 @@ async fn load(options: Options) -> Result<State> {
     let device = backend::open(options.allow_software).await?;
     let loaded = load_onto(device.clone(), options, start).await;
     if loaded.is_err() {
-        // As in `State::drop`: what had arrived would stay there.
+        // As in `Owned::drop`: what had arrived would stay on the GPU.
         device.destroy();
     }
     loaded
@@ -335,7 +335,10 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
             Error::unsupported("there is no fetch here; pass one as the option fetch")
         })?;
         let location = Location::new(name, revision, options.endpoint.as_deref())?;
-        let client = Client::new(fetch, location, options.token.clone());
+        // A head may name a trunk on any server.
+        let takes_token = location.takes_token(options.endpoint.as_deref());
+        let token = options.token.clone().filter(|_| takes_token);
+        let client = Client::new(fetch, location, token);
         let (store, warn) = (store.clone(), Rc::clone(&warn));
         Ok::<_, Error>(async move {
             Ok::<_, Error>(Repository::open(client, store).await?.warning(warn))

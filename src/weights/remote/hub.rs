@@ -78,6 +78,13 @@ impl Location {
         format!("{}{file}", self.base)
     }
 
+    /// Whether a token for the hub at `endpoint` (default [`ENDPOINT`]) may be sent there: to a repository of that hub, or to a
+    /// folder on the same server.
+    pub fn takes_token(&self, endpoint: Option<&str>) -> bool {
+        let hub = origin(endpoint.unwrap_or(ENDPOINT));
+        origin(&self.base).zip(hub).is_some_and(|(own, hub)| own.eq_ignore_ascii_case(hub))
+    }
+
     /// True for a repository of a hub, false for a folder.
     pub(super) const fn is_repository(&self) -> bool {
         self.endpoint.is_some()
@@ -119,6 +126,13 @@ fn base(endpoint: &str, model: &str, revision: &str) -> String {
         "{endpoint}/{model}/resolve/{}/",
         revision.replace('/', "%2F")
     )
+}
+
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once("://")?;
+    let host = rest.split('/').next()?;
+    url.get(..scheme.len() + "://".len() + host.len())
 }
 
 /// A part of a path that means itself.
@@ -169,6 +183,27 @@ mod tests {
             ("http://a.b/c/", None, None, "http://a.b/c/config.json"),
         ] {
             assert_eq!(url(model, revision, endpoint).expect("it is one"), expected);
+        }
+    }
+
+    #[test]
+    fn a_token_goes_to_its_endpoint_alone() {
+        let mirror = Some("https://mirror.invalid/");
+        for (model, endpoint, expected) in [
+            ("user/repo", None, true),
+            ("user/repo", mirror, true),
+            ("https://huggingface.co/user/repo/resolve/main/", None, true),
+            ("https://HuggingFace.co", None, true),
+            ("https://mirror.invalid/folder", mirror, true),
+            ("https://host.invalid/folder", None, false),
+            ("http://huggingface.co/user/repo", None, false),
+            ("https://huggingface.co:444/user/repo", None, false),
+            ("https://huggingface.co.invalid/folder", None, false),
+            ("https://huggingface.co@host.invalid/folder", None, false),
+            ("https://huggingface.co/user/repo", mirror, false),
+        ] {
+            let location = Location::new(model, None, endpoint).expect("it is one");
+            assert_eq!(location.takes_token(endpoint), expected, "{model} {endpoint:?}");
         }
     }
 

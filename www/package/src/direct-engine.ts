@@ -118,8 +118,7 @@ export class DirectEngine implements Engine {
       },
     };
     for (const key of ['probeLayers', 'arch', 'revision', 'endpoint', 'token'] as const) {
-      const value = key === 'token' && !this.#source.trusted ? undefined : rest[key];
-      if (value !== undefined) Object.assign(options, { [key]: value });
+      if (rest[key] !== undefined) Object.assign(options, { [key]: rest[key] });
     }
     let classifier: GlueClassifier;
     // A load that was past its last check still ends in a model, which nobody wants then.

@@ -4,7 +4,7 @@ import { AimError } from './errors.js';
 import { readFileUrl } from './files.js';
 import type { GlueFetch } from './glue.js';
 import { answer, notFound } from './local-answer.js';
-import { type EngineOptions, type ModelFiles, absolute } from './options.js';
+import { type EngineOptions, type ModelFiles } from './options.js';
 
 /** Where a model's files come from. */
 export interface Source {
@@ -14,27 +14,22 @@ export interface Source {
   cacheable: boolean;
   /** Fetches its files. */
   fetch: GlueFetch;
-  /** Whether the server is the hub, to which its token may be sent. */
-  trusted: boolean;
 }
 
 /** Finds the model that the options name. */
-export function source({ model, endpoint }: Pick<EngineOptions, 'model' | 'endpoint'>): Source {
+export function source({ model }: Pick<EngineOptions, 'model'>): Source {
   const { name } = model;
-  const own = (address: string, handler: Handler): Source => ({ address, cacheable: false, fetch: below(address, handler), trusted: false });
+  const own = (address: string, handler: Handler): Source => ({ address, cacheable: false, fetch: below(address, handler) });
   switch (model.kind) {
     case 'embedded':
-      return { address: EMBEDDED_ADDRESS, cacheable: false, fetch: fetchOurs, trusted: false };
+      return { address: EMBEDDED_ADDRESS, cacheable: false, fetch: fetchOurs };
     case 'files':
       return own(MEMORY_ADDRESS, inMemory(model.files));
     case 'name':
       if (name.startsWith('file:')) return own(DISK_ADDRESS, onDisk(name));
-      return { address: name, cacheable: true, fetch: fetchOurs, trusted: !name.includes('://') || new URL(name).origin === new URL(absolute('endpoint', endpoint ?? HUB)).origin };
+      return { address: name, cacheable: true, fetch: fetchOurs };
   }
 }
-
-/** The hub that names belong to. */
-const HUB = 'https://huggingface.co';
 
 // Names only: nothing is fetched from them.
 export const EMBEDDED_ADDRESS = 'https://embedded.invalid/aim-tiny/';
