@@ -208,7 +208,7 @@ impl Headroom {
         Self { left }
     }
 
-    /// The bytes that a pass may take which takes `bytes`: what the device has left, else the budget of its kind, else what
+    /// The limit for a pass that takes `bytes`: what the device has left, else the budget of its kind, else what
     /// the machine has left.
     fn limit<B: AimBackend>(self, bytes: u64) -> Option<u64> {
         match (self.left, B::WEIGHTS.budget) {

@@ -102,10 +102,11 @@ pub trait Engine: Send + Sync {
         self.pooled(images, &self.config().probe_layers, Pool::None)
     }
 
-    /// The SHA-256 of the trunk's tensors, in hexadecimal digits: by it a head knows its trunk.
+    /// A SHA-256 over names, shapes and CRC-32s of the trunk's tensors, in hexadecimal digits: it tells one trunk from
+    /// another, but is no proof against forgery.
     fn trunk_sha256(&self) -> &str;
 
-    /// The same model, its trunk shared, with another head; whose trunk it is, is for the caller to check.
+    /// The same model, its trunk shared, with another head. The caller checks that the head belongs to this trunk.
     ///
     /// # Errors
     /// [`ErrorKind::Option`](crate::ErrorKind::Option) if the head is of another shape; those of [`Aim::with_head`].
@@ -394,7 +395,7 @@ impl<B: AimBackend> OnBackend<B> {
                 "the input has shape {shape:?}: there are no pictures in it"
             )));
         }
-        // Whatever it was, it is not of this pass.
+        // Clears a failure that an earlier pass left on this thread.
         let _ = B::failure();
         let [batch, _, height, width] = dims;
         let pass = Pass {

@@ -144,7 +144,7 @@ pub fn printable(text: &str) -> String {
         }
         // Marks that reorder or hide text would let a file's name lie in a terminal.
         if c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || matches!(c, '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
         {
             line.extend(c.escape_unicode());
         } else {

@@ -38,6 +38,7 @@ pub mod engine;
 mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
+pub mod hex;
 pub mod image;
 pub mod labels;
 mod memory;
@@ -45,6 +46,7 @@ pub mod model;
 pub mod precision;
 pub mod probe;
 pub mod quant;
+mod random;
 #[cfg(target_family = "wasm")]
 pub mod web;
 pub mod weights;

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_fall_into_no_groups_are_told() {
+    fn rows_that_fall_into_no_groups_are_refused() {
         let mut config = Family::Aim600M.config();
         config.embed_dim = 96;
         assert_eq!(

@@ -173,11 +173,14 @@ impl Transport for Server {
     }
 }
 
+/// An entry's repository, content and name, and its seal and bytes.
+type Entries = BTreeMap<[String; 3], ([u8; 32], Vec<u8>)>;
+
 /// A cache in memory.
 #[derive(Debug, Default)]
 pub struct Memory {
     any: BTreeMap<String, Vec<u8>>,
-    entries: RefCell<BTreeMap<[String; 3], ([u8; 32], Vec<u8>)>>,
+    entries: RefCell<Entries>,
 }
 
 impl Memory {

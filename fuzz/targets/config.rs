@@ -31,7 +31,7 @@ fuzz_target!(|text: &str| {
         assert!(checked(config.clone().with_probe_layers(&layers)).is_some());
     }
     for precision in [Precision::Auto, Precision::Q4] {
-        let _ = checked(engine::form(
+        let _ = checked(engine::weight_format(
             &config,
             config.blocks_to_run(),
             precision,

@@ -9,9 +9,9 @@ use aim_web::engine::{
     Engine, HostOutput, HostTensor, fetch, fetch_with_fingerprint, largest_batch,
     load_with_fingerprint, self_check,
 };
+use aim_web::hex::to_hex;
 use aim_web::precision::Precision;
 use aim_web::weights::remote::Event;
-use aim_web::weights::shards::manifest::to_hex;
 use aim_web::{Error, ErrorKind, Result};
 use pollster::block_on;
 use sha2::{Digest as _, Sha256};

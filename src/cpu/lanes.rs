@@ -1,4 +1,4 @@
-//! What the loops of this room share: the choice of instructions.
+//! What the loops of this module share: the choice of instructions.
 //!
 //! They are written for vectors of any length: what is not generic over [`Simd`] works on arrays of 16
 //! numbers, which the compiler takes apart into what the machine has.

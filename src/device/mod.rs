@@ -1,6 +1,6 @@
 //! Where a model runs: burn's backends, and how to get a device of each.
 //!
-//! The model is generic over the [`backend`]; this room and [`engine`](crate::engine) are the places
+//! The model is generic over the [`backend`]; this module and [`engine`](crate::engine) are the places
 //! that name them.
 
 pub mod backend;

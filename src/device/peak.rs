@@ -12,7 +12,7 @@ use super::gpu;
 use super::host;
 use crate::error::{Error, Result};
 use crate::precision::{Precision, WeightFormat};
-use crate::quant::{Bits, HalfMatrixBuilder, QuantMatrix, Scheme};
+use crate::quant::{HalfMatrixBuilder, QuantMatrix, Scheme};
 
 /// The sides of the matrices: from one that a slow device multiplies at all to one that fills a fast device. A page stops
 /// before what its instance would have to keep of them.
@@ -207,10 +207,7 @@ fn weights<B: AimBackend>(
         WeightFormat::Quantised(scheme) => {
             let sizes = scheme.sizes(side, side)?;
             let codes = values(sizes.words, 2).collect();
-            let most = match scheme.bits() {
-                Bits::Four => 15.0,
-                Bits::Eight => 255.0,
-            };
+            let most = scheme.bits().max_code() as f32;
             let scales = vec![f16::from_f32(2.0 / most); sizes.groups];
             let biases = vec![f16::NEG_ONE; sizes.groups];
             PackedMatrix::Quantised(QuantMatrix::new(side, side, scheme, codes, scales, biases)?)

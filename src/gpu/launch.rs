@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_are_told() {
+    fn the_kernels_are_described() {
         assert_eq!(words(LARGE_GPU), "tiles of 64 x 64 and 128 x 128");
         assert_eq!(words(LEAST), "tiles of 64 x 64");
         let all = words(Limits {

@@ -46,7 +46,8 @@ impl<B: AimBackend> Aim<B> {
     /// [`Config::blocks_to_run`], more for features above the probe.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// As [`Scope::tensor`](super::params::Scope::tensor); [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if the positions
+    /// don't fit in memory.
     pub fn new(
         config: Config,
         blocks: usize,
@@ -71,7 +72,7 @@ impl<B: AimBackend> Aim<B> {
     /// The same model with another head, which `params` holds; its trunk is shared.
     ///
     /// # Errors
-    /// If a tensor of the head is missing or of another shape.
+    /// As [`Scope::tensor`](super::params::Scope::tensor).
     pub fn with_head(&self, num_classes: usize, mut params: Params<B>) -> Result<Self> {
         let config = Config {
             num_classes,

@@ -24,7 +24,7 @@ impl<B: AimBackend> Attention<B> {
     /// Takes its tensors out of `params`.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// As [`Scope::tensor`](super::params::Scope::tensor).
     pub fn new(config: &Config, params: &mut Scope<'_, B>) -> Result<Self> {
         let dim = config.embed_dim;
         Ok(Self {

@@ -29,7 +29,7 @@ impl<B: AimBackend> Block<B> {
     /// Takes its tensors out of `params`.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// As [`Scope::tensor`](super::params::Scope::tensor).
     pub fn new(config: &Config, params: &mut Scope<'_, B>) -> Result<Self> {
         Ok(Self {
             norm_1: Norm::new(params, "norm_1", config.embed_dim)?,

@@ -36,7 +36,7 @@ impl<B: AimBackend> AttentionPoolingClassifier<B> {
     /// Takes its tensors out of `params`.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// As [`Scope::tensor`](super::params::Scope::tensor).
     pub fn new(config: &Config, params: &mut Scope<'_, B>) -> Result<Self> {
         let dim = config.embed_dim;
         let mut bn = params.scope("bn");

@@ -24,7 +24,7 @@ impl<B: AimBackend> Mlp<B> {
     /// Takes its tensors out of `params`.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// As [`Scope::tensor`](super::params::Scope::tensor).
     pub fn new(config: &Config, params: &mut Scope<'_, B>) -> Result<Self> {
         let (dim, hidden) = (config.embed_dim, config.mlp_hidden_dim());
         Ok(Self {

@@ -22,7 +22,7 @@ impl<B: AimBackend> Norm<B> {
     /// The layer norm `name` over `dim` channels, with its `weight` and `bias`.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// As [`Scope::tensor`](super::params::Scope::tensor).
     pub fn new(params: &mut Scope<'_, B>, name: &str, dim: usize) -> Result<Self> {
         let mut params = params.scope(name);
         Ok(Self {

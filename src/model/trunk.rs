@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::device::backend::AimBackend;
 use crate::error::Result;
 
-/// The blocks up to the highest one that the probe reads.
+/// The first blocks of the model: at least those up to the highest one that the probe reads.
 ///
 /// `post_trunk_norm` is left out: the probe reads the outputs of blocks, which come before it.
 ///
@@ -22,7 +22,7 @@ impl<B: AimBackend> Trunk<B> {
     /// Takes the first `blocks` blocks out of `params`.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// As [`Scope::tensor`](super::params::Scope::tensor).
     pub fn new(config: &Config, blocks: usize, params: &mut Scope<'_, B>) -> Result<Self> {
         let blocks = (0..blocks)
             .map(|i| Block::new(config, &mut params.scope(&format!("blocks.{i}"))))

@@ -5,7 +5,11 @@
 //! and sums have one order, whatever the width of the machine's vectors: that of 16 lanes.
 
 use half::f16;
+#[cfg(not(target_family = "wasm"))]
 use half::slice::HalfFloatSliceExt as _;
+
+#[cfg(target_family = "wasm")]
+use crate::quant::simd;
 
 // Natively these are compiled for the machine's widest vectors, as a part of whoever calls them. In wasm there is one width,
 // and a page need not download them ten times.
@@ -114,11 +118,8 @@ pub(super) fn widen(halves: &[f16], floats: &mut [f32]) {
     #[cfg(not(target_family = "wasm"))]
     halves.convert_to_f32_slice(floats);
     #[cfg(target_family = "wasm")]
-    for (float, half) in floats.iter_mut().zip(halves.reinterpret_cast()) {
-        let bits = u32::from(*half);
-        // The exponent's bias changes by 112; a product with 2^112 says that of subnormal numbers too.
-        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
-        *float = f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16));
+    for (float, half) in floats.iter_mut().zip(halves) {
+        *float = simd::widen(*half);
     }
 }
 

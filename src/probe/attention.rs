@@ -10,6 +10,7 @@ use pulp::{Simd, WithSimd};
 
 use super::arithmetic::{add_scaled, dot, softmax};
 use super::examples::Examples;
+use super::head::identity;
 use super::normalization::Normalization;
 use super::objective::Objective;
 use super::random::Random;
@@ -87,7 +88,7 @@ impl Attention {
     pub(super) fn new(dim: usize, num_heads: usize, classes: usize, random: &mut Random) -> Self {
         let bound = 1.0 / (dim as f32).sqrt();
         let mut v = vec![0.0; dim * dim];
-        v.iter_mut().step_by(dim + 1).for_each(|one| *one = 1.0);
+        identity(&mut v, dim);
         Self {
             cls_token: vec![0.0; dim],
             k: (0..dim * dim).map(|_| bound * random.uniform()).collect(),

@@ -37,7 +37,7 @@ pub struct Trunk {
     pub name: String,
     /// Which released model it is, where its name does not say it.
     pub arch: Option<String>,
-    /// The SHA-256 of the tensors that run, by [`TrunkHasher`](crate::weights::load::trunk_hash::TrunkHasher): 64
+    /// The SHA-256 over names, shapes and CRC-32s of the tensors that run, by [`TrunkHasher`](crate::weights::load::trunk_hash::TrunkHasher): 64
     /// hexadecimal digits.
     pub sha256: String,
 }
@@ -189,7 +189,7 @@ impl HeadFile {
         let config = self.config.to_json();
         format!(
             "{},\n  \"head\": \"{}\",\n  \"trunk\": {{\n    \"name\": {},{}\n    \"sha256\": {}\n  }}\n}}\n",
-            config.trim_end_matches(['}', '\n']),
+            config.strip_suffix("\n}").unwrap_or(&config),
             self.head.kind,
             quoted(name),
             arch.unwrap_or_default(),
@@ -293,7 +293,11 @@ impl HeadFile {
             })
         };
         let config_text = text(CONFIG)?;
-        let config = Config::from_json(config_text).at(CONFIG)?;
+        let config = Config {
+            // It would be the trunk's: a head is in floats.
+            quantization: None,
+            ..Config::from_json(config_text).at(CONFIG)?
+        };
         let trunk = Trunk::of_config(config_text).at(CONFIG)?;
         let trunk = trunk.ok_or_else(|| Error::format("its configuration names no trunk"))?;
         let labels = Labels::from_json(text(LABELS)?, config.num_classes).at(LABELS)?;
@@ -301,6 +305,7 @@ impl HeadFile {
         let kind = serde_json::from_str::<Value>(config_text)
             .ok()
             .and_then(|value| value["head"].as_str()?.parse().ok())
+            .filter(|kind| *kind != HeadKind::Auto)
             .unwrap_or(HeadKind::Attention);
 
         let mut tensors = BTreeMap::new();
@@ -344,8 +349,7 @@ impl HeadFile {
                 },
                 linear: take(LINEAR, &[classes, per_class, dim])?,
             };
-            let head = compact.into_head(num_heads)?;
-            Head { kind, ..head }
+            compact.into_head(num_heads)?
         } else {
             Head {
                 kind,
@@ -358,6 +362,13 @@ impl HeadFile {
                 linear: take("head.linear.weight", &[classes, dim])?,
             }
         };
+        // What it calls itself need not be what it is.
+        let kind = if head.attends() {
+            HeadKind::Attention
+        } else {
+            kind
+        };
+        let head = Head { kind, ..head };
         if let Some(name) = tensors.keys().next() {
             return Err(Error::format(format!(
                 "tensor {} is in no head of AIM",
@@ -394,19 +405,36 @@ pub fn open(path: &std::path::Path) -> Result<Option<HeadFile>> {
     let Ok(needed) = Header::needed(&bytes, len) else {
         return Ok(None);
     };
-    bytes.resize(needed.min(MOST_HEADER), 0);
+    bytes.resize(needed.min(MAX_HEADER), 0);
     file.read_exact(&mut bytes[8..]).map_err(error)?;
     let is_head = Header::parse(&bytes, len).is_ok_and(|header| header.metadata(CONFIG).is_some());
     if !is_head {
         return Ok(None);
     }
-    file.read_to_end(&mut bytes).map_err(error)?;
+    check_len(len).at(place())?;
+    file.take(MAX_HEAD).read_to_end(&mut bytes).map_err(error)?;
     HeadFile::from_bytes(&bytes).at(place()).map(Some)
 }
 
+/// Refuses a file that is too long for a head: it is held in memory whole.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if it is.
+pub(crate) fn check_len(len: u64) -> Result<()> {
+    if len > MAX_HEAD {
+        return Err(Error::unsupported(format!(
+            "has {len} bytes, too many for a head"
+        )));
+    }
+    Ok(())
+}
+
+/// The most bytes of a head: that of the 7B has 67 MB.
+const MAX_HEAD: u64 = 256 << 20;
+
 /// The longest header of a head that is looked at: ten thousand labels are far below it.
 #[cfg(not(target_family = "wasm"))]
-const MOST_HEADER: usize = 16 << 20;
+const MAX_HEADER: usize = 16 << 20;
 
 /// A text as JSON has it.
 fn quoted(text: &str) -> String {

@@ -23,13 +23,13 @@ pub enum HeadKind {
     Mean,
 }
 
-/// From how many pictures a class on logistic regression is better than the nearest mean, and the attention probe better
-/// than both, by `examples/few_shot.rs`: the table is in `docs/teach.md`.
+/// From so many pictures of a class on, logistic regression beats the nearest mean, and the attention probe beats both, as
+/// `examples/few_shot.rs` measures: the table is in `docs/teach.md`.
 const LINEAR_FROM: usize = 5;
 const ATTENTION_FROM: usize = 10;
 
 impl HeadKind {
-    /// The head for classes of which the middle one has so many pictures.
+    /// The head for classes that have so many pictures: the median decides.
     pub fn for_pictures(counts: &[usize]) -> Self {
         let mut sorted = counts.to_vec();
         sorted.sort_unstable();
@@ -168,6 +168,18 @@ impl Head {
             v,
             linear,
         }
+    }
+
+    /// Whether tokens are weighed or mixed, as only an attention probe does: all others take their plain mean.
+    pub(super) fn attends(&self) -> bool {
+        let dim = self.dim();
+        let is_one = |i: usize| i.is_multiple_of(dim + 1);
+        self.cls_token.iter().any(|&value| value != 0.0)
+            || self
+                .v
+                .iter()
+                .enumerate()
+                .any(|(i, &value)| value != f32::from(u8::from(is_one(i))))
     }
 }
 

@@ -1,32 +1,24 @@
 //! Random numbers from a seed.
 
-/// `SplitMix64`.
-///
-/// Source: Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators*, OOPSLA 2014.
+use crate::random::SplitMix64;
+
+/// Numbers and orders from random bits.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(super) struct Random(SplitMix64);
 
 impl Random {
     pub(super) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
+        Self(SplitMix64::new(seed))
     }
 
     /// From -1 to 1, evenly.
     pub(super) fn uniform(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / 8_388_608.0 - 1.0
+        (self.0.next() >> 40) as f32 / 8_388_608.0 - 1.0
     }
 
     /// Below `n`, evenly but for 2^-64.
     pub(super) fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        ((u128::from(self.0.next()) * n as u128) >> 64) as usize
     }
 
     /// Any order of a list, as likely as the others.

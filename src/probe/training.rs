@@ -123,7 +123,11 @@ impl<'a> Training<'a> {
             )));
         }
         let kind = match options.head {
-            HeadKind::Auto => HeadKind::for_pictures(&examples.counts()),
+            HeadKind::Auto => HeadKind::for_pictures(&match options.held_out {
+                HeldOut::Share(_) => examples.counts(),
+                // No head is ever trained on the others.
+                HeldOut::From(_) => counts,
+            }),
             kind => kind,
         };
         let fit = Fit::new(examples, kind, split.training.clone(), &options);

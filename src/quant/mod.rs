@@ -22,7 +22,7 @@ mod matrix;
 mod packing;
 mod quantize;
 mod scheme;
-mod simd;
+pub(crate) mod simd;
 
 #[cfg(feature = "gpu")]
 pub(crate) use half_matrix::pair;

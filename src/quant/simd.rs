@@ -1,4 +1,4 @@
-//! What the loops of this room share: the choice of instructions, and f16 without branches.
+//! What the loops of this module share: the choice of instructions, and f16 without branches.
 
 use half::f16;
 #[cfg(target_arch = "x86_64")]
@@ -11,7 +11,7 @@ use pulp::WithSimd;
 /// `op` and all that it calls must be `inline(always)` to be part of that.
 #[inline]
 pub(super) fn dispatch<T: WithSimd>(op: T) -> T::Output {
-    // Not `Arch::dispatch`: with AVX-512 that hands out vectors of 16 lanes, which the loops of this room are not
+    // Not `Arch::dispatch`: with AVX-512 that hands out vectors of 16 lanes, which the loops here are not
     // written for.
     #[cfg(target_arch = "x86_64")]
     match pulp::x86::V3::try_new() {
@@ -24,7 +24,7 @@ pub(super) fn dispatch<T: WithSimd>(op: T) -> T::Output {
 
 /// A finite f16 as f32, exactly, subnormals included. Vectorises, which `f16::to_f32` does not.
 #[inline(always)]
-pub(super) const fn widen(value: f16) -> f32 {
+pub(crate) const fn widen(value: f16) -> f32 {
     let bits = value.to_bits() as u32;
     // The exponent's bias differs by 112.
     let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);

@@ -11,8 +11,8 @@ use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Cache as JsCache, CacheStorage, Headers, Request, Response, ResponseInit};
 
+use crate::hex::{from_hex, to_hex};
 use crate::weights::remote::cache::{Cache, Key, Sealed};
-use crate::weights::shards::manifest::{from_hex, to_hex};
 
 /// The cache's name among those of the origin.
 const NAME: &str = "aim-web";

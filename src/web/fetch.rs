@@ -11,28 +11,8 @@ use web_sys::{AbortController, AbortSignal, ReadableStreamDefaultReader, Respons
 
 use super::error::set;
 use super::timer;
+use crate::weights::remote::stall::{Timeouts, Window};
 use crate::weights::remote::{Failure, Request, Response, Transport};
-
-/// Fewer bytes than this in [`Timeouts::stall`] are as good as none.
-const LEAST: usize = 4096;
-
-/// How long is waited for what.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timeouts {
-    /// For an answer to begin, and for the next 4 KiB of its body.
-    pub(super) stall: Duration,
-    /// The longest wait before an attempt is made again, whatever a server asks for.
-    pub(super) longest_wait: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            stall: Duration::from_secs(30),
-            longest_wait: Duration::from_secs(60),
-        }
-    }
-}
 
 /// `fetch`, and the signal that ends it.
 pub(super) struct Fetch {
@@ -121,15 +101,8 @@ impl Fetch {
         let stall = std::pin::pin!(timer::sleep(self.timeouts.stall));
         match select(JsFuture::from(promise), stall).await {
             Either::Left((result, _)) => result.map_err(|error| self.failure(&error)),
-            Either::Right(_) => Err(Failure::Network(self.too_slow())),
+            Either::Right(_) => Err(Failure::Network(self.timeouts.too_slow())),
         }
-    }
-
-    fn too_slow(&self) -> String {
-        format!(
-            "the server sent nothing, or hardly anything, for {} seconds",
-            self.timeouts.stall.as_secs_f32()
-        )
     }
 
     /// Reads the body piece by piece, up to a byte over `limit`; a failure in the middle keeps what
@@ -146,8 +119,8 @@ impl Fetch {
         };
         let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
         let most = limit.saturating_add(1);
-        let stall = self.timeouts.stall.as_secs_f64() * 1000.0;
-        let mut window = (timer::now(), 0);
+        let now = || Duration::try_from_secs_f64(timer::now() / 1000.0).unwrap_or_default();
+        let mut window = Window::new(&self.timeouts, now(), 0);
         let cut = loop {
             let piece = match self.before_stall(reader.read()).await {
                 Ok(piece) => piece,
@@ -173,11 +146,8 @@ impl Fetch {
             if body.len() == most {
                 break None;
             }
-            if timer::now() - window.0 >= stall {
-                if body.len() - window.1 < LEAST {
-                    break Some(self.too_slow());
-                }
-                window = (timer::now(), body.len());
+            if window.is_stalled(now(), body.len()) {
+                break Some(self.timeouts.too_slow());
             }
         };
         Ok((body, cut))
@@ -247,8 +217,8 @@ impl Transport for Fetch {
             error_code: header("x-error-code"),
             redirected_to: answer.redirected().then(|| answer.url()),
             // `fetch` decodes what is compressed: a whole file comes out right, but what it makes of a
-            // part need not be that part of the file. Parts whose encoding CORS hides are told by
-            // their lengths.
+            // part need not be that part of the file. Parts whose encoding CORS hides show
+            // by their lengths.
             content_encoding: header("content-encoding").filter(|_| answer.status() == 206),
             body,
             cut,

@@ -105,7 +105,10 @@ impl Lesson {
                 .collect::<Option<_>>()
                 .ok_or_else(|| wrong("classes"))?,
             labels: labels
-                .map(|label| label.map(|label| label as usize))
+                .map(|label| {
+                    let label = label.filter(|label| label.fract() == 0.0 && *label >= 0.0)?;
+                    Some(label as usize)
+                })
                 .collect::<Option<_>>()
                 .ok_or_else(|| wrong("labels"))?,
             features: list("features")?,

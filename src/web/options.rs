@@ -6,10 +6,10 @@ use js_sys::{Function, Reflect};
 use wasm_bindgen::{JsCast as _, JsValue};
 use web_sys::AbortSignal;
 
-use super::fetch::Timeouts;
 use crate::config::{Family, ProbeLayers};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
+use crate::weights::remote::stall::Timeouts;
 
 /// The options of `Classifier.load`.
 pub(super) struct Options {

@@ -612,6 +612,15 @@ fn archives_that_are_refused() {
     let bomb = archive(&[("a/data.pkl", &big, CompressionMethod::Deflated)]);
     refused(bomb, Format, "data.pkl: 4194305 bytes");
 
+    // Deflated it is longer than any, and says that it inflates to little.
+    let noise: Vec<u8> = (0..(5 << 20) as u32)
+        .map(|i| (i.wrapping_mul(0x9E37_79B1).wrapping_mul(i | 1) >> 24) as u8)
+        .collect();
+    let mut long = archive(&[("a/data.pkl", &noise, CompressionMethod::Deflated)]);
+    let at = find_all(&long, b"PK\x01\x02")[0];
+    long[at + 24..at + 28].copy_from_slice(&1000_u32.to_le_bytes());
+    refused(long, Format, "over the limit of 4194304");
+
     // Two records of one name: rename one of the same length, in both headers.
     let twice = replace(&with("a/data/1", &data), b"a/data/1", b"a/data/0");
     refused(twice, Format, "two records of one name");

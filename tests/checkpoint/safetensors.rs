@@ -199,6 +199,12 @@ fn headers_that_break_the_format() {
         refused(&meta(value), 8, "header is broken");
     }
     refused(r#"{"__metadata__":{},"__metadata__":{}}"#, 0, "twice");
+    let many: Vec<String> = (0..=100_000).map(|i| format!("\"{i}\":\"\"")).collect();
+    refused(
+        &meta(&format!("{{{}}}", many.join(","))),
+        8,
+        "too many texts",
+    );
 
     for open in ["[", "{\"a\":", "{\"a\":{\"b\":[", "{\"a\":{\"x\":["] {
         let deep = format!("{{\"w\":{}", open.repeat(100_000));

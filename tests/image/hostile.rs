@@ -93,6 +93,21 @@ fn a_jpeg_of_endless_scans_is_refused() {
     assert!(refused(&arithmetic).unwrap().contains("scans"));
 }
 
+#[test]
+fn restart_markers_that_nothing_asks_for_take_no_memory() {
+    let bytes = read("prog_420.jpg");
+    // Behind the first scan, before the next marker.
+    let scans: Vec<usize> = (0..bytes.len())
+        .filter(|&at| bytes[at..].starts_with(b"\xFF\xDA"))
+        .collect();
+    let end = (scans[0] + 2..scans[1])
+        .find(|&at| bytes[at] == 0xFF && !matches!(bytes[at + 1], 0 | 0xD0..=0xD7))
+        .unwrap();
+    let (before, after) = bytes.split_at(end);
+    let many = [before, &b"\xFF\xD0".repeat(1 << 20), after].concat();
+    assert_eq!(decode(&many).unwrap(), decode(&bytes).unwrap());
+}
+
 /// A PNG of no pixels whose header claims this size.
 fn png(width: u32, height: u32) -> Vec<u8> {
     let mut header = b"IHDR".to_vec();

@@ -115,6 +115,47 @@ fn with_header(bytes: &[u8], change: impl Fn(String) -> String) -> Vec<u8> {
 }
 
 #[test]
+fn a_head_is_what_its_tensors_are() {
+    for (kind, claimed, expected) in [
+        (HeadKind::Attention, "auto", HeadKind::Attention),
+        (HeadKind::Attention, "mean", HeadKind::Attention),
+        (HeadKind::Attention, "other", HeadKind::Attention),
+        (HeadKind::Linear, "mean", HeadKind::Mean),
+    ] {
+        let bytes = trained(kind).to_bytes().unwrap();
+        let (from, to) = [&kind.to_string(), claimed]
+            .map(|kind| format!("\\\"head\\\": \\\"{kind}\\\""))
+            .into();
+        let changed = with_header(&bytes, |text| {
+            assert!(text.contains(&from), "{from} is not in {text}");
+            text.replace(&from, &to)
+        });
+        let file = HeadFile::from_bytes(&changed).unwrap();
+        assert_eq!(file.head.kind, expected, "{kind} as {claimed}");
+        // Its attention is still there in fewer numbers.
+        let compact = Compact::of(&file.head).unwrap();
+        assert_eq!(!compact.queries.is_empty(), kind == HeadKind::Attention);
+    }
+}
+
+#[test]
+fn a_head_is_in_floats_whatever_its_trunk_was() {
+    let file = trained(HeadKind::Linear);
+    let bytes = with_header(&file.to_bytes().unwrap(), |text| {
+        let quantization = r#"\"quantization\": {\"group_size\": 32, \"bits\": 4},"#;
+        text.replacen(
+            r#"\"embed_dim\""#,
+            &format!(r#"{quantization} \"embed_dim\""#),
+            1,
+        )
+    });
+    let again = HeadFile::from_bytes(&bytes).unwrap();
+    assert!(again == file);
+    Config::from_json(&again.config_json()).unwrap();
+    HeadFile::from_bytes(&again.to_compact_bytes().unwrap()).unwrap();
+}
+
+#[test]
 fn what_is_no_head_is_refused() {
     let bytes = trained(HeadKind::Attention).to_bytes().unwrap();
     let change = |from: &'static str, to: &'static str| {

@@ -139,6 +139,27 @@ fn what_is_held_out_by_number_is_never_learnt() {
 }
 
 #[test]
+fn a_head_is_chosen_by_what_it_is_trained_on() {
+    // Three pictures of each class to learn from, a hundred to be tested on.
+    let mut examples = Examples::new(&config(), &["a".to_owned(), "b".to_owned()]).unwrap();
+    for picture in 0..206 {
+        let class = picture % 2;
+        examples
+            .push(class, &features(class, picture, 0.1))
+            .unwrap();
+    }
+    let kind = |held_out| {
+        let options = Options {
+            held_out,
+            ..Options::default()
+        };
+        Training::new(&examples, options).unwrap().kind()
+    };
+    assert_eq!(kind(HeldOut::From(6)), HeadKind::Mean);
+    assert_eq!(kind(HeldOut::Share(0.9)), HeadKind::Attention);
+}
+
+#[test]
 fn steps_tell_how_far_they_are() {
     let examples = examples(&[40, 40], 0.5);
     let mut training = Training::new(

@@ -22,7 +22,8 @@ use aim_web::weights::LocalModel;
 use aim_web::weights::checkpoint::Checkpoint;
 use aim_web::weights::remote::client::Client;
 use aim_web::weights::remote::disk_cache::{CachedModel, DiskCache};
-use aim_web::weights::remote::http::{Http, Timeouts};
+use aim_web::weights::remote::http::Http;
+use aim_web::weights::remote::stall::Timeouts;
 use aim_web::weights::remote::{Location, RemoteModel, Repository, Store, Wanted};
 use aim_web::weights::shards::manifest::CHUNK;
 use aim_web::weights::shards::{ShardWriter, StoredAs};
@@ -219,7 +220,6 @@ struct Loaded {
 /// A client that does not wait long.
 fn http() -> Http {
     Http::new(Timeouts {
-        connect: Duration::from_secs(5),
         stall: Duration::from_secs(1),
         longest_wait: Duration::from_millis(10),
     })

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_or_too_few_values_are_told() {
+    fn too_many_or_too_few_values_are_refused() {
         for wrong in [0, 5, 13] {
             let mut rows = FloatRows::new(3, 4, &device()).unwrap();
             let pushed = rows.push(&vec![0.0; wrong]);

@@ -59,7 +59,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn a_failure_is_told_once_and_not_taken_for_broken_weights() {
+    fn a_failure_is_reported_once_and_not_taken_for_broken_weights() {
         let mut values = [1.0; 3];
         or_nan(Ok(()), &mut values);
         assert!(failure().is_ok());

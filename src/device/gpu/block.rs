@@ -20,7 +20,7 @@ use crate::gpu::{attention, norm, rows};
 use crate::model::attention::attention as by_layers;
 use crate::model::norm::{EPSILON, Norm};
 use crate::precision::{WeightFormat, WeightSupport};
-use crate::quant::{Bits, pair};
+use crate::quant::pair;
 use half::f16;
 
 /// A matrix on a GPU, row-major as in a checkpoint.
@@ -90,11 +90,12 @@ impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
                     .zip(biases)
                     .map(|(scale, bias)| pair(scale, bias))
                     .collect();
-                let bits = match scheme.bits() {
-                    Bits::Four => 4,
-                    Bits::Eight => 8,
-                };
-                (codes, groups, bits, scheme.group_size())
+                (
+                    codes,
+                    groups,
+                    scheme.bits().get() as u32,
+                    scheme.group_size(),
+                )
             }
             PackedMatrix::Half(matrix) => (matrix.into_words(), vec![0], 16, 1),
         };

@@ -26,7 +26,8 @@ pub type Cuda = GpuBackend<CudaRuntime, u8>;
 pub struct CudaGpu {
     /// What burn takes.
     pub device: CudaDevice,
-    /// As [`GpuDevice::pci_bus`](super::GpuDevice::pci_bus); CUDA does not tell: whoever can ask the driver sets it.
+    /// As [`GpuDevice::pci_bus`](super::GpuDevice::pci_bus); CUDA does not report it: whoever can ask the driver
+    /// sets it.
     pub pci_bus: String,
     /// As [`GpuDevice::memory`](super::GpuDevice::memory).
     pub memory: Option<u64>,

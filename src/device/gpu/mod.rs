@@ -67,7 +67,7 @@ pub struct GpuDevice {
     pub adapter: String,
     /// True if the adapter computes on the CPU: right, and slow.
     pub is_software: bool,
-    /// Where the adapter is, as `0000:01:00.0`; empty if its driver does not tell.
+    /// Where the adapter is, as `0000:01:00.0`; empty if its driver does not report it.
     pub pci_bus: String,
     /// The bytes that models and pictures may take of its memory. Of a software adapter those that the machine had left when
     /// it was opened; of others wgpu says nothing: whoever can ask the driver sets it.
@@ -170,7 +170,7 @@ pub struct Adapter {
     pub backend: &'static str,
     /// `discrete`, `integrated`, `virtual`, `software` or `other`.
     pub kind: &'static str,
-    /// Its driver, as far as that tells.
+    /// Its driver, as far as that is reported.
     pub driver: String,
     /// As [`GpuDevice::pci_bus`].
     pub pci_bus: String,
@@ -317,7 +317,8 @@ async fn nth(instance: &wgpu::Instance, n: usize) -> Result<wgpu::Adapter> {
         .ok_or_else(|| Error::device_lost("this machine has no GPU with a driver"))
 }
 
-/// Whether an adapter computes on the CPU. A browser tells no kind, but names its own one.
+/// Whether an adapter computes on the CPU. A browser reports no device type, but its own software
+/// adapter has a known name.
 fn is_software(info: &wgpu::AdapterInfo) -> bool {
     const NAMES: [&str; 4] = [
         "swiftshader",

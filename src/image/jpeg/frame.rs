@@ -3,7 +3,7 @@
 use super::huffman::Huffman;
 use super::scan::{self, Scan};
 use super::upsample::Plane;
-use super::{color, damaged, idct, segment};
+use super::{color, damaged, idct, next_marker, segment};
 use crate::image::pixels::zeros;
 use crate::{Error, Result};
 
@@ -69,13 +69,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
     let (mut is_jfif, mut adobe) = (false, None);
     let mut rest = bytes;
     loop {
-        rest = rest
-            .iter()
-            .position(|&byte| byte == 0xFF)
-            .and_then(|at| rest.get(at..))
-            .unwrap_or(&[]);
-        let fill = rest.iter().take_while(|&&byte| byte == 0xFF).count();
-        let Some((&marker, after)) = rest.get(fill..).and_then(<[u8]>::split_first) else {
+        let Some((marker, after)) = next_marker(rest) else {
             return Err(damaged("it ends early"));
         };
         rest = after;

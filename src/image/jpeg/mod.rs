@@ -126,14 +126,7 @@ impl Header {
         let mut scans = 0;
         let mut rest = bytes;
         loop {
-            // Between segments lie entropy-coded data or stray bytes.
-            rest = rest
-                .iter()
-                .position(|&byte| byte == 0xFF)
-                .and_then(|at| rest.get(at..))
-                .unwrap_or(&[]);
-            let fill = rest.iter().take_while(|&&byte| byte == 0xFF).count();
-            let Some((&marker, after)) = rest.get(fill..).and_then(<[u8]>::split_first) else {
+            let Some((marker, after)) = next_marker(rest) else {
                 return Err(Error::image(truncated("JPEG")));
             };
             rest = after;
@@ -174,6 +167,15 @@ impl Header {
             progressive: marker != 0xC0 && marker != 0xC1,
         })
     }
+}
+
+/// The next marker, past entropy-coded data or stray bytes, and what follows it.
+fn next_marker(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let at = bytes.iter().position(|&byte| byte == 0xFF)?;
+    let rest = bytes.get(at..)?;
+    let fill = rest.iter().take_while(|&&byte| byte == 0xFF).count();
+    let (&marker, after) = rest.get(fill..)?.split_first()?;
+    Some((marker, after))
 }
 
 /// The body of a segment, whose length counts its own two bytes, and what follows.

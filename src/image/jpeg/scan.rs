@@ -64,24 +64,23 @@ impl Scan {
 }
 
 /// Reads the entropy-coded data of a scan; what follows them.
-pub(super) fn read<'a>(
+pub(super) fn read<'d>(
     scan: &Scan,
     frame: &mut Frame,
     tables: &Tables,
-    data: &'a [u8],
-) -> Result<&'a [u8]> {
-    let (segments, rest) = segments(data);
+    data: &'d [u8],
+) -> Result<&'d [u8]> {
     pulp::Arch::new().dispatch(Reading {
         scan,
         frame,
         tables,
-        segments: &segments,
-    })?;
-    Ok(rest)
+        data,
+    })
 }
 
-/// The data between restart markers, without the zeros that are stuffed behind 0xFF; and what follows the scan.
-fn segments(data: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
+/// The data between restart markers, without the zeros that are stuffed behind 0xFF, of the first `most` parts; and what
+/// follows the scan.
+fn segments(data: &[u8], most: usize) -> (Vec<Vec<u8>>, &[u8]) {
     let mut segments = Vec::new();
     let mut own = Vec::with_capacity(data.len().min(1 << 20));
     let mut rest = data;
@@ -99,11 +98,16 @@ fn segments(data: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
                 rest = &after[fill + 1..];
             }
             Some(0xD0..=0xD7) => {
-                segments.push(std::mem::take(&mut own));
+                if segments.len() < most {
+                    segments.push(std::mem::take(&mut own));
+                }
+                own.clear();
                 rest = &after[fill + 1..];
             }
             _ => {
-                segments.push(own);
+                if segments.len() < most {
+                    segments.push(own);
+                }
                 return (segments, after);
             }
         }
@@ -111,23 +115,23 @@ fn segments(data: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
 }
 
 /// A scan that is being read.
-struct Reading<'a> {
+struct Reading<'a, 'd> {
     scan: &'a Scan,
     frame: &'a mut Frame,
     tables: &'a Tables,
-    segments: &'a [Vec<u8>],
+    data: &'d [u8],
 }
 
-impl pulp::NullaryFnOnce for Reading<'_> {
-    type Output = Result<()>;
+impl<'d> pulp::NullaryFnOnce for Reading<'_, 'd> {
+    type Output = Result<&'d [u8]>;
 
     #[inline(always)]
-    fn call(self) -> Result<()> {
+    fn call(self) -> Result<&'d [u8]> {
         let Self {
             scan,
             frame,
             tables,
-            segments,
+            data,
         } = self;
         let is_progressive = frame.is_progressive;
         let mcus = frame.mcus;
@@ -164,11 +168,13 @@ impl pulp::NullaryFnOnce for Reading<'_> {
         } else {
             tables.restart
         };
-        if count.div_ceil(interval.max(1)) > segments.len() {
+        let parts = count.div_ceil(interval.max(1));
+        let (segments, rest) = segments(data, parts);
+        if segments.len() < parts {
             return Err(damaged("parts of it are missing"));
         }
 
-        for (part, segment) in (0..count).step_by(interval.max(1)).zip(segments) {
+        for (part, segment) in (0..count).step_by(interval.max(1)).zip(&segments) {
             let mut bits = Bits::new(segment);
             let mut before = [0_i32; 4];
             let mut run = 0_u32;
@@ -196,7 +202,7 @@ impl pulp::NullaryFnOnce for Reading<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(rest)
     }
 }
 

@@ -64,7 +64,7 @@ impl Kernel {
         }
     }
 
-    /// The best that this machine has for codes of so many bits. In WebAssembly a few products tell.
+    /// The best that this machine has for codes of so many bits. In WebAssembly a few products are tried.
     pub fn best(bits: Bits) -> Self {
         Self::ALL
             .into_iter()

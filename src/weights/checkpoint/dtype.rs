@@ -5,6 +5,7 @@ use std::fmt;
 use half::f16;
 
 use crate::error::{Error, Result};
+use crate::quant::simd::widen;
 
 /// The element type of a stored tensor, under the names of the safetensors format.
 ///
@@ -249,20 +250,14 @@ impl Decoder {
 
 /// Exact; infinities and NaN stay what they are.
 ///
-/// Without branches, so that the loop over it becomes SIMD code on every target: the exponent is
-/// moved by a multiplication, which also normalises subnormal numbers.
-fn f16_to_f32(bits: u16) -> f32 {
-    /// 2^112: the difference of the exponent biases, 127 - 15.
-    const SCALE: f32 = f32::from_bits((127 + 112) << 23);
-    let magnitude = u32::from(bits & 0x7fff);
-    let sign = u32::from(bits & 0x8000) << 16;
-    let finite = f32::from_bits(magnitude << 13) * SCALE;
-    let special = if magnitude >= u32::from(f16::INFINITY.to_bits()) {
+/// Without branches, so that the loop over it becomes SIMD code on every target.
+const fn f16_to_f32(bits: u16) -> f32 {
+    let special = if bits & 0x7fff >= f16::INFINITY.to_bits() {
         0x7f80_0000
     } else {
         0
     };
-    f32::from_bits(finite.to_bits() | special | sign)
+    f32::from_bits(widen(f16::from_bits(bits)).to_bits() | special)
 }
 
 /// The index of the first NaN or infinity.

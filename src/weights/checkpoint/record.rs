@@ -125,7 +125,7 @@ impl<'a> RecordReader<'a> {
         }
     }
 
-    /// Takes the next bytes; of data the place among the data, and they, go to `sink`.
+    /// Takes the next bytes, and passes each piece of data to `sink` with its place among the data.
     ///
     /// # Errors
     /// As [`Record::data_start`], and what `sink` returns.

@@ -371,6 +371,9 @@ impl<'de> Deserialize<'de> for Metadata {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
                 let mut texts = BTreeMap::new();
                 while let Some((key, value)) = map.next_entry::<Key<'de>, Key<'de>>()? {
+                    if texts.len() == MAX_TENSORS {
+                        return Err(A::Error::custom("__metadata__ has too many texts"));
+                    }
                     texts.insert(key.0.into_owned(), value.0.into_owned());
                 }
                 Ok(Metadata(texts))

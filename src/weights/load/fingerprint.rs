@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::sink::Sink;
 use crate::config::Config;
 use crate::error::Result;
+use crate::hex::to_hex;
 use crate::weights::checkpoint::tensor_info::TensorInfo;
 use crate::weights::inventory::Located;
 use crate::weights::layout::{TensorSpec, unwrapped};
@@ -38,8 +39,7 @@ impl<'a> Fingerprint<'a> {
             hash.update([0]);
             hash.update(tensor);
         }
-        let digits = |byte: &u8| format!("{byte:02x}");
-        hash.finalize().iter().map(digits).collect()
+        to_hex(&hash.finalize())
     }
 }
 

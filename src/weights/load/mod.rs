@@ -39,7 +39,7 @@ pub fn locate(files: &[Box<dyn Checkpoint>], config: &Config) -> Result<Vec<Vec<
 /// Reads the tensors that `sink` wants, in the order of the files.
 ///
 /// # Errors
-/// As [`locate`]; [`ErrorKind::Format`](crate::ErrorKind::Format) if a file is broken or can't be read, [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if its bytes are not those of its
+/// As [`locate`]; [`ErrorKind::Format`](crate::ErrorKind::Format) if a file is broken, [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if it can't be read or its bytes are not those of its
 /// hash; and what the sink returns. They name the file and the tensor.
 pub fn load(files: &mut [Box<dyn Checkpoint>], config: &Config, sink: &mut dyn Sink) -> Result<()> {
     let located = locate(files, config)?;

@@ -1,13 +1,13 @@
-//! By what a head knows the trunk below it.
+//! The hash by which a head recognises its trunk.
 
 use std::collections::BTreeMap;
 
 use crc32fast::Hasher;
 use sha2::{Digest as _, Sha256};
 
+use crate::hex::to_hex;
 use crate::weights::checkpoint::tensor_info::TensorInfo;
 use crate::weights::inventory::Part;
-use crate::weights::shards::manifest::to_hex;
 
 /// A hash of the trunk's tensors that are loaded, whatever file they come from and in whatever order: the SHA-256 of a
 /// line for each, sorted by name, `NAME DTYPE SHAPE CRC-32`.

@@ -15,6 +15,9 @@ use crate::error::{At as _, Error, ErrorKind, Result, printable};
 /// The largest configuration, label or index file that is read.
 pub const SMALL_FILE: usize = 16 << 20;
 
+/// The most bytes of a file that is read in chunks: 1 TiB.
+const MAX_FILE: u64 = 1 << 40;
+
 /// How many bytes an attempt has to bring to count as progress: a line that keeps breaking gets
 /// there, one that drips does not take for ever.
 const PROGRESS: usize = 64 << 10;
@@ -336,7 +339,7 @@ impl<T: Transport> Client<T> {
                 )))
             }
             status => {
-                // So a store of objects hides which it has.
+                // An object store answers so for a file that is not there, unless the caller may list it.
                 if status == 403 && !self.location.is_repository() {
                     self.note_absent(&file.name, false);
                 }
@@ -388,6 +391,7 @@ impl<T: Transport> Client<T> {
     /// Keeps what a file is, or compares it with what it was.
     fn pin(&self, file: &RemoteFile, now: Pinned) -> Result<()> {
         let url = self.location.url(&file.name);
+        check_len(&url, now.len)?;
         if let Some(expected) = file.expected_len
             && expected != now.len
         {
@@ -532,6 +536,16 @@ fn text(body: Vec<u8>) -> Result<Option<String>> {
     Ok((!is_html).then_some(text))
 }
 
+/// Refuses a length that no file of weights has: what a server claims is asked for, chunk by chunk.
+pub(super) fn check_len(url: &str, len: u64) -> Result<()> {
+    if len > MAX_FILE {
+        return Err(Error::unsupported(format!(
+            "{url}: is said to have {len} bytes, more than a file of any model ({MAX_FILE})"
+        )));
+    }
+    Ok(())
+}
+
 /// The host of a URL: the rest of one that is signed is a secret.
 fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -542,9 +556,11 @@ fn host(url: &str) -> &str {
 fn words(body: &[u8]) -> String {
     const MOST: usize = 1024;
     let text = String::from_utf8_lossy(body.get(..MOST).unwrap_or(body)).into_owned();
-    let mut words = Vec::new();
-    for part in text.split('<') {
-        // Of the first part, all of it: it is before the first tag.
+    let mut parts = text.split('<');
+    // All of the first part is before the first tag.
+    let before = parts.next().unwrap_or_default();
+    let mut words: Vec<&str> = before.split_whitespace().collect();
+    for part in parts {
         let part = part.split_once('>').map_or(part, |(_, text)| text);
         words.extend(part.split_whitespace());
     }
@@ -573,6 +589,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_length_that_no_model_has_is_refused() {
+        check_len("url", 26 << 30).expect("the 7B has as many");
+        for len in [MAX_FILE + 1, u64::MAX] {
+            let error = check_len("https://a.b/c", len).expect_err("it has no such file");
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains("https://a.b/c"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_a_refusal_says_is_read_without_its_tags() {
         for (body, expected) in [
             (
@@ -580,6 +606,7 @@ mod tests {
                 "AccessDenied Request has expired",
             ),
             (b"not in your region\n", "not in your region"),
+            (b"limit -> 5 <b>files</b>", "limit -> 5 files"),
             (b"<html><p>Please\x1b[2J log in</p>", r"Please\u{1b}[2J log in"),
             (b"", ""),
             (b"\xff<", "\u{fffd}"),

@@ -17,7 +17,8 @@ use sha2::{Digest as _, Sha256};
 use super::cache::{Cache, Key, Sealed};
 use super::listing::is_commit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::weights::shards::manifest::{CHUNK, to_hex};
+use crate::hex::to_hex;
+use crate::weights::shards::manifest::CHUNK;
 
 /// Bytes of the seal behind an entry.
 const SEAL: usize = 32;

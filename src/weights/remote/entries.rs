@@ -6,9 +6,9 @@ use super::cache::{Key, Sealed, Store};
 use super::client::Client;
 use super::hub::Location;
 use super::transport::Transport;
-use crate::weights::shards::manifest::to_hex;
+use crate::hex::to_hex;
 
-/// The content of entries that nothing names: the newest.
+/// Stands in for a content's name where nothing names it.
 const NEWEST: &str = "newest";
 
 /// The entries of one model in a cache, which there may be none of.
@@ -37,7 +37,7 @@ impl<'a, T: Transport> CacheEntries<'a, T> {
         }
     }
 
-    /// Where that is kept of a file which is true of its newest state.
+    /// The key of an entry about a file's newest state, whose content nothing names.
     pub(super) fn newest_key(&self, file: &str, entry: &str) -> Key {
         let content = self.own_identity(NEWEST, file, &self.location.revision);
         self.key(content, entry)

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use super::stall::{Timeouts, Window};
 use super::transport::{Failure, Request, Response, Transport};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -23,30 +24,8 @@ const REDIRECTS: usize = 5;
 /// Why the hub refuses a request.
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 
-/// Fewer bytes than this in [`Timeouts::stall`] are as good as none.
-const LEAST: usize = 4096;
-
-/// How long is waited for what.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// For a connection.
-    pub connect: Duration,
-    /// For an answer to begin, and for the next 4 KiB of its body.
-    pub stall: Duration,
-    /// The longest wait before an attempt is made again. Servers are granted a minute
-    /// (`remote::retry`), so less than that is for tests.
-    pub longest_wait: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            stall: Duration::from_secs(30),
-            longest_wait: Duration::from_secs(60),
-        }
-    }
-}
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// A client for any number of requests at once.
 #[derive(Debug)]
@@ -79,7 +58,7 @@ impl Http {
         let client = Client::builder()
             // A redirect leaves the token behind: see `send`.
             .redirect(redirect::Policy::none())
-            .connect_timeout(timeouts.connect)
+            .connect_timeout(CONNECT)
             .user_agent(concat!("aim-web/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| broken(reason(&error)))?;
@@ -106,10 +85,10 @@ impl Transport for Http {
         }
         let (sender, mut receiver) = unbounded_channel();
         let client = self.client.clone();
-        let stall = self.timeouts.stall;
+        let timeouts = self.timeouts;
         let mut task = Task(
             self.runtime
-                .spawn(async move { get(&client, request, stall, &sender).await }),
+                .spawn(async move { get(&client, request, timeouts, &sender).await }),
         );
         while let Some(bytes) = receiver.recv().await {
             arrived(bytes);
@@ -150,15 +129,15 @@ impl<T> Drop for Task<T> {
 async fn get(
     client: &Client,
     request: Request,
-    stall: Duration,
+    timeouts: Timeouts,
     arrived: &UnboundedSender<u64>,
 ) -> Result<Response, String> {
     let first = Url::parse(&request.url).map_err(|error| error.to_string())?;
     let mut url = first.clone();
     for _ in 0..=REDIRECTS {
-        let answer = timeout(stall, send(client, &request, &url, &first))
+        let answer = timeout(timeouts.stall, send(client, &request, &url, &first))
             .await
-            .map_err(|_| too_slow(stall))??;
+            .map_err(|_| timeouts.too_slow())??;
         let status = answer.status();
         if status.is_redirection()
             && let Some(target) = text(answer.headers(), &LOCATION)
@@ -185,7 +164,7 @@ async fn get(
             body: Vec::new(),
             cut: None,
         };
-        response.cut = body(answer, &mut response.body, request.limit, stall, arrived)
+        response.cut = body(answer, &mut response.body, request.limit, timeouts, arrived)
             .await
             .err();
         return Ok(response);
@@ -229,15 +208,16 @@ async fn body(
     mut answer: reqwest::Response,
     body: &mut Vec<u8>,
     limit: usize,
-    stall: Duration,
+    timeouts: Timeouts,
     arrived: &UnboundedSender<u64>,
 ) -> Result<(), String> {
     let most = limit.saturating_add(1);
-    let mut window = (Instant::now(), body.len());
+    let start = Instant::now();
+    let mut window = Window::new(&timeouts, Duration::ZERO, body.len());
     loop {
-        let piece = timeout(stall, answer.chunk())
+        let piece = timeout(timeouts.stall, answer.chunk())
             .await
-            .map_err(|_| too_slow(stall))?
+            .map_err(|_| timeouts.too_slow())?
             .map_err(|error| reason(&error))?;
         let Some(piece) = piece else { return Ok(()) };
         let taken = piece.len().min(most - body.len());
@@ -249,20 +229,10 @@ async fn body(
         if body.len() == most {
             return Ok(());
         }
-        if window.0.elapsed() >= stall {
-            if body.len() - window.1 < LEAST {
-                return Err(too_slow(stall));
-            }
-            window = (Instant::now(), body.len());
+        if window.is_stalled(start.elapsed(), body.len()) {
+            return Err(timeouts.too_slow());
         }
     }
-}
-
-fn too_slow(stall: Duration) -> String {
-    format!(
-        "the server sent nothing, or hardly anything, for {} seconds",
-        stall.as_secs_f32()
-    )
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

@@ -82,7 +82,9 @@ impl Location {
     /// folder on the same server.
     pub fn takes_token(&self, endpoint: Option<&str>) -> bool {
         let hub = origin(endpoint.unwrap_or(ENDPOINT));
-        origin(&self.base).zip(hub).is_some_and(|(own, hub)| own.eq_ignore_ascii_case(hub))
+        origin(&self.base)
+            .zip(hub)
+            .is_some_and(|(own, hub)| own.eq_ignore_ascii_case(hub))
     }
 
     /// True for a repository of a hub, false for a folder.
@@ -203,7 +205,11 @@ mod tests {
             ("https://huggingface.co/user/repo", mirror, false),
         ] {
             let location = Location::new(model, None, endpoint).expect("it is one");
-            assert_eq!(location.takes_token(endpoint), expected, "{model} {endpoint:?}");
+            assert_eq!(
+                location.takes_token(endpoint),
+                expected,
+                "{model} {endpoint:?}"
+            );
         }
     }
 

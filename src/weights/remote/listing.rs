@@ -7,7 +7,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result, printable};
-use crate::weights::shards::manifest::{from_hex, to_hex};
+use crate::hex::{from_hex, to_hex};
 
 /// The most files of a repository.
 const MAX_FILES: usize = 100_000;

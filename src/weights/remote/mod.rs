@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`hub`] | names and folders to URLs |
 //! | [`transport`] | one HTTP request, whatever carries it out |
+//! | `stall` | how long a server is waited for |
 //! | [`retry`] | which failures pass, and how long to wait |
 //! | [`client`] | files: retried, resumed, checked against what the server said before |
 //! | [`listing`] | what the hub says a repository holds |
@@ -32,6 +33,8 @@ pub mod progress;
 mod record;
 pub mod repository;
 pub mod retry;
+#[cfg(any(feature = "http", target_family = "wasm"))]
+pub mod stall;
 mod stream;
 pub mod transport;
 

@@ -11,16 +11,13 @@ use super::transport::Transport;
 use crate::config::{Config, Family, ProbeLayers};
 use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::labels::{LABELS_FILE, Labels};
-use crate::probe::file::{HEAD_FILE, HeadFile, Trunk};
+use crate::probe::file::{HEAD_FILE, HeadFile, Trunk, check_len};
 use crate::weights::checkpoint::contents::{self, Access, Contents, Parts, Step};
 use crate::weights::files::{ApplePair, Candidate};
 use crate::weights::inventory::Inventory;
 use crate::weights::layout::TensorSpec;
 use crate::weights::load::sink::Sink;
 use crate::weights::shards::index::Index;
-
-/// The most bytes of a head: AIM-7B's with ten thousand classes has 150 MB.
-const MOST_HEAD: u64 = 256 << 20;
 
 /// How much of a file is read to see what it is: all that is needed of most.
 const FRONT_GUESS: u64 = 64 << 10;
@@ -149,11 +146,7 @@ impl<T: Transport> RemoteModel<T> {
         let file = self.repository.file(HEAD_FILE).await?;
         let mut bytes = self.repository.peek(&file, 0..FRONT_GUESS).await?;
         let len = file.known_len().unwrap_or(bytes.len() as u64);
-        if len > MOST_HEAD {
-            return Err(Error::unsupported(format!(
-                "{url}: has {len} bytes, too many for a head"
-            )));
-        }
+        check_len(len).at(&url)?;
         let here = bytes.len() as u64;
         if here < len {
             bytes.extend(self.repository.peek(&file, here..len).await?);

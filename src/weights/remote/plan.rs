@@ -15,6 +15,18 @@ pub struct Chunk {
     pub range: Range<u64>,
 }
 
+impl Chunk {
+    /// That of a number, of a file of `len` bytes.
+    pub const fn of(number: u64, len: u64) -> Self {
+        let start = number.saturating_mul(CHUNK);
+        let end = start.saturating_add(CHUNK);
+        Self {
+            number,
+            range: start..if end < len { end } else { len },
+        }
+    }
+}
+
 /// The chunks of a file of `len` bytes that hold any of the `needed` ranges, in the order of the
 /// file.
 pub fn chunks(needed: &[Range<u64>], len: u64) -> Vec<Chunk> {
@@ -27,10 +39,7 @@ pub fn chunks(needed: &[Range<u64>], len: u64) -> Vec<Chunk> {
     numbers.dedup();
     numbers
         .into_iter()
-        .map(|number| Chunk {
-            number,
-            range: number * CHUNK..((number + 1) * CHUNK).min(len),
-        })
+        .map(|number| Chunk::of(number, len))
         .collect()
 }
 
@@ -52,14 +61,14 @@ pub fn download(needed: &[Range<u64>], front: &[Range<u64>], len: u64) -> u64 {
 /// Tensors of one record that are read in one go: none of them overlap.
 #[derive(Clone, Debug)]
 pub struct Pass {
-    /// They, by where they begin in their record.
+    /// The tensors, in the order in which they begin in their record.
     pub tensors: Vec<Located>,
     /// The range of the file that is read for them.
     pub range: Range<u64>,
 }
 
-/// In which order the `needed` tensors of a file are read: record by record as they lie in the file, and
-/// one that overlapping tensors share more than once, rather than keeping it.
+/// In which order the `needed` tensors of a file are read: record by record as they lie in the file. A
+/// record whose tensors overlap is read several times rather than kept in memory.
 pub fn passes(contents: &Contents, needed: Vec<Located>) -> Vec<Pass> {
     // By record, then by where each begins there.
     let mut order: Vec<(u64, u64, usize)> = needed

@@ -156,8 +156,8 @@ impl<'a> Meter<'a> {
         self.emit(Status::Done);
     }
 
-    /// Bytes of all files: those of this one and the ones before it, and by their values what is
-    /// still to come, which is something.
+    /// Bytes of all files: known for this one and those before it, estimated by their values for those to come, and at
+    /// least 1 while there are any.
     fn total(&self) -> u64 {
         let known = self.before.get().saturating_add(self.file_total.get());
         let [seen, after] = self.values.get();

@@ -14,7 +14,7 @@ use super::entries::CacheEntries;
 use super::listing::Listing;
 use super::transport::Transport;
 use crate::error::{Error, ErrorKind};
-use crate::weights::shards::manifest::to_hex;
+use crate::hex::to_hex;
 
 /// What a complete load read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -107,7 +107,7 @@ pub(super) async fn keep<T: Transport>(
         let key = listing_key(entries, &listing.commit);
         entries.keep(&key, &listing.to_json()).await;
     }
-    // The last, since it is what the others are read by. Numbers and strings always have a JSON form.
+    // Written last: the other entries are found through it. Numbers and strings always have a JSON form.
     let text = serde_json::to_vec(&record).unwrap_or_default();
     entries.keep(&record_key(entries), &text).await;
 }

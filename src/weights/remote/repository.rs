@@ -12,16 +12,15 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::cache::{Key, Sealed, Store};
-use super::client::{Client, Pinned, RemoteFile};
+use super::client::{Client, Pinned, RemoteFile, check_len};
 use super::entries::{CacheEntries, identity};
 use super::listing::{Listed, Listing, is_commit};
 use super::plan::Chunk;
 use super::record::{self, Offline, Record};
 use super::transport::Transport;
 use crate::error::{At as _, Error, ErrorKind, Result};
-use crate::weights::shards::manifest::{
-    CHUNK, FileHashes, MANIFEST_FILE, Manifest, from_hex, to_hex,
-};
+use crate::hex::{from_hex, to_hex};
+use crate::weights::shards::manifest::{CHUNK, FileHashes, MANIFEST_FILE, Manifest};
 
 /// The files of a model on a server.
 pub struct Repository<T> {
@@ -82,7 +81,7 @@ impl WeightFile {
 impl<T: Transport> Repository<T> {
     /// Asks the hub what the repository holds, and reads the model's manifest, if there are such.
     ///
-    /// Where the server can't be reached, the last complete load is taken that the `store` knows of.
+    /// Where the server can't be reached, the last complete load that `store` holds is used.
     ///
     /// # Errors
     /// [`ErrorKind::Network`] if the server can't be reached and the cache knows nothing of the
@@ -186,14 +185,14 @@ impl<T: Transport> Repository<T> {
         CacheEntries::new(self.store.as_ref(), &self.client)
     }
 
-    /// From here on, tells `warn` what a person should know of a model that loads all the same.
+    /// From here on, calls `warn` with what a person should know of a model that loads all the same.
     #[must_use]
     pub fn warning(mut self, warn: Rc<dyn Fn(&str)>) -> Self {
         self.warn = warn;
         self
     }
 
-    /// Tells a person something.
+    /// Passes a warning on.
     pub(super) fn warn(&self, message: &str) {
         (self.warn)(message);
     }
@@ -278,7 +277,7 @@ impl<T: Transport> Repository<T> {
             && self.check_text(file, text).is_err()
         {
             let again = self.client.text(file).await;
-            // Rather a server that names no file as git does than one that breaks the first in one way each time.
+            // The same bytes twice: this hub's blob ids are probably not git's, so from here on they prove nothing.
             if let (Ok(again), Ok(first)) = (&again, &fetched)
                 && again == first
                 && self.names_as_git.get().is_none()
@@ -425,6 +424,9 @@ impl<T: Transport> Repository<T> {
                     self.url(name)
                 ),
             ));
+        }
+        if let Some(len) = len {
+            check_len(&self.url(name), len)?;
         }
         let identity = match (&hashes, listed.and_then(|listed| listed.oid.as_deref())) {
             // Each chunk is checked, so it is the same wherever it comes from.
@@ -635,9 +637,8 @@ impl<T: Transport> Repository<T> {
         Ok(first)
     }
 
-    /// A load failed: drops what may be to blame of what is kept of the file.
-    ///
-    /// Bytes that a manifest describes are not, nor is any for an error of the server.
+    /// A load failed: drops from the cache what may be at fault. Never bytes that a manifest describes, and nothing after
+    /// an error of the server.
     pub async fn forget(&self, file: &WeightFile, error: &Error) {
         let Some(store) = self.store.as_ref().filter(|_| file.hashes.is_none()) else {
             return;
@@ -649,8 +650,8 @@ impl<T: Transport> Repository<T> {
                 store.remove(&key.repository, &key.content).await;
             }
         } else if error.kind() == ErrorKind::Format {
-            // A header that does not fit the configuration: what came before has been through loads,
-            // what has just come may be broken as well as the configuration.
+            // A header that does not fit the configuration. Chunks of earlier loads have been used before; those of
+            // this load may be as wrong as the configuration.
             for key in fresh.iter().filter_map(|&n| self.chunk_key(file, n)) {
                 store.blank(&key).await;
             }

@@ -11,11 +11,12 @@ use super::progress::Meter;
 use super::repository::{Repository, WeightFile};
 use super::transport::Transport;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hex::to_hex;
 use crate::weights::checkpoint::contents::{self, Access, Contents, Parts, Step};
 use crate::weights::files::hash_warning;
 use crate::weights::load::feed::{Fault, Feed};
 use crate::weights::load::sink::Sink;
-use crate::weights::shards::manifest::{CHUNK, to_hex};
+use crate::weights::shards::manifest::CHUNK;
 
 /// How many chunks are under way at once, each by two requests. They are taken in order, so this
 /// also bounds what waits in memory, and what is fetched again after a crash.
@@ -48,7 +49,7 @@ impl<'a, T: Transport> Opened<'a, T> {
         meter: &'a Meter<'a>,
     ) -> Result<Self> {
         let url = repository.url(name);
-        let first = chunk(0, file.known_len().unwrap_or(CHUNK));
+        let first = Chunk::of(0, file.known_len().unwrap_or(CHUNK));
         let expected = RefCell::new(0_u64);
         let arrived = |bytes| {
             if let Some(len) = file.known_len() {
@@ -58,7 +59,7 @@ impl<'a, T: Transport> Opened<'a, T> {
         };
         let start = repository.chunk(file, &first, &arrived).await?;
         let len = file.known_len().unwrap_or(start.len() as u64);
-        let first = chunk(0, len);
+        let first = Chunk::of(0, len);
         check_length(&url, &first, &start)?;
         expected.replace(start.len() as u64);
 
@@ -111,7 +112,7 @@ impl<'a, T: Transport> Opened<'a, T> {
             .map(|(start, bytes)| (start / CHUNK, bytes))
             .collect();
         let last = len.saturating_sub(1) / CHUNK;
-        // A long header takes more of them, which are not kept for that.
+        // The chunks between, which only a long header takes, are not held.
         held.retain(|number, _| *number == 0 || *number == last);
         Ok(Self {
             repository,
@@ -256,14 +257,6 @@ impl<'a, T: Transport> Opened<'a, T> {
                 Err(error)
             }
         }
-    }
-}
-
-/// A chunk of a file of `len` bytes.
-fn chunk(number: u64, len: u64) -> Chunk {
-    Chunk {
-        number,
-        range: number * CHUNK..((number + 1) * CHUNK).min(len),
     }
 }
 

@@ -16,6 +16,7 @@ const CURVE_FILE: &str = "curve.svg";
 pub struct Staging {
     dir: PathBuf,
     target: PathBuf,
+    overwrite: bool,
     is_complete: bool,
 }
 
@@ -44,6 +45,7 @@ impl Staging {
         Ok(Self {
             dir,
             target,
+            overwrite,
             is_complete: false,
         })
     }
@@ -62,12 +64,18 @@ impl Staging {
         fs::write(&path, text).map_err(|error| unwritable(&path, &error))
     }
 
-    /// Puts the folder in its place.
+    /// Puts the folder in its place. Where something else appeared there meanwhile the folder stays where it is, and the error
+    /// says where.
     ///
     /// # Errors
     /// [`ErrorKind::Option`] if it can't be put there.
     pub fn finish(mut self) -> Result<()> {
-        check(&self.target, self.target.exists())?;
+        if let Err(error) = check(&self.target, self.overwrite) {
+            // It may have taken hours.
+            self.is_complete = true;
+            let kept = format!("{error}; what was written is in {}", self.dir.display());
+            return Err(Error::new(error.kind(), kept));
+        }
         let old = self.dir.with_extension("old");
         let had_old = self.target.exists();
         if had_old {
@@ -153,6 +161,31 @@ mod tests {
             assert_eq!(fs::read_dir(work.path()).unwrap().count(), 1);
         }
         Staging::new(&target, false).unwrap_err();
+    }
+
+    #[test]
+    fn what_appears_meanwhile_is_not_replaced_unasked() {
+        let work = tempfile::tempdir().unwrap();
+        let target = work.path().join("model");
+        let begin = |text: &str| {
+            let staging = Staging::new(&target, false).unwrap();
+            staging.write("config.json", text).unwrap();
+            staging
+        };
+        let late = begin("late");
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("config.json"), "first").unwrap();
+        let kept = late.dir().to_owned();
+        let error = late.finish().unwrap_err();
+        assert!(
+            error.to_string().contains(&kept.display().to_string()),
+            "{error}"
+        );
+        let text = |dir: &Path| fs::read_to_string(dir.join("config.json")).unwrap();
+        assert_eq!(
+            (text(&target), text(&kept)),
+            ("first".into(), "late".into())
+        );
     }
 
     #[test]

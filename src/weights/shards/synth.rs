@@ -10,6 +10,7 @@ use super::staging::{Staging, unwritable};
 use super::write::{Entry, header};
 use crate::config::{Config, Family, ProbeLayers};
 use crate::error::{Error, Result};
+use crate::random::SplitMix64;
 use crate::weights::checkpoint::dtype::Dtype;
 use crate::weights::checkpoint::torch::write::{self as torch, TorchWriter};
 use crate::weights::files::ApplePair;
@@ -202,15 +203,16 @@ impl Spread {
     }
 }
 
-/// Splitmix64, started at the FNV-1a hash of a tensor's name.
-pub(in crate::weights) struct Random(u64);
+/// Random numbers, started at the FNV-1a hash of a tensor's name.
+pub(in crate::weights) struct Random(SplitMix64);
 
 impl Random {
     pub fn new(seed: u64, name: &str) -> Self {
         let start = 0xCBF2_9CE4_8422_2325_u64 ^ seed;
-        Self(name.bytes().fold(start, |state, byte| {
+        let hash = name.bytes().fold(start, |state, byte| {
             (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
-        }))
+        });
+        Self(SplitMix64::new(hash))
     }
 
     /// The sum of four uniform numbers: mean 0, deviation 1, within 3.5.
@@ -226,11 +228,7 @@ impl Random {
     /// 64 bits, each as often 0 as 1.
     #[inline]
     pub const fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
+        self.0.next()
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 use half::f16;
 use serde_json::{Map, Value, json};
 
+use super::index::INDEX_FILE;
 use super::manifest::{FileHashes, MANIFEST_FILE, Manifest};
 use super::staging::{Staging, unwritable};
 use crate::config::Config;
@@ -23,7 +24,7 @@ use crate::weights::checkpoint::Checkpoint;
 use crate::weights::checkpoint::dtype::{Decoder, Dtype};
 use crate::weights::checkpoint::safetensors::write_header;
 use crate::weights::checkpoint::tensor_info::{TensorInfo, numel};
-use crate::weights::inventory::Located;
+use crate::weights::inventory::{Located, group_names};
 use crate::weights::layout::{self, Role, TensorSpec};
 use crate::weights::load;
 use crate::weights::load::sink::Sink;
@@ -94,12 +95,12 @@ fn entries(spec: &TensorSpec, stored: StoredAs) -> Result<Vec<Entry>> {
             if scheme.fits(d_input) =>
         {
             let sizes = scheme.sizes(d_output, d_input)?;
-            let stem = spec.name.strip_suffix("weight").unwrap_or(&spec.name);
+            let [scales, biases] = group_names(&spec.name);
             let groups = [d_output, sizes.groups_per_row];
             Ok(vec![
                 Entry::new(&spec.name, Dtype::U32, &[d_output, sizes.words_per_row]),
-                Entry::new(&format!("{stem}scales"), Dtype::F16, &groups),
-                Entry::new(&format!("{stem}biases"), Dtype::F16, &groups),
+                Entry::new(&scales, Dtype::F16, &groups),
+                Entry::new(&biases, Dtype::F16, &groups),
             ])
         }
         _ => whole(Dtype::F32),
@@ -247,7 +248,7 @@ impl ShardWriter {
     /// Writes a model from files on this machine.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a tensor of the model is in no file, [`ErrorKind::Format`](crate::ErrorKind::Format) if one is of no such model or can't be written,
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a tensor of the model is in no file, [`ErrorKind::Format`](crate::ErrorKind::Format) if one is of no such model, [`ErrorKind::Option`](crate::ErrorKind::Option) if it can't be written,
     /// [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) if bytes are not those of their hash.
     pub fn copy(&mut self, files: &mut [Box<dyn Checkpoint>], config: &Config) -> Result<()> {
         load::load(files, config, self)
@@ -277,7 +278,7 @@ impl ShardWriter {
             manifest.insert(name, hashes);
         }
         let small = [
-            ("model.safetensors.index.json", self.index(bytes)),
+            (INDEX_FILE, self.index(bytes)),
             ("config.json", self.config()),
             (PREPROCESSOR_FILE, preprocessor_json(&self.config)),
             (LABELS_FILE, pretty(&json!(self.labels.names()))),
@@ -418,10 +419,10 @@ impl Sink for ShardWriter {
             Output::Matrix(quantizer) => {
                 open.decoder.finish()?;
                 let matrix = quantizer.finish()?;
-                let stem = open.name.strip_suffix("weight").unwrap_or(&open.name);
+                let [scales, biases] = group_names(&open.name);
                 self.write(&open.name, &matrix.code_bytes())?;
-                self.write(&format!("{stem}scales"), &matrix.scale_bytes())?;
-                self.write(&format!("{stem}biases"), &matrix.bias_bytes())?;
+                self.write(&scales, &matrix.scale_bytes())?;
+                self.write(&biases, &matrix.bias_bytes())?;
             }
         }
         Ok(())
