@@ -212,7 +212,9 @@ fn recognise(file: &dyn Checkpoint) -> Option<Family> {
             name.starts_with("trunk.blocks.") && name.ends_with(".attn.qkv.weight")
         })
         .count();
-    let width = shape("trunk.blocks.0.attn.proj.weight").or_else(|| shape("head.k.weight"))?[0];
+    let shape = shape("trunk.blocks.0.attn.proj.weight").or_else(|| shape("head.k.weight"))?;
+    // A file may call a single number so.
+    let width = *shape.first()?;
     let mut fitting = Family::ALL.into_iter().filter(|family| {
         let config = family.config();
         config.embed_dim == width && (blocks == 0 || config.num_blocks == blocks)

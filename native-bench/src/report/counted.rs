@@ -208,6 +208,9 @@ impl Counted {
                 return Err(damaged("classes"));
             }
             for (&predicted, &count) in report.confusion.get(name).into_iter().flatten() {
+                if predicted >= report.model.labels.len() {
+                    return Err(damaged("confusion"));
+                }
                 confused = confused.saturating_add(count);
                 confusion.insert((number, predicted), count);
             }
@@ -493,6 +496,11 @@ mod tests {
         damaged(|report| report.ranges.push([0, 9]));
         damaged(|report| report.assigned = [0, 99]);
         damaged(|report| report.confusion.clear());
+        damaged(|report| {
+            let counts = report.confusion.values_mut().next().unwrap();
+            let (_, count) = counts.pop_first().unwrap();
+            counts.insert(report.model.labels.len(), count);
+        });
         damaged(|report| {
             report.classes.remove("b");
         });

@@ -1,6 +1,6 @@
 //! `inspect`: what a checkpoint holds.
 
-use super::{aim_bench, json, refused, test_file};
+use super::{aim_bench, json, refused, test_file, write_tensor};
 
 #[test]
 fn the_embedded_model_is_shown() {
@@ -35,6 +35,18 @@ fn a_released_backbone_is_recognised_from_its_header() {
     let share = report["best"]["bytes"].as_f64().expect("a number")
         / report["bytes"].as_f64().expect("a number");
     assert!(share < 0.86, "best needs {share} of the bytes");
+}
+
+#[test]
+fn a_file_whose_matrix_is_a_number_is_no_released_model() {
+    let work = tempfile::tempdir().expect("a temporary folder");
+    let path = work.path().join("scalar.safetensors");
+    for name in ["head.k.weight", "trunk.blocks.0.attn.proj.weight"] {
+        write_tensor(&path, name, &[], &[0.5]);
+        let report = json(aim_bench("inspect").arg(&path));
+        assert!(report["model"].is_null(), "{report}");
+        assert_eq!(report["tensors"][0]["shape"], serde_json::json!([]));
+    }
 }
 
 #[test]
