@@ -13,20 +13,15 @@ use crate::output;
 /// # Errors
 /// Kind `Option` if it can't be written, as on a full disk; what was there before stays.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let unfinished = Unfinished::new(path)?;
-    unfinished
-        .file()
-        .write_all(bytes)
-        .map_err(|error| unwritable(path, &error))?;
-    unfinished.finish()
+    Unfinished::new(path)?.finish_with(bytes)
 }
 
 /// A file under another name until it is complete. Dropped before that, it leaves nothing.
 pub struct Unfinished {
     file: File,
-    path: PathBuf,
+    /// The other name, while it has it; a device or a pipe never has one.
+    path: Option<PathBuf>,
     target: PathBuf,
-    is_complete: bool,
 }
 
 impl Unfinished {
@@ -36,14 +31,22 @@ impl Unfinished {
     /// # Errors
     /// Kind `Option` if it can't be written.
     pub fn new(target: &Path) -> Result<Self> {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let path = target.with_file_name(format!(".{name}.tmp"));
-        let file = File::create(&path).map_err(|error| unwritable(&path, &error))?;
+        let error = |error: io::Error| unwritable(target, &error);
+        // A link stays: what it leads to is replaced.
+        let real = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+        let path = match fs::metadata(target) {
+            Ok(there) if there.is_dir() => return Err(error(io::ErrorKind::IsADirectory.into())),
+            Ok(there) if !there.is_file() => None,
+            _ => {
+                let name = real.file_name().unwrap_or_default().to_string_lossy();
+                Some(real.with_file_name(format!(".{name}.tmp")))
+            }
+        };
+        let file = File::create(path.as_deref().unwrap_or(target)).map_err(error)?;
         Ok(Self {
             file,
             path,
-            target: target.to_owned(),
-            is_complete: false,
+            target: real,
         })
     }
 
@@ -57,22 +60,36 @@ impl Unfinished {
     /// # Errors
     /// Kind `Option` if that can't be done.
     pub fn finish(mut self) -> Result<()> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
         let error = |error: io::Error| unwritable(&self.target, &error);
         self.file.sync_all().map_err(error)?;
-        fs::rename(&self.path, &self.target).map_err(error)?;
-        self.is_complete = true;
+        fs::rename(path, &self.target).map_err(error)?;
+        self.path = None;
         // Not every file system has folders that can be synchronised.
         if let Some(folder) = self.target.parent().filter(|folder| folder.is_dir()) {
             let _ = File::open(folder).and_then(|folder| folder.sync_all());
         }
         Ok(())
     }
+
+    /// Writes all that it holds, and gives it its name.
+    ///
+    /// # Errors
+    /// Kind `Option` if that can't be done.
+    pub fn finish_with(self, bytes: &[u8]) -> Result<()> {
+        self.file()
+            .write_all(bytes)
+            .map_err(|error| unwritable(&self.target, &error))?;
+        self.finish()
+    }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if !self.is_complete {
-            let _ = fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -150,8 +167,28 @@ mod tests {
         write_whole(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(work.path()).unwrap().count(), 1);
-        let error = write_whole(&work.path().join("no/folder"), b"").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Option);
+        for place in [work.path().join("no/folder"), work.path().to_owned()] {
+            let error = write_whole(&place, b"").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Option);
+            let place = place.display().to_string();
+            assert!(error.to_string().starts_with(&place), "{error}");
+        }
+        assert_eq!(fs::read_dir(work.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_stay_what_they_are() {
+        let work = tempfile::tempdir().unwrap();
+        let [file, link, device] = ["file", "link", "device"].map(|name| work.path().join(name));
+        write_whole(&file, b"one").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+        write_whole(&link, b"two").unwrap();
+        write_whole(&device, b"three").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"two");
+        assert!(link.is_symlink() && device.is_symlink());
+        assert_eq!(fs::read_dir(work.path()).unwrap().count(), 3);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use aim_web::{Error, ErrorKind, Result};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
+use crate::files::write_whole;
+
 /// A safetensors file open for reading.
 pub struct TensorFile {
     file: Box<dyn Checkpoint>,
@@ -99,5 +101,5 @@ pub fn write(path: &Path, tensors: &[(String, HostTensor)]) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let file = safetensors::serialize(views, None).map_err(|e| error(e.to_string()))?;
-    std::fs::write(path, file).map_err(|e| error(e.to_string()))
+    write_whole(path, &file)
 }

@@ -1,9 +1,6 @@
 //! `aim-bench bench`: how fast this machine runs a model.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::path::Path;
 use std::time::Instant;
 
 use aim_web::config::ProbeLayers;
@@ -16,6 +13,7 @@ use crate::args::bench::{Bench, BenchModel, BenchPeak, Synthetic};
 use crate::args::{DeviceChoice, Dtype, Model, Settings, Target};
 use crate::bench::row::Row;
 use crate::bench::{chart, child, table};
+use crate::files::Unfinished;
 use crate::output::{self, JsonList, say};
 
 /// A combination of what is asked for, but for the batches.
@@ -41,8 +39,8 @@ type Peaks = HashMap<(Option<String>, String, Option<usize>, String), Option<f64
 pub fn run(args: &Bench) -> Result<Outcome> {
     let settings = settings(args)?;
     // Before the first combination: a sweep may take long.
-    let svg = args.svg.as_deref().map(Output::create).transpose()?;
-    let markdown = args.markdown.as_deref().map(Output::create).transpose()?;
+    let svg = args.svg.as_deref().map(Unfinished::new).transpose()?;
+    let markdown = args.markdown.as_deref().map(Unfinished::new).transpose()?;
     if args.dtype.contains(&Dtype::Fp16) && args.device.contains(&DeviceChoice::Cpu) {
         output::note("a CPU has no products of fp16: fp32 is measured in its place");
     }
@@ -64,7 +62,7 @@ pub fn run(args: &Bench) -> Result<Outcome> {
             measure(args, &setting, &mut peaks, &mut report)?;
             let row = report.rows.get(before);
             if row.is_some_and(|row| is_gpu(&row.device)) {
-                // Those that follow differ in the threads of a CPU alone.
+                // The rest of the list differs only in --threads, which a GPU ignores.
                 break;
             }
         }
@@ -78,10 +76,10 @@ pub fn run(args: &Bench) -> Result<Outcome> {
         list.end()?;
     }
     if let Some(svg) = svg {
-        svg.write(&chart::svg(&report.rows))?;
+        svg.finish_with(chart::svg(&report.rows).as_bytes())?;
     }
     if let Some(markdown) = markdown {
-        markdown.write(&table::markdown(&report.rows))?;
+        markdown.finish_with(table::markdown(&report.rows).as_bytes())?;
     }
     if report.rows.iter().any(|row| row.error.is_some()) {
         return Ok(Outcome::Incomplete);
@@ -271,12 +269,7 @@ fn peak(setting: &Setting, row: &Row, peaks: &mut Peaks) -> Option<f64> {
     let adapter = adapter.or_else(|| row.adapter.clone());
     let key = (adapter, row.device.clone(), row.threads, row.dtype.clone());
     *peaks.entry(key).or_insert_with(|| {
-        let dtype = match row.dtype.as_str() {
-            "fp16" => Dtype::Fp16,
-            "q8" => Dtype::Q8,
-            "q4" => Dtype::Q4,
-            _ => Dtype::Fp32,
-        };
+        let dtype = Dtype::from_str(&row.dtype, true).unwrap_or(Dtype::Fp32);
         let device = DeviceChoice::from_str(&row.device, true).unwrap_or(setting.target.device);
         let part = BenchPeak {
             target: Target {
@@ -330,26 +323,4 @@ impl Report {
         self.rows.push(row);
         Ok(())
     }
-}
-
-/// A file that is written once all is measured.
-struct Output<'a> {
-    path: &'a Path,
-    file: File,
-}
-
-impl<'a> Output<'a> {
-    fn create(path: &'a Path) -> Result<Self> {
-        let file = File::create(path).map_err(|error| unwritable(path, error))?;
-        Ok(Self { path, file })
-    }
-
-    fn write(mut self, text: &str) -> Result<()> {
-        let written = self.file.write_all(text.as_bytes());
-        written.map_err(|error| unwritable(self.path, error))
-    }
-}
-
-fn unwritable(path: &Path, error: io::Error) -> Error {
-    Error::new(ErrorKind::Option, format!("{}: {error}", path.display())).with_source(error)
 }

@@ -299,11 +299,16 @@ fn wrong_options_are_errors() {
         }
         program.assert().code(1).stderr(contains("adapter 99"));
     }
-    let svg = "/no/such/folder/bench.svg";
-    bench(&["--device", "cpu", "--batch", "1", "--svg", svg])
-        .assert()
-        .code(1)
-        .stderr(contains(svg));
+    // Before anything is measured.
+    let folder = tempdir().expect("a temporary folder");
+    let folder = folder.path().to_str().expect("UTF-8");
+    for option in ["--svg", "--markdown"] {
+        for place in ["/no/such/folder/bench.svg", folder] {
+            let line = super::refused(bench(&["--device", "cpu"]).args([option, place]));
+            assert!(line.contains(place), "{line}");
+            assert!(line.contains("can't be written"), "{line}");
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tempfile::tempdir;
 
-use super::{aim_bench, read_tensor, test_file};
+use super::{aim_bench, read_tensor, refused, test_file};
 
 fn preprocess(picture: &Path, options: &[&str]) -> (Vec<usize>, Vec<f32>) {
     let work = tempdir().expect("a temporary folder");
@@ -59,4 +59,27 @@ fn several_pictures_make_one_tensor() {
     let (shape, values) = preprocess(&first, &[second]);
     assert_eq!(shape, [2, 3, 224, 224]);
     assert_eq!(values, alone.concat());
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_named_and_stays_as_it_was() {
+    let work = tempdir().expect("a temporary folder");
+    for place in [
+        work.path().join("missing/input.safetensors"),
+        work.path().to_owned(),
+    ] {
+        let line = refused(
+            aim_bench("preprocess")
+                .arg(test_file("pictures/tiny_50x37.png"))
+                .arg("--output")
+                .arg(&place),
+        );
+        let name = place.to_str().expect("UTF-8");
+        assert!(
+            line.contains(&format!("{name}: can't be written")),
+            "{line}"
+        );
+    }
+    let there = std::fs::read_dir(work.path()).expect("listed");
+    assert_eq!(there.count(), 0);
 }

@@ -146,6 +146,42 @@ fn a_full_disk_behind_standard_output_is_an_error() {
 }
 
 #[test]
+fn files_of_an_earlier_sweep_stay_if_this_one_does_not_end() {
+    let work = tempdir().expect("a temporary folder");
+    let files = ["bench.svg", "bench.md"].map(|name| work.path().join(name));
+    for file in &files {
+        std::fs::write(file, "earlier").expect("written");
+    }
+    let [svg, page] = files.each_ref().map(|file| file.to_str().expect("UTF-8"));
+    let args = [
+        "bench",
+        "--synthetic",
+        "64x2",
+        "--device",
+        "cpu",
+        "--batch",
+        "1",
+        "--warmup",
+        "0",
+        "--runs",
+        "1",
+        "--svg",
+        svg,
+        "--markdown",
+        page,
+    ]
+    .map(str::to_owned);
+    let Output { status, .. } = run(&args, work.path(), closed_pipe());
+    assert_eq!(status.code(), Some(141));
+    for file in &files {
+        let text = std::fs::read_to_string(file).expect("it is there");
+        assert_eq!(text, "earlier");
+    }
+    let there = std::fs::read_dir(work.path()).expect("listed");
+    assert_eq!(there.count(), files.len());
+}
+
+#[test]
 fn errors_that_nobody_reads_are_no_panic() {
     for args in [&["classify", "missing.png"][..], &["classify"]] {
         let status = Command::new(env!("CARGO_BIN_EXE_aim-bench"))
