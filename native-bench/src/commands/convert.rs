@@ -41,8 +41,9 @@ pub fn run(args: &Convert) -> Result<()> {
             remote.config = model.config;
             let progress = remote::Progress::new();
             let report = |event: weights::remote::Event| progress.show(&event);
-            block_on(remote.stream(&mut writer, &report))?;
+            let streamed = block_on(remote.stream(&mut writer, &report));
             progress.end();
+            streamed?;
         }
     }
     let written = writer.finish()?;
