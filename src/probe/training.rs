@@ -245,7 +245,11 @@ impl<'a> Training<'a> {
 }
 
 impl Options {
-    fn check(&self) -> Result<()> {
+    /// Whether they make sense, whatever the pictures: [`Training::new`] asks too, once their features are there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Option`](crate::ErrorKind::Option) if one of them does not.
+    pub fn check(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::option(what));
         if let HeldOut::Share(part) = self.held_out
             && !(0.0..1.0).contains(&part)

@@ -36,6 +36,16 @@ struct Read {
 
 /// Computes each picture's features once, trains on them, and writes a folder.
 pub fn run(args: &Train) -> Result<Outcome> {
+    let options = Options {
+        head: args.head,
+        epochs: args.epochs.map(|epochs| epochs as usize),
+        rate: args.lr,
+        seed: args.seed,
+        held_out: HeldOut::Share(args.val_split),
+        ..Options::default()
+    };
+    // The features of many pictures take long.
+    options.check()?;
     let data = Data::open(args)?;
     let frozen = Model::from(&args.frozen);
     let model = model::open(&frozen)?;
@@ -56,14 +66,6 @@ pub fn run(args: &Train) -> Result<Outcome> {
         None => frozen.source.arch.map(|family| family.name().to_owned()),
     };
     let folder = HeadFolder::new(&args.output, args.overwrite)?;
-    let options = Options {
-        head: args.head,
-        epochs: args.epochs.map(|epochs| epochs as usize),
-        rate: args.lr,
-        seed: args.seed,
-        held_out: HeldOut::Share(args.val_split),
-        ..Options::default()
-    };
 
     let blocks = model.config.blocks_to_run();
     let labels = model.labels.clone();

@@ -264,9 +264,13 @@ fn lessons_that_are_none_are_refused_and_leave_nothing() {
         assert!(line.contains(says), "{line}");
         assert!(!output.exists());
     }
-    for arguments in [["--lr", "2"], ["--val-split", "1"], ["--val-split", "-1"]] {
-        let line = refused(train(&data, &output).arg(format!("{}={}", arguments[0], arguments[1])));
+    for option in ["--lr=2", "--val-split=1", "--val-split=-1"] {
+        // Before the first picture is read: nothing is said of progress.
+        let mut program = aim_bench("train");
+        program.args([option, "--progress", "lines", "--data-path"]);
+        let line = refused(program.arg(&data).arg("--output").arg(&output));
         assert!(line.contains("must be"), "{line}");
+        assert!(!output.exists());
     }
     train(&data, &output)
         .args(["--head", "tree"])
