@@ -11,6 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . pkg-scripts/tools.sh
 
+need_rust
 seconds=${1:-60}
 shift || true
 targets=("$@")
@@ -29,7 +30,6 @@ programs=$CARGO_TARGET_DIR/$(rustc -vV | sed -n 's/^host: //p')/release
 memory=256
 [ "$sanitizer" = none ] || memory=2048
 
-need_rust
 need_packages "command -v c++" g++ "command -v python3" python3-minimal
 rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal
 command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked

@@ -146,7 +146,7 @@ run() {
         fi
         write_report
     } 2>&1 | tee "$out/log.txt"
-    ! grep -q '== tests.*: failed\|== bench: failed' "$out/log.txt"
+    ! grep -q '== tests.*: \(failed\|out of time\)\|== bench: failed' "$out/log.txt"
 }
 
 write_report() {
