@@ -10,7 +10,7 @@ const RIGHT: f64 = 584.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 312.0;
 
-/// An SVG of the losses and the held-out accuracy, epoch by epoch; in a light and a dark page.
+/// An SVG of the losses and the held-out accuracy, epoch by epoch; for light and dark pages.
 pub fn svg(points: &[Point]) -> String {
     let last = points.len().max(2) as f64;
     let x = |epoch: usize| LEFT + (RIGHT - LEFT) * (epoch as f64 - 1.0) / (last - 1.0);

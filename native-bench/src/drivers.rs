@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nvml_wrapper::Nvml;
 
-/// Where Linux tells of devices.
+/// Where Linux describes its devices.
 const SYS: &str = "/sys";
 
 /// The memory of a GPU, in bytes.

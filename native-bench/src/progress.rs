@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::args::Show;
 use crate::output;
 
-/// How often a line tells of progress where there is no bar.
+/// How often a line of progress is written where there is no bar.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Progress over a known number of things, on standard error.

@@ -7,7 +7,7 @@ use super::timing::Spread;
 /// One line of the table. What the system does not tell is `None`, `null` in JSON.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Row {
-    /// `cpu` or `gpu`.
+    /// `cpu`, or what `--device` calls the GPU.
     pub device: String,
     /// The GPU or the processor, as it calls itself.
     pub adapter: Option<String>,
@@ -22,7 +22,7 @@ pub struct Row {
     pub images_per_second: Option<f64>,
     /// 1e12 multiplications and additions a second, in the products of the model alone.
     pub tflops: Option<f64>,
-    /// `tflops` of those that the fastest product of large matrices reaches here.
+    /// `tflops` as a share of `peak_tflops`, from 0 to 1.
     pub peak_share: Option<f64>,
     /// Seconds from the open files to a model that is ready; of a synthetic one they include its making.
     pub load_s: Option<f64>,
@@ -40,7 +40,7 @@ pub struct Row {
     pub ms_highest: Option<f64>,
     /// Batches that were timed.
     pub runs: usize,
-    /// What `peak_share` is of.
+    /// 1e12 floating-point operations a second, in the fastest product of large matrices on this device.
     pub peak_tflops: Option<f64>,
     pub joules_per_image: Option<f64>,
 
