@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use image::RgbImage;
+use serde::Serialize;
 
 use crate::engine::{Engine, HostTensor};
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::labels::Labels;
 use crate::probe::HeadFile;
 
 /// A class that a picture may show.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Prediction {
     /// The name of the class.
     pub label: String,

@@ -95,6 +95,12 @@ fn threads() -> clap::builder::RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(1..=1024)
 }
 
+/// What an option calls a value.
+fn value_name(value: &impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
 /// Where to run.
 #[derive(Clone, Copy, Debug, ClapArgs)]
 pub struct Target {
@@ -159,9 +165,7 @@ pub enum DeviceChoice {
 impl DeviceChoice {
     /// What `--device` calls it.
     pub fn name(self) -> String {
-        self.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default()
+        value_name(&self)
     }
 }
 

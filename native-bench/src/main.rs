@@ -22,6 +22,7 @@ mod remote;
 mod report;
 mod tensors;
 mod world;
+mod xml;
 
 use std::process::ExitCode;
 

@@ -67,7 +67,7 @@ pub fn name(args: &args::Model) -> String {
     match (&args.source.model, &args.source.backbone) {
         (Some(model), _) => model.clone(),
         (None, Some(backbone)) => backbone.display().to_string(),
-        (None, None) => "embedded".to_owned(),
+        (None, None) => file::EMBEDDED.to_owned(),
     }
 }
 

@@ -110,6 +110,15 @@ pub fn without_controls(text: &str) -> String {
     line
 }
 
+/// The first of some names.
+pub fn some(names: impl ExactSizeIterator<Item = impl fmt::Display>) -> String {
+    const MOST: usize = 8;
+    let has_more = names.len() > MOST;
+    let first: Vec<String> = names.take(MOST).map(|name| name.to_string()).collect();
+    let more = if has_more { ", …" } else { "" };
+    format!("{}{more}", first.join(", "))
+}
+
 /// A value as JSON, for people.
 pub fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|error| {

@@ -8,7 +8,7 @@ use aim_web::config::{Config, Family, ProbeLayers};
 use aim_web::{Error, ErrorKind, Result};
 use clap::Args as ClapArgs;
 
-use super::{DeviceChoice, Dtype, Model, Settings, Source, Target, threads};
+use super::{DeviceChoice, Dtype, Model, Settings, Source, Target, threads, value_name};
 
 #[derive(Debug, ClapArgs)]
 pub struct Bench {
@@ -25,7 +25,7 @@ pub struct Bench {
     )]
     pub synthetic: Vec<Synthetic>,
 
-    /// Where to run: several of cpu, gpu, auto.
+    /// Where to run; several, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "auto")]
     pub device: Vec<DeviceChoice>,
 
@@ -211,16 +211,11 @@ fn option(args: &mut Vec<OsString>, name: &str, value: Option<impl Into<OsString
     }
 }
 
-fn value_name(value: &impl clap::ValueEnum) -> String {
-    let value = value.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
 impl Target {
     /// As it is written on a command line.
     pub fn to_args(self) -> Vec<OsString> {
         let mut args = Vec::new();
-        option(&mut args, "--device", Some(value_name(&self.device)));
+        option(&mut args, "--device", Some(self.device.name()));
         let adapter = self.adapter.map(|adapter| adapter.to_string());
         option(&mut args, "--adapter", adapter);
         args

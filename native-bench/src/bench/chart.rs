@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::row::Row;
 use super::table::{digits, layers};
+use crate::xml::escaped;
 
 const WIDTH: f64 = 900.0;
 /// Where bars begin and end.
@@ -90,21 +91,6 @@ pub fn svg(rows: &[Row]) -> String {
 {body}</svg>
 "##
     )
-}
-
-/// A text that is no markup, and has nothing in it that XML does not know.
-fn escaped(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}'))
-        .fold(String::new(), |mut escaped, c| {
-            match c {
-                '&' => escaped.push_str("&amp;"),
-                '<' => escaped.push_str("&lt;"),
-                '>' => escaped.push_str("&gt;"),
-                c => escaped.push(c),
-            }
-            escaped
-        })
 }
 
 #[cfg(test)]

@@ -40,7 +40,10 @@ pub fn run(args: &BenchModel) -> Result<()> {
             .name()
             .to_owned(),
         threads: args.model.settings.threads.map(usize::from),
-        model: name(args),
+        model: match &args.synthetic {
+            Some(synthetic) => synthetic.name.clone(),
+            None => model::name(&args.model),
+        },
         ..Row::default()
     };
     let fail = |mut row: Row, batch: usize, error: &Error| {
@@ -81,20 +84,6 @@ pub fn failure(error: &Error) -> Failure {
     Failure {
         code: error.kind().code().to_owned(),
         message: output::one_line(error),
-    }
-}
-
-/// The model, as it was asked for.
-fn name(args: &BenchModel) -> String {
-    let source = &args.model.source;
-    let files = || Some(source.backbone.as_ref()?.display().to_string());
-    match &args.synthetic {
-        Some(synthetic) => synthetic.name.clone(),
-        None => source
-            .model
-            .clone()
-            .or_else(files)
-            .unwrap_or_else(|| "aim-tiny".to_owned()),
     }
 }
 

@@ -22,26 +22,9 @@ struct Entry<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Labels {
-    Predictions(Vec<Named>),
+    Predictions(Vec<Prediction>),
     /// Why it can't be read.
     Error(String),
-}
-
-#[derive(Serialize)]
-struct Named {
-    label: String,
-    score: f32,
-    index: usize,
-}
-
-impl From<Prediction> for Named {
-    fn from(prediction: Prediction) -> Self {
-        Self {
-            label: prediction.label,
-            score: prediction.score,
-            index: prediction.index,
-        }
-    }
 }
 
 /// Names what is on each picture as it comes. One that can't be read is reported, and the next ones follow.
@@ -73,9 +56,7 @@ pub fn run(args: &Classify) -> Result<Outcome> {
                 (Some(list), labels) => list.push(&Entry {
                     image: &path.to_string_lossy(),
                     outcome: match labels {
-                        Ok(labels) => {
-                            Labels::Predictions(labels.into_iter().map(Named::from).collect())
-                        }
+                        Ok(labels) => Labels::Predictions(labels),
                         Err(error) => Labels::Error(output::one_line(&error)),
                     },
                 })?,

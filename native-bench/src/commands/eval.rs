@@ -304,31 +304,14 @@ struct Line<'a> {
     /// The class that it is filed under.
     label: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top_5: Option<Vec<Named>>,
+    top_5: Option<Vec<Prediction>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
 
-#[derive(Serialize)]
-struct Named {
-    label: String,
-    score: f32,
-    index: usize,
-}
-
 impl Line<'_> {
     fn read(data: &DataSet, picture: usize, top: Vec<Prediction>) -> String {
-        let named = |prediction: Prediction| Named {
-            label: prediction.label,
-            score: prediction.score,
-            index: prediction.index,
-        };
-        Self::text(
-            data,
-            picture,
-            Some(top.into_iter().map(named).collect()),
-            None,
-        )
+        Self::text(data, picture, Some(top), None)
     }
 
     fn broken(data: &DataSet, picture: usize, reason: &str) -> String {
@@ -338,7 +321,7 @@ impl Line<'_> {
     fn text(
         data: &DataSet,
         picture: usize,
-        top_5: Option<Vec<Named>>,
+        top_5: Option<Vec<Prediction>>,
         error: Option<&str>,
     ) -> String {
         let line = Line {

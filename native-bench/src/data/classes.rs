@@ -5,6 +5,7 @@ use aim_web::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Class;
+use crate::output;
 
 /// How the classes of a data set were found among a model's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +72,7 @@ pub fn map(classes: &[Class], labels: &Labels) -> Result<Mapping> {
             classes.len(),
             names.len(),
             stranger,
-            some(names)
+            output::some(names.iter().map(|name| format!("{name:?}")))
         ),
     ))
 }
@@ -130,21 +131,6 @@ fn only(labels: &Labels, is: impl Fn(&str) -> bool) -> Option<usize> {
         (Some((index, _)), None) => Some(index),
         _ => None,
     }
-}
-
-/// The first of some names.
-fn some(names: &[String]) -> String {
-    const MOST: usize = 8;
-    let mut list = names
-        .iter()
-        .take(MOST)
-        .map(|name| format!("{name:?}"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > MOST {
-        list.push_str(", …");
-    }
-    list
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use aim_web::hex::to_hex;
 use aim_web::labels::Labels;
 use aim_web::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -251,10 +252,7 @@ impl DataSet {
             add(&sample.class.to_le_bytes());
             add(&sample.len.to_le_bytes());
         }
-        hash.finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        to_hex(&hash.finalize())
     }
 }
 

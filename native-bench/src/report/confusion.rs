@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Report;
+use crate::xml::escaped;
 
 /// Counts by the class of the picture and the likeliest class of the model.
 #[derive(Serialize)]
@@ -85,7 +86,7 @@ impl<'a> Matrix<'a> {
                 let _ = writeln!(
                     svg,
                     "<text x=\"{x}\" y=\"{y}\" transform=\"rotate(-60 {x} {y})\">{}</text>",
-                    escaped(label)
+                    short(label)
                 );
             }
         }
@@ -97,7 +98,7 @@ impl<'a> Matrix<'a> {
                     "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
                     left - 6,
                     y + cell / 2 + 4,
-                    escaped(row.class)
+                    short(row.class)
                 );
             }
             for (&column, &count) in &row.counts {
@@ -112,8 +113,8 @@ impl<'a> Matrix<'a> {
                     svg,
                     "<rect x=\"{x}\" y=\"{y}\" width=\"{cell}\" height=\"{cell}\" fill=\"{color}\" fill-opacity=\"{:.3}\"><title>{} as {}: {count} of {}</title></rect>",
                     0.08 + 0.92 * share,
-                    escaped(row.class),
-                    escaped(self.labels.get(column).map_or("", String::as_str)),
+                    short(row.class),
+                    short(self.labels.get(column).map_or("", String::as_str)),
                     row.pictures
                 );
                 if is_named {
@@ -133,23 +134,13 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A short text for XML, which knows few control characters.
-fn escaped(text: &str) -> String {
+/// The first of a text, for XML.
+fn short(text: &str) -> String {
     const MOST: usize = 20;
-    let mut out = String::new();
-    for (n, c) in text.chars().enumerate() {
-        match c {
-            _ if n == MOST => {
-                out.push('…');
-                break;
-            }
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
+    let mut chars = text.chars();
+    let mut start: String = chars.by_ref().take(MOST).collect();
+    if chars.next().is_some() {
+        start.push('…');
     }
-    out
+    escaped(&start)
 }

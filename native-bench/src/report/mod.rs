@@ -144,7 +144,7 @@ pub fn print(report: &Report) -> Result<()> {
         say!(
             "{} classes have no picture: {}",
             report.data.empty_classes.len(),
-            output::without_controls(&some(&report.data.empty_classes))
+            output::without_controls(&output::some(report.data.empty_classes.iter()))
         )?;
     }
     if report.data.hidden > 0 {
@@ -177,19 +177,4 @@ pub fn print(report: &Report) -> Result<()> {
         report.pictures,
         report.device
     )
-}
-
-/// The first of some names.
-fn some(names: &[String]) -> String {
-    const MOST: usize = 8;
-    let mut list = names
-        .iter()
-        .take(MOST)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > MOST {
-        list.push_str(", …");
-    }
-    list
 }

@@ -79,7 +79,7 @@ fn a_report_has_intervals_classes_and_confusion_in_every_form() {
     assert_eq!(of_classes, pictures);
     assert_eq!(report["confusion"]["dress"]["10"], 1);
     assert_eq!(report["classes_by"], "label");
-    assert_eq!(report["model"]["name"], "embedded");
+    assert_eq!(report["model"]["name"], "aim-tiny");
 
     let text = |name: &str| fs::read_to_string(out.join(name)).expect("written");
     assert_eq!(parsed(&text("report.json")), report);
