@@ -8,9 +8,10 @@ mod numbers;
 use aim_web::config::Family;
 use aim_web::quant::{QuantMatrix, Scheme, dequantize};
 use aim_web::weights::checkpoint::dtype::Dtype;
-use aim_web::weights::checkpoint::safetensors::Header;
+use aim_web::weights::checkpoint::safetensors::{Header, write_header};
+use aim_web::weights::checkpoint::tensor_info::TensorInfo;
 use aim_web::weights::shards::manifest::{FileHashes, Manifest};
-use aim_web::weights::shards::{Entry, MAX_SHARD, StoredAs, header, plan};
+use aim_web::weights::shards::{MAX_SHARD, StoredAs, plan};
 use numbers::{halves, words};
 
 const DOCS: &str = include_str!("../docs/shards.md");
@@ -57,7 +58,7 @@ fn the_worked_example_is_read_as_the_documentation_says() {
 
 #[test]
 fn the_worked_example_is_what_is_written() {
-    let entry = |name: &str, dtype, shape: &[usize]| Entry {
+    let entry = |name: &str, dtype, shape: &[usize]| TensorInfo {
         name: name.to_owned(),
         dtype,
         shape: shape.to_vec(),
@@ -67,7 +68,7 @@ fn the_worked_example_is_what_is_written() {
         entry("head.k.scales", Dtype::F16, &[2, 1]),
         entry("head.k.biases", Dtype::F16, &[2, 1]),
     ];
-    let (front, starts) = header(&entries, "mlx").unwrap();
+    let (front, starts) = write_header(&entries, &[("format", "mlx")]).unwrap();
     let bytes = example();
     assert_eq!(front, bytes[..front.len()]);
     assert_eq!(starts, [0xf8, 0x118, 0x11c]);
@@ -85,8 +86,8 @@ fn shards_of_the_released_models_are_small_and_in_running_order() {
             let shards = plan(&family.config(), stored).unwrap();
             let mut names = Vec::new();
             for entries in &shards {
-                let (front, _) = header(entries, "mlx").unwrap();
-                let data: u64 = entries.iter().map(|entry| entry.bytes().unwrap()).sum();
+                let (front, _) = write_header(entries, &[("format", "mlx")]).unwrap();
+                let data: u64 = entries.iter().map(|entry| entry.bytes()).sum();
                 let len = front.len() as u64 + data;
                 assert!(
                     len <= MAX_SHARD || entries.len() == 1,

@@ -15,6 +15,7 @@ use futures_util::future::{FutureExt as _, LocalBoxFuture, ready};
 use sha2::{Digest as _, Sha256};
 
 use super::cache::{Cache, Key, Sealed};
+use super::client::SMALL_FILE;
 use super::listing::is_commit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hex::to_hex;
@@ -24,7 +25,11 @@ use crate::weights::shards::manifest::CHUNK;
 const SEAL: usize = 32;
 
 /// The largest entry: a chunk, or a small file.
-const MAX_ENTRY: u64 = 2 * CHUNK + 1;
+const MAX_ENTRY: u64 = if CHUNK > SMALL_FILE as u64 {
+    CHUNK
+} else {
+    SMALL_FILE as u64
+};
 
 /// The file that says whose chunks a folder holds.
 const NAME_FILE: &str = "name";

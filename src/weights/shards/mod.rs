@@ -24,6 +24,6 @@ mod write;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use staging::{Staging, unwritable};
 #[cfg(not(target_family = "wasm"))]
-pub use write::{Entry, MAX_SHARD, ShardWriter, StoredAs, Written, header, plan};
+pub use write::{MAX_SHARD, ShardWriter, StoredAs, Written, plan};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use write::{PREPROCESSOR_FILE, preprocessor_json};

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::staging::{Staging, unwritable};
-use super::write::{Entry, header};
 use crate::config::{Config, Family, ProbeLayers};
 use crate::error::{Error, Result};
 use crate::random::SplitMix64;
 use crate::weights::checkpoint::dtype::Dtype;
+use crate::weights::checkpoint::safetensors::write_header;
+use crate::weights::checkpoint::tensor_info::TensorInfo;
 use crate::weights::checkpoint::torch::write::{self as torch, TorchWriter};
 use crate::weights::files::ApplePair;
 use crate::weights::layout::{self, Role};
@@ -57,9 +58,9 @@ pub fn write(
     overwrite: bool,
 ) -> Result<u64> {
     let staging = Staging::new(output, overwrite)?;
-    let entries: Vec<Entry> = layout::tensors(config)
+    let entries: Vec<TensorInfo> = layout::tensors(config)
         .into_iter()
-        .map(|spec| Entry {
+        .map(|spec| TensorInfo {
             dtype: if spec.role == Role::Counter {
                 Dtype::I64
             } else {
@@ -70,7 +71,7 @@ pub fn write(
         })
         .collect();
     let mut bytes = 0_u64;
-    let mut checkpoint = |name: &str, entries: Vec<Entry>| {
+    let mut checkpoint = |name: &str, entries: Vec<TensorInfo>| {
         let path = staging.dir().join(name);
         let create = || {
             let file = BufWriter::with_capacity(1 << 20, File::create_new(&path)?);
@@ -94,7 +95,7 @@ pub fn write(
                 Error::option("Apple published no files of a model of this shape")
             })?;
             let pair = ApplePair::new(family, Some(&ProbeLayers::Best));
-            let is_head = |entry: &Entry| entry.name.starts_with("head.");
+            let is_head = |entry: &TensorInfo| entry.name.starts_with("head.");
             let (head, backbone) = in_order(entries).into_iter().partition(is_head);
             checkpoint(&pair.backbone, backbone)?;
             checkpoint(&pair.head, head)?;
@@ -108,18 +109,18 @@ pub fn write(
 }
 
 /// The order of the reference's state dict, in which the probe comes last.
-fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
+fn in_order(mut entries: Vec<TensorInfo>) -> Vec<TensorInfo> {
     entries.sort_by_key(|entry| entry.name.starts_with("head."));
     entries
 }
 
 /// Writes a safetensors file as its library writes a state dict: wide types first, then by name.
-fn safetensors(mut file: impl Write, mut entries: Vec<Entry>, seed: u64) -> io::Result<u64> {
+fn safetensors(mut file: impl Write, mut entries: Vec<TensorInfo>, seed: u64) -> io::Result<u64> {
     entries.sort_by(|a, b| {
-        let wide = |entry: &Entry| entry.dtype == Dtype::I64;
+        let wide = |entry: &TensorInfo| entry.dtype == Dtype::I64;
         (wide(b), &a.name).cmp(&(wide(a), &b.name))
     });
-    let (front, _) = header(&entries, "pt").map_err(io::Error::other)?;
+    let (front, _) = write_header(&entries, &[("format", "pt")]).map_err(io::Error::other)?;
     let mut bytes = front.len() as u64;
     file.write_all(&front)?;
     for entry in &entries {
@@ -130,7 +131,7 @@ fn safetensors(mut file: impl Write, mut entries: Vec<Entry>, seed: u64) -> io::
 }
 
 /// Writes a file as `torch.save` does.
-fn state_dict(file: impl Write, root: &str, entries: &[Entry], seed: u64) -> io::Result<u64> {
+fn state_dict(file: impl Write, root: &str, entries: &[TensorInfo], seed: u64) -> io::Result<u64> {
     let tensors: Vec<torch::Entry<'_>> = entries
         .iter()
         .map(|entry| torch::Entry {
@@ -147,7 +148,7 @@ fn state_dict(file: impl Write, root: &str, entries: &[Entry], seed: u64) -> io:
 }
 
 /// Writes the values of one tensor, and says how many bytes they take.
-fn tensor(file: &mut impl Write, entry: &Entry, seed: u64) -> io::Result<u64> {
+fn tensor(file: &mut impl Write, entry: &TensorInfo, seed: u64) -> io::Result<u64> {
     if entry.dtype == Dtype::I64 {
         file.write_all(&12345_i64.to_le_bytes())?;
         return Ok(8);

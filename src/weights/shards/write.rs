@@ -23,7 +23,7 @@ use crate::quant::{Method, Quantizer, Scheme};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::checkpoint::dtype::{Decoder, Dtype};
 use crate::weights::checkpoint::safetensors::write_header;
-use crate::weights::checkpoint::tensor_info::{TensorInfo, numel};
+use crate::weights::checkpoint::tensor_info::TensorInfo;
 use crate::weights::inventory::{Located, group_names};
 use crate::weights::layout::{self, Role, TensorSpec};
 use crate::weights::load;
@@ -47,6 +47,15 @@ pub enum StoredAs {
 }
 
 impl StoredAs {
+    /// How one tensor is: only matrices of layers are in fewer bits, and in groups only those whose rows fall into them.
+    fn of(self, spec: &TensorSpec) -> Self {
+        match (self, spec.role, spec.shape.as_slice()) {
+            (Self::F16, Role::Linear, _) => Self::F16,
+            (Self::Quantised(scheme), Role::Linear, &[_, d_input]) if scheme.fits(d_input) => self,
+            _ => Self::F32,
+        }
+    }
+
     const fn scheme(self) -> Option<Scheme> {
         match self {
             Self::Quantised(scheme) => Some(scheme),
@@ -55,52 +64,24 @@ impl StoredAs {
     }
 }
 
-/// A tensor of a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name in the file.
-    pub name: String,
-    /// The type of its elements.
-    pub dtype: Dtype,
-    /// Its shape.
-    pub shape: Vec<usize>,
-}
-
-impl Entry {
-    fn new(name: &str, dtype: Dtype, shape: &[usize]) -> Self {
-        Self {
-            name: name.to_owned(),
-            dtype,
-            shape: shape.to_vec(),
-        }
-    }
-
-    /// Its bytes.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if there are over 2^64.
-    pub fn bytes(&self) -> Result<u64> {
-        numel(&self.shape)
-            .and_then(|numel| self.dtype.bytes_of(numel))
-            .ok_or_else(|| Error::unsupported(format!("tensor {} is too large", self.name)))
-    }
-}
-
 /// What a tensor of the model becomes in a file: itself, or codes, scales and biases.
-fn entries(spec: &TensorSpec, stored: StoredAs) -> Result<Vec<Entry>> {
-    let whole = |dtype| Ok(vec![Entry::new(&spec.name, dtype, &spec.shape)]);
-    match (stored, spec.role, spec.shape.as_slice()) {
-        (StoredAs::F16, Role::Linear, _) => whole(Dtype::F16),
-        (StoredAs::Quantised(scheme), Role::Linear, &[d_output, d_input])
-            if scheme.fits(d_input) =>
-        {
+fn infos(spec: &TensorSpec, stored: StoredAs) -> Result<Vec<TensorInfo>> {
+    let info = |name: &str, dtype, shape: &[usize]| TensorInfo {
+        name: name.to_owned(),
+        dtype,
+        shape: shape.to_vec(),
+    };
+    let whole = |dtype| Ok(vec![info(&spec.name, dtype, &spec.shape)]);
+    match (stored.of(spec), spec.shape.as_slice()) {
+        (StoredAs::F16, _) => whole(Dtype::F16),
+        (StoredAs::Quantised(scheme), &[d_output, d_input]) => {
             let sizes = scheme.sizes(d_output, d_input)?;
             let [scales, biases] = group_names(&spec.name);
             let groups = [d_output, sizes.groups_per_row];
             Ok(vec![
-                Entry::new(&spec.name, Dtype::U32, &[d_output, sizes.words_per_row]),
-                Entry::new(&scales, Dtype::F16, &groups),
-                Entry::new(&biases, Dtype::F16, &groups),
+                info(&spec.name, Dtype::U32, &[d_output, sizes.words_per_row]),
+                info(&scales, Dtype::F16, &groups),
+                info(&biases, Dtype::F16, &groups),
             ])
         }
         _ => whole(Dtype::F32),
@@ -111,12 +92,12 @@ fn entries(spec: &TensorSpec, stored: StoredAs) -> Result<Vec<Entry>> {
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a tensor is too large for any file.
-pub fn plan(config: &Config, stored: StoredAs) -> Result<Vec<Vec<Entry>>> {
+pub fn plan(config: &Config, stored: StoredAs) -> Result<Vec<Vec<TensorInfo>>> {
     let mut shards = vec![Vec::new()];
     // What a header takes is not known before it is written; this is more.
-    let cost = |entries: &[Entry]| {
-        entries.iter().try_fold(0_u64, |sum, entry| {
-            Ok::<_, Error>(sum.saturating_add(entry.bytes()?).saturating_add(256))
+    let cost = |infos: &[TensorInfo]| {
+        infos.iter().fold(0_u64, |sum, info| {
+            sum.saturating_add(info.bytes()).saturating_add(256)
         })
     };
     let mut used = 0_u64;
@@ -125,8 +106,8 @@ pub fn plan(config: &Config, stored: StoredAs) -> Result<Vec<Vec<Entry>>> {
             continue;
         }
         // A matrix and its scales stay together: it can't be used without them.
-        let own = entries(&spec, stored)?;
-        let bytes = cost(&own)?;
+        let own = infos(&spec, stored)?;
+        let bytes = cost(&own);
         if used > 0 && used.saturating_add(bytes) > MAX_SHARD {
             shards.push(Vec::new());
             used = 0;
@@ -137,22 +118,6 @@ pub fn plan(config: &Config, stored: StoredAs) -> Result<Vec<Vec<Entry>>> {
         }
     }
     Ok(shards)
-}
-
-/// The bytes in front of the data of a safetensors file, and the offset of each entry from the start of the file.
-///
-/// # Errors
-/// As [`write_header`].
-pub fn header(entries: &[Entry], format: &str) -> Result<(Vec<u8>, Vec<u64>)> {
-    let tensors: Vec<TensorInfo> = entries
-        .iter()
-        .map(|entry| TensorInfo {
-            name: entry.name.clone(),
-            dtype: entry.dtype,
-            shape: entry.shape.clone(),
-        })
-        .collect();
-    write_header(&tensors, &[("format", format)])
 }
 
 /// What was written.
@@ -216,14 +181,14 @@ impl ShardWriter {
         let staging = Staging::new(output, overwrite)?;
         let mut shards = Vec::with_capacity(plan.len());
         let mut places = BTreeMap::new();
-        for (number, entries) in plan.iter().enumerate() {
+        for (number, infos) in plan.iter().enumerate() {
             let name = format!("model-{:05}-of-{:05}.safetensors", number + 1, plan.len());
             let path = staging.dir().join(&name);
-            let (front, starts) = header(entries, "mlx")?;
+            let (front, starts) = write_header(infos, &[("format", "mlx")])?;
             let mut len = front.len() as u64;
-            for (entry, start) in entries.iter().zip(starts) {
-                len = start.saturating_add(entry.bytes()?);
-                places.insert(entry.name.clone(), (number, start));
+            for (info, start) in infos.iter().zip(starts) {
+                len = start.saturating_add(info.bytes());
+                places.insert(info.name.clone(), (number, start));
             }
             let write = || {
                 let mut file = File::create_new(&path)?;
@@ -343,11 +308,9 @@ impl Sink for ShardWriter {
 
     fn begin(&mut self, located: Located, info: &TensorInfo) -> Result<()> {
         let spec = located.spec;
-        let output = match (self.stored, spec.role, spec.shape.as_slice()) {
-            (StoredAs::F16, Role::Linear, _) => Output::F16(self.at(&spec.name)?),
-            (StoredAs::Quantised(scheme), Role::Linear, &[d_output, d_input])
-                if scheme.fits(d_input) =>
-            {
+        let output = match (self.stored.of(&spec), spec.shape.as_slice()) {
+            (StoredAs::F16, _) => Output::F16(self.at(&spec.name)?),
+            (StoredAs::Quantised(scheme), &[d_output, d_input]) => {
                 let method = Method::default();
                 Output::Matrix(Quantizer::new(d_output, d_input, scheme, method)?)
             }
