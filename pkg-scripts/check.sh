@@ -16,9 +16,10 @@ timed() {
 
 need_rust
 need_node
-# A linker; a Vulkan driver for the GPU tests, a software one where there is no GPU; a browser.
+# Linkers; a Vulkan driver for the GPU tests, a software one where there is no GPU; a browser.
 timed "what the tests need" need_packages \
     "command -v cc" gcc \
+    "command -v c++" g++ \
     "compgen -G '/usr/share/vulkan/icd.d/*.json' || compgen -G '/etc/vulkan/icd.d/*.json'" mesa-vulkan-drivers \
     "ldconfig -p | grep libvulkan.so.1" libvulkan1 \
     "command -v chromium || command -v google-chrome" chromium \
@@ -30,6 +31,8 @@ export AIM_BENCH=$PWD/target/checks/aim-bench AIM_HUB=$PWD/target/checks/example
 
 timed "format" cargo fmt --all --check
 timed "lints" cargo clippy --profile checks --workspace --all-targets --locked -- -D warnings
+# A workspace of its own, which nobody would see break.
+timed "lints of the fuzz targets" cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked -- -D warnings
 # With the examples, whose dependencies have the features that the lints checked them with.
 RUSTDOCFLAGS="-D warnings" timed "documentation" \
     cargo doc --profile checks --workspace --no-deps --locked --lib --bins --examples
