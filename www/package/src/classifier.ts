@@ -1,8 +1,9 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { Alarm, orAbort } from './abort.js';
-import { DirectEngine, concat } from './direct-engine.js';
+import { concat } from './concat.js';
+import { DirectEngine } from './direct-engine.js';
 import type { Engine } from './engine.js';
-import { AimError, type AimErrorCode, disposed, messageOf, throwIfAborted } from './errors.js';
+import { AimError, type AimErrorCode, disposed, lazy, messageOf, notify, throwIfAborted } from './errors.js';
 import { type ImageInput, capture } from './frames/capture.js';
 import { type Frame, release } from './frames/frame.js';
 import { SMALL } from './frames/limits.js';
@@ -12,6 +13,7 @@ import type { AimInfo } from './info.js';
 import type { Measurement } from './measure.js';
 import {
   type ClassifyOptions,
+  type EngineOptions,
   type FeatureOptions,
   type LoadOptions,
   type MeasureOptions,
@@ -67,14 +69,14 @@ export class AimClassifier {
   readonly #note: string;
   /** What the classifier of a lesson's head stands on: kept for as long as it is. */
   readonly #below: AimClassifier | undefined;
-  /** The trunk's name in files of heads. */
-  readonly #trunk: Teacher['trunk'];
+  /** What of the load is asked for later: the trunk's name in files of heads, how long a server may be silent. */
+  readonly #trunk: Teacher['trunk'] & Pick<EngineOptions, 'timeouts'>;
   readonly #video = new Turns();
   /** The frame of a video that waits: fires when a newer one takes its place. */
   #waiting: AbortController | undefined;
   readonly #over = new Alarm();
 
-  private constructor(engine: Engine, note: string, trunk: Teacher['trunk'], below?: AimClassifier) {
+  private constructor(engine: Engine, note: string, trunk: Teacher['trunk'] & Pick<EngineOptions, 'timeouts'>, below?: AimClassifier) {
     this.#engine = engine;
     this.#note = note;
     this.#trunk = trunk;
@@ -95,14 +97,7 @@ export class AimClassifier {
     const { engine, worker, signal, report } = loadOptions(taught.model, taught.options);
     engine.head = taught.head;
     throwIfAborted(signal);
-    const progress = new Progress(engine.model.name, (event) => {
-      try {
-        report?.(event);
-      } catch (error) {
-        // The caller's defect is reported, and costs no model.
-        (globalThis.reportError ?? console.error)(error);
-      }
-    });
+    const progress = new Progress(engine.model.name, (event) => notify(report, event));
     const take = progress.take.bind(progress);
     if (worker === true && typeof Worker !== 'function') {
       throw new AimError('option', 'worker: true: this runtime has no Worker. Leave it out');
@@ -119,7 +114,7 @@ export class AimClassifier {
     }
     const ready = await (started ? started.load(engine, take, signal) : DirectEngine.load(engine, take, signal));
     progress.ready();
-    return new AimClassifier(ready, note, { ...engine, name: engine.model.name });
+    return new AimClassifier(ready, note, { ...engine, name: (engine.trunk ?? engine.model).name });
   }
 
   /** `webgpu`, or `wasm` for the CPU. It changes when a lost GPU is replaced by the CPU. */
@@ -239,8 +234,11 @@ export class AimClassifier {
   async measure(options?: MeasureOptions): Promise<Measurement[]> {
     throwIfAborted(this.#over);
     // Hardly a page needs it.
-    const { measure } = await import('./measure.js');
-    return measure(this.#engine, options, this.#over, tools);
+    const { measure } = await lazy(import('./measure.js'));
+    const rows = await measure(this.#engine, options, this.#over, tools);
+    // Holds this classifier for so long: an engine whose classifier nobody holds is ended.
+    throwIfAborted(this.#over);
+    return rows;
   }
 
   /**
@@ -281,8 +279,14 @@ export class AimClassifier {
   }
 
   async #capture(input: unknown, { view, signal }: { view: View | undefined; signal: AbortSignal | undefined }): Promise<Frame> {
-    const frame = await orAbort(this.#over, orAbort(signal, capture(input), release), release);
-    return view ? { ...frame, view } : frame;
+    const stop = new AbortController();
+    try {
+      const frame = await orAbort(this.#over, orAbort(signal, capture(input, stop, this.#trunk.timeouts.stall), release), release);
+      return view ? { ...frame, view } : frame;
+    } finally {
+      // What may still come is for nobody.
+      stop.abort();
+    }
   }
 
   async #each<T>(images: Images, checked: { view: View | undefined; signal: AbortSignal | undefined }, work: (frames: Frame[]) => Promise<T[]>): Promise<T | T[]> {

@@ -6,7 +6,7 @@ let alarm = new Alarm();
 
 /**
  * The result of `work`, or the trap that stops a future of the wasm module before it. Such a trap reaches nobody's
- * promise, and whoever waits would wait for good; but the global events tell of it.
+ * promise, and whoever waits would wait for good; but the global error events report it.
  */
 export function unlessTrap<T>(work: Promise<T>): Promise<T> {
   return orAbort(alarm, work);

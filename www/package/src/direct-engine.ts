@@ -1,4 +1,5 @@
 import { Alarm, orAbort } from './abort.js';
+import { concat } from './concat.js';
 import { settled, unlessTrap } from './crash.js';
 import { type Build, type Choice, choose, chooseCpu } from './device.js';
 import type { AddedHead, Engine } from './engine.js';
@@ -109,6 +110,7 @@ export class DirectEngine implements Engine {
       fetch: this.#source.fetch,
       embedded: EMBEDDED_ADDRESS,
       ...(rest.head ? { head: rest.head } : {}),
+      ...(this.#source.trunk ? { trunk: this.#source.trunk } : {}),
       onProgress: (event) => {
         const { status, total = 0 } = event;
         if (status === 'progress_total' && total > MODEL_LIMIT) {
@@ -191,8 +193,10 @@ export class DirectEngine implements Engine {
 
   removeHead(head: number): void {
     this.#heads.delete(head);
-    this.#loaded.heads.get(head)?.free();
-    this.#loaded.heads.delete(head);
+    const { heads } = this.#loaded;
+    // What a trap ended is not touched any more.
+    if (!this.#over.aborted) heads.get(head)?.free();
+    heads.delete(head);
   }
 
   /** The trunk of a device under a head; without a head, its own. */
@@ -297,6 +301,9 @@ export class DirectEngine implements Engine {
       loaded.classifier.free();
     } catch {
       // A read of a dead device may still hold it; the memory goes with the instance.
+    } finally {
+      // Who takes one away later finds none to free.
+      loaded.heads.clear();
     }
   }
 
@@ -337,18 +344,6 @@ export class DirectEngine implements Engine {
     });
     return this.#recovery;
   }
-}
-
-/** One array after the other. */
-export function concat(parts: Float32Array[]): Float32Array {
-  if (parts.length === 1) return parts[0]!;
-  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 function bundledChoice(device: Device): Choice {

@@ -61,6 +61,24 @@ export function disposed(): AimError {
   return new AimError('disposed', 'this classifier was disposed of: make a new one by AimClassifier.fromPretrained()');
 }
 
+/** A part of the package that is fetched when it is first used. The `import()` stands where it is used: bundlers look for it. */
+export async function lazy<T>(part: Promise<T>): Promise<T> {
+  try {
+    return await part;
+  } catch (cause) {
+    throw new AimError('network', `a part of the package could not be loaded: ${messageOf(cause)}. Try again`, { cause });
+  }
+}
+
+/** Calls a function of the caller's, whose defects are reported and cost nothing else. */
+export function notify<T>(listener: ((event: T) => void) | undefined, event: T): void {
+  try {
+    listener?.(event);
+  } catch (error) {
+    (globalThis.reportError ?? console.error)(error);
+  }
+}
+
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   if (error instanceof Error) return error.message;

@@ -42,6 +42,8 @@ export interface GlueLoadOptions {
   longestWait?: number;
   /** The file of a head that was taught on the model. */
   head?: Uint8Array;
+  /** What a model that is a head alone stands on, in place of the trunk that it names. */
+  trunk?: string;
   /** Where the files of the package's own model are fetched from, for heads that lie alone. */
   embedded?: string;
 }

@@ -8,7 +8,7 @@ export interface Example {
   /** Its number, for `remove`. */
   id: number;
   label: string;
-  /** A small JPEG, if the lesson keeps them. */
+  /** A small JPEG of its middle, if the lesson keeps them; undefined for a picture given by its URL, and without a browser. */
   picture: Blob | undefined;
 }
 

@@ -22,7 +22,7 @@ export interface Measurement {
   images_per_second: number;
   /** 1e12 floating-point operations a second, in the products of the model alone. */
   tflops: number;
-  /** `tflops` of those that the fastest product of large matrices reaches on this device. */
+  /** `tflops` as a share of `peak_tflops`, from 0 to 1. */
   peak_share: number | null;
   /** Seconds of the load, with what was fetched for it. */
   load_s: number;
@@ -40,7 +40,7 @@ export interface Measurement {
   ms_highest: number;
   /** Batches that were timed. */
   runs: number;
-  /** What `peak_share` is of. */
+  /** 1e12 floating-point operations a second, in the fastest product of large matrices on this device. */
   peak_tflops: number | null;
 }
 
@@ -50,7 +50,7 @@ const SIDE = 256;
 const [WARM, LEAST] = [2, 3];
 
 /** Repeats batches by the clock, then the products of large matrices. */
-export async function measure(engine: Engine, options: MeasureOptions | undefined, over: Alarm, { orAbort, throwIfAborted, bad, count, number, object, signal: signalOf }: Tools): Promise<Measurement[]> {
+export async function measure(engine: Engine, options: MeasureOptions | undefined, over: Alarm, { orAbort, throwIfAborted, notify, bad, count, number, object, signal: signalOf }: Tools): Promise<Measurement[]> {
   const given = object('options', options, ['batch', 'seconds', 'signal', 'onmeasurement']);
   const list = Array.isArray(given.batch) ? given.batch : [given.batch ?? 1];
   if (list.length === 0) bad('batch', list, 'a whole number from 1, or a list of these');
@@ -77,6 +77,7 @@ export async function measure(engine: Engine, options: MeasureOptions | undefine
       if (run >= 0) times.push(performance.now() - begin);
     }
     const { device, adapter, dtype, threads, loadMs, wasmBytes, deviceBytes, flops, model, blocks } = engine.info;
+    times.sort((a, b) => a - b);
     const ms = median(times) / batch;
     const row: Measurement = {
       device,
@@ -93,13 +94,13 @@ export async function measure(engine: Engine, options: MeasureOptions | undefine
       peak_device_bytes: deviceBytes ?? null,
       model,
       blocks,
-      ms_lowest: Math.min(...times) / batch,
-      ms_highest: Math.max(...times) / batch,
+      ms_lowest: times[0]! / batch,
+      ms_highest: times.at(-1)! / batch,
       runs: times.length,
       peak_tflops: null,
     };
     rows.push(row);
-    report?.({ ...row });
+    notify(report, { ...row });
   }
   // Last: its matrices take memory that would be counted as the model's. A device that has no answer has no share.
   const { device } = engine.info;
@@ -115,9 +116,8 @@ export async function measure(engine: Engine, options: MeasureOptions | undefine
   return rows;
 }
 
-/** The middle one; of an even number the mean of the two in the middle. */
-function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
+/** The middle one of numbers in order; of an even number the mean of the two in the middle. */
+function median(sorted: number[]): number {
   const half = sorted.length >> 1;
   return sorted.length % 2 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }

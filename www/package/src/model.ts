@@ -14,31 +14,42 @@ export interface Source {
   cacheable: boolean;
   /** Fetches its files. */
   fetch: GlueFetch;
+  /** The same of a trunk that is named beside the model. */
+  trunk?: string;
 }
 
-/** Finds the model that the options name. */
-export function source({ model }: Pick<EngineOptions, 'model'>): Source {
+/** Finds the model that the options name, and a trunk that they name. */
+export function source({ model, trunk }: Pick<EngineOptions, 'model' | 'trunk'>): Source {
+  const found = find(model, 'model', fetchOurs);
+  if (!trunk) return found;
+  const { address, fetch } = find(trunk, 'trunk', found.fetch);
+  return { ...found, fetch, trunk: address };
+}
+
+function find(model: EngineOptions['model'], part: string, otherwise: GlueFetch): Source {
   const { name } = model;
-  const own = (address: string, handler: Handler): Source => ({ address, cacheable: false, fetch: below(address, handler) });
+  const own = (place: string, handler: Handler): Source => {
+    // A name only: nothing is fetched from it.
+    const address = `https://${place}.invalid/${part}/`;
+    return { address, cacheable: false, fetch: below(address, handler, otherwise) };
+  };
   switch (model.kind) {
     case 'embedded':
-      return { address: EMBEDDED_ADDRESS, cacheable: false, fetch: fetchOurs };
+      return { address: EMBEDDED_ADDRESS, cacheable: false, fetch: otherwise };
     case 'files':
-      return own(MEMORY_ADDRESS, inMemory(model.files));
+      return own('memory', inMemory(model.files));
     case 'name':
-      if (name.startsWith('file:')) return own(DISK_ADDRESS, onDisk(name));
-      return { address: name, cacheable: true, fetch: fetchOurs };
+      if (name.startsWith('file:')) return own('disk', onDisk(name));
+      return { address: name, cacheable: true, fetch: otherwise };
   }
 }
 
-// Names only: nothing is fetched from them.
+// As those of other places that no server has.
 export const EMBEDDED_ADDRESS = 'https://embedded.invalid/aim-tiny/';
-const MEMORY_ADDRESS = 'https://memory.invalid/model/';
-const DISK_ADDRESS = 'https://disk.invalid/model/';
 
 type Handler = (path: string, init: RequestInit) => Promise<Response>;
 
-function below(base: string, handler: Handler, otherwise: GlueFetch = fetchOurs): GlueFetch {
+function below(base: string, handler: Handler, otherwise: GlueFetch): GlueFetch {
   return async (url, init = {}) => (url.startsWith(base) ? handler(decodeURIComponent(url.slice(base.length).replace(/[?#].*$/, '')), init) : otherwise(url, init));
 }
 

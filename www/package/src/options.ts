@@ -25,7 +25,7 @@ const ARCHS = ['aim-600M', 'aim-1B', 'aim-3B', 'aim-7B'] as const;
 const ALIASES = { int8: 'q8', uint8: 'q8', q4f16: 'q4', bnb4: 'q4' } as const;
 
 const LOAD = ['device', 'dtype', 'probeLayers', 'arch', 'revision', 'endpoint', 'token', 'signal', 'progress_callback', 'cache', 'worker', 'threads', 'wasmUrl', 'wasmModule', 'picturesModule', 'warmup', 'timeouts', 'trunk'];
-const VIEW = ['signal', 'regionOfInterest', 'rotationDegrees'];
+export const VIEW = ['signal', 'regionOfInterest', 'rotationDegrees'];
 const CLASSIFY = [...VIEW, 'onerror', 'top_k', 'topk', 'scoreThreshold', 'allowlist', 'denylist'];
 /** Options of transformers.js that mean nothing here. */
 const FOREIGN = ['config', 'cache_dir', 'local_files_only', 'subfolder', 'model_file_name', 'use_external_data_format', 'session_options', 'quantized', 'function_to_apply'];
@@ -48,7 +48,7 @@ export interface LoadOptions {
   token?: string | undefined;
   /** Ends the load: it rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
-  /** Told how the load gets on. */
+  /** Called with each progress event of the load. */
   progress_callback?: ((event: ProgressEvent) => void) | undefined;
   /** Keep the weights in the browser's cache; `true` by default. */
   cache?: boolean | undefined;
@@ -76,7 +76,7 @@ export interface MeasureOptions {
   batch?: number | readonly number[] | undefined;
   /** For how many seconds batches of one size are repeated; 2 by default. */
   seconds?: number | undefined;
-  /** Told of each measurement once it is there, still without its share of the peak. */
+  /** Called with each measurement as soon as it is done; its `peak_share` is still null. */
   onmeasurement?: ((measurement: Measurement) => void) | undefined;
   /** Gives up: the call rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
@@ -143,7 +143,7 @@ export interface TeachOptions {
 export interface TrainOptions {
   /** Gives up: the call rejects with the signal's reason, and the lesson stays as it was. */
   signal?: AbortSignal | undefined;
-  /** Told how the training gets on. */
+  /** Called with the progress of the training. */
   onprogress?: ((event: TrainProgress) => void) | undefined;
   /** The head, in place of the lesson's. */
   head?: HeadKind | undefined;
@@ -161,6 +161,8 @@ export interface TrainOptions {
 export interface EngineOptions {
   /** `name` is what it is called, and for one that is fetched where from. */
   model: { kind: 'embedded' | 'name'; name: string } | { kind: 'files'; name: string; files: ModelFiles };
+  /** What the model, a head alone, stands on, if not on what it names. */
+  trunk: EngineOptions['model'] | undefined;
   device: Device;
   dtype: Dtype;
   probeLayers: ProbeLayers | undefined;
@@ -177,7 +179,7 @@ export interface EngineOptions {
   picturesModule: WebAssembly.Module | undefined;
   warmup: boolean;
   timeouts: { stall: number; longestWait?: number };
-  /** The channel on which threads tell of a trap, if there is somebody to hear it. */
+  /** The channel on which threads report a trap, if anybody listens. */
   alarm?: string;
 }
 
@@ -295,25 +297,25 @@ function folder(name: string, value: string | URL): string {
   return url.endsWith('/') ? url : `${url}/`;
 }
 
-function model(value: unknown): EngineOptions['model'] {
+function model(value: unknown, option = 'model'): EngineOptions['model'] {
   if (value === undefined || value === null) return { kind: 'embedded', name: 'aim-tiny' };
-  if (Object.prototype.toString.call(value) === '[object URL]') return { kind: 'name', name: folder('model', value as URL) };
+  if (Object.prototype.toString.call(value) === '[object URL]') return { kind: 'name', name: folder(option, value as URL) };
   if (typeof value === 'string') {
     if (/^[a-z][a-z0-9+.-]*:\/\//i.test(value) || /^\.{0,2}\//.test(value) || value.endsWith('/')) {
-      return { kind: 'name', name: folder('model', value) };
+      return { kind: 'name', name: folder(option, value) };
     }
     if (/^[\w.-]+\/[\w.-]+$/.test(value)) return { kind: 'name', name: value };
   } else if (typeof value === 'object' && !Array.isArray(value) && 'config.json' in value) {
     const files = value as ModelFiles;
     for (const [file, content] of Object.entries(files)) {
       if (typeof content !== 'string' && !ArrayBuffer.isView(content) && !(content instanceof ArrayBuffer)) {
-        bad(`model['${file}']`, content, 'a string, an ArrayBuffer or a typed array');
+        bad(`${option}['${file}']`, content, 'a string, an ArrayBuffer or a typed array');
       }
     }
     return { kind: 'files', name: 'model in memory', files };
   }
   return bad(
-    'model',
+    option,
     value,
     "a hub name such as 'apple/aim-600M', the URL of a folder ('https://host/folder/', './folder/'), or an object of files with 'config.json' in it",
   );
@@ -350,6 +352,7 @@ export function loadOptions(name: unknown, value: unknown): { engine: EngineOpti
   return {
     engine: {
       model: model(name),
+      trunk: given.trunk === undefined || given.trunk === null ? undefined : model(given.trunk, 'trunk'),
       device: oneOf('device', given.device, DEVICES, 'auto'),
       dtype: alias ?? oneOf('dtype', dtype, DTYPES, 'auto'),
       probeLayers:

@@ -1,7 +1,8 @@
 import { AimClassifier } from './classifier.js';
+import { concat } from './concat.js';
 import { AimError } from './errors.js';
 import type { ImageInput } from './frames/capture.js';
-import type { ClassifyOptions, LoadOptions, Model } from './options.js';
+import { type ClassifyOptions, type LoadOptions, type Model, VIEW, object } from './options.js';
 
 /** A label and its score, as transformers.js has it. */
 export interface PipelineResult {
@@ -77,14 +78,11 @@ export async function pipeline(task: string, model?: Model | null, options?: Loa
     return Array.isArray(images) ? (all as unknown as PipelineResult[][]).map((result) => result.map(plain)) : all.map(plain);
   };
   const features = async (images: ImageInput | readonly ImageInput[], options?: FeaturePipelineOptions | null): Promise<FeatureTensor> => {
-    const { pool, ...rest } = options ?? {};
+    const { pool, ...rest } = object('options', options, [...VIEW, 'pool']);
     const list = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
     const all = pool ? (await classifier.embed(list, rest)).map((data) => ({ data, dims: [1, data.length] })) : await classifier.features(list, rest);
-    const parts = all.map(({ data }) => data);
-    const size = parts.reduce((sum, part) => sum + part.length, 0);
-    const data = new Float32Array(size);
-    parts.forEach((part, i) => data.set(part, i * part.length));
-    return { type: 'float32', data, dims: [parts.length, ...(all[0]?.dims.slice(1) ?? [])], size };
+    const data = concat(all.map(({ data }) => data));
+    return { type: 'float32', data, dims: [all.length, ...(all[0]?.dims.slice(1) ?? [])], size: data.length };
   };
   const run = task === 'image-classification' ? names : features;
   return Object.assign(run as ImageClassificationPipeline, { task, model: classifier, dispose: () => classifier.dispose() } as { task: 'image-classification'; model: AimClassifier; dispose(): Promise<void> });

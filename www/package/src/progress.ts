@@ -52,7 +52,7 @@ export class Progress {
       case 'warmup':
         if (this.#once('warmup')) this.#report({ status: 'warmup', name: this.#name });
         break;
-      // `ready` of the wasm module comes before the page can use it: ready() tells instead.
+      // The wasm module's `ready` comes too early for the page: ready() reports it.
     }
   }
 

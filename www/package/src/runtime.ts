@@ -86,24 +86,28 @@ export async function instance(build: Module, options: Start, signal: Alarm): Pr
     const stop = new AbortController();
     const forget = () => instances.get(key) === mine && instances.delete(key);
     const started = start(build, options, stop).then(
-      ({ glue, memory, workers }): Instance => ({
-        build,
-        glue,
-        threads: workers.length + 1,
-        poison() {
-          if (!forget()) return;
-          generation += 1;
-          for (const worker of workers) worker.terminate();
-        },
-        trapCode() {
-          try {
-            memory.grow(1024);
-            return 'device_lost';
-          } catch {
-            return 'out_of_memory';
-          }
-        },
-      }),
+      ({ glue, memory, workers }): Instance => {
+        // What runs is not ended by who gives up.
+        mine.waiting += 1;
+        return {
+          build,
+          glue,
+          threads: workers.length + 1,
+          poison() {
+            if (!forget()) return;
+            generation += 1;
+            for (const worker of workers) worker.terminate();
+          },
+          trapCode() {
+            try {
+              memory.grow(1024);
+              return 'device_lost';
+            } catch {
+              return 'out_of_memory';
+            }
+          },
+        };
+      },
     );
     const mine = (entry = { started, stop, waiting: 0 });
     instances.set(key, mine);

@@ -1,6 +1,6 @@
 import type { AimClassifier } from './classifier.js';
 import type { Engine } from './engine.js';
-import { disposed, throwIfAborted } from './errors.js';
+import { disposed, lazy, throwIfAborted } from './errors.js';
 import type { ImageInput } from './frames/capture.js';
 import type { Frame } from './frames/frame.js';
 import type { Lesson } from './lesson.js';
@@ -21,7 +21,7 @@ export interface Teacher {
 
 /** What a page needs for a lesson: loaded once it teaches. */
 export async function loadTeach(): Promise<typeof import('./teach/index.js')> {
-  const teach = await import('./teach/index.js');
+  const teach = await lazy(import('./teach/index.js'));
   teach.use(tools);
   return teach;
 }
@@ -38,11 +38,13 @@ export function teach(teacher: Teacher, options: TeachOptions | undefined): Less
     throwIfAborted(over.signal);
     // A module that could not be fetched is asked for again.
     loading ??= load().finally(() => work || (loading = undefined));
-    return ((await loading)[name] as (...given: unknown[]) => unknown)(...given);
+    const there = await loading;
+    throwIfAborted(over.signal);
+    return (there[name] as (...given: unknown[]) => unknown)(...given);
   };
   return {
     get counts() {
-      return work?.counts ?? {};
+      return work?.counts ?? Object.create(null);
     },
     get examples() {
       return work?.examples ?? [];

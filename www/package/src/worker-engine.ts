@@ -118,7 +118,7 @@ export class WorkerEngine implements Engine {
   }
 
   /**
-   * The same options, with a channel on which a thread tells that it stopped: the worker that waits for it is blocked and
+   * The same options, with a channel on which a thread reports that it stopped: the worker that waits for it is blocked and
    * can't. All is started again then, the second time with one thread.
    */
   #withAlarm(options: EngineOptions): EngineOptions {
@@ -134,7 +134,7 @@ export class WorkerEngine implements Engine {
       if (!this.#info || this.#recovery) return;
       this.#rpc = this.#worker();
       const recovery = this.#load(options, () => undefined).finally(() => (this.#recovery = undefined));
-      // Told to whoever calls next.
+      // The next call gets this error.
       recovery.catch((error: Error) => this.#rpc.end(error));
       this.#recovery = recovery;
     };

@@ -1,4 +1,4 @@
-import { AimError, messageOf, nameOf, toError } from '../errors.js';
+import { AimError, lazy, messageOf, nameOf, toError } from '../errors.js';
 import { absolute } from '../options.js';
 import { blobOf, fetchBlob } from './fetch-blob.js';
 import type { Frame } from './frame.js';
@@ -53,8 +53,8 @@ export function imageError(error: unknown, what: string): Error {
 }
 
 /** How to take a picture of each kind of object, by its class's name: most runtimes lack some of the classes, and a frame's objects have classes of their own. */
-const CAPTURES: Record<string, ((input: never) => Frame | Promise<Frame>) | undefined> = {
-  URL: ({ href }: URL) => fetched(href),
+const CAPTURES: Record<string, ((input: never, stop: AbortController, stall: number) => Frame | Promise<Frame>) | undefined> = {
+  URL: ({ href }: URL, stop, stall) => fetched(href, stop, stall),
   Blob: file,
   File: file,
   ArrayBuffer: bytes,
@@ -71,15 +71,16 @@ const CAPTURES: Record<string, ((input: never) => Frame | Promise<Frame>) | unde
 
 /**
  * Takes a picture of `input` as it is now. The caller keeps its object: frames and bitmaps are cloned
- * by reference, only plain pixels are copied.
+ * by reference, only plain pixels are copied. What has to be fetched for it ends when `stop` fires, or nothing comes for
+ * `stall` seconds.
  */
-export async function capture(input: unknown): Promise<Frame> {
-  if (typeof input === 'string') return fetched(absolute('image', input));
+export async function capture(input: unknown, stop: AbortController, stall: number): Promise<Frame> {
+  if (typeof input === 'string') return fetched(absolute('image', input), stop, stall);
   if (typeof input === 'object' && input !== null) {
     const name = Object.prototype.toString.call(input).slice(8, -1);
     const take = Object.hasOwn(CAPTURES, name) ? CAPTURES[name] : undefined;
     try {
-      if (take) return await take(input as never);
+      if (take) return await take(input as never, stop, stall);
       if (ArrayBuffer.isView(input)) return await bytes(input as Uint8Array<ArrayBuffer>);
     } catch (error) {
       throw imageError(error, `the ${name}`);
@@ -89,17 +90,17 @@ export async function capture(input: unknown): Promise<Frame> {
   throw new AimError('image', `${describe(input)} is not a picture: it must be ${KINDS}, or an array of these`);
 }
 
-async function fetched(url: string): Promise<Frame> {
+async function fetched(url: string, stop: AbortController, stall: number): Promise<Frame> {
   // Only a page can draw an SVG, and only what can't be fetched elsewhere need be fetched here.
   const { pathname } = new URL(url);
   if (!/^image\/svg|\.svg$/i.test(pathname)) return { kind: 'url', url };
-  return file(await fetchBlob(url, new AbortController(), 30));
+  return file(await fetchBlob(url, stop, stall));
 }
 
 async function file(blob: Blob): Promise<Frame> {
   if (!blob.type.startsWith('image/svg')) return { kind: 'blob', blob };
   // Hardly a page has one.
-  const { drawSvg } = await import('./svg.js');
+  const { drawSvg } = await lazy(import('./svg.js'));
   return { kind: 'bitmap', bitmap: await drawSvg(await blob.text(), AimError, checkSize) };
 }
 

@@ -4,6 +4,8 @@ export function sizeOf(bytes: Uint8Array): { width: number; height: number } | u
   try {
     if (ascii(bytes, 1, 'PNG')) return { width: view.getUint32(16), height: view.getUint32(20) };
     if (ascii(bytes, 0, 'GIF8')) return { width: view.getUint16(6, true), height: view.getUint16(8, true) };
+    // That of OS/2 is shorter, and so are its sides.
+    if (ascii(bytes, 0, 'BM') && view.getUint32(14, true) === 12) return { width: view.getUint16(18, true), height: view.getUint16(20, true) };
     if (ascii(bytes, 0, 'BM')) return { width: Math.abs(view.getInt32(18, true)), height: Math.abs(view.getInt32(22, true)) };
     if (ascii(bytes, 0, 'RIFF') && ascii(bytes, 8, 'WEBP')) return webp(bytes, view);
     if (view.getUint16(0) === 0xffd8) return jpeg(view);
@@ -17,11 +19,13 @@ export function sizeOf(bytes: Uint8Array): { width: number; height: number } | u
 /** How far from its end a file may have what a camera adds to it. */
 const TAIL = 1 << 16;
 
-/** True of a JPEG, PNG or WebP whose end is missing: some browsers show what is there. */
+/** True of a JPEG, PNG or WebP whose end is missing: some browsers show what is there. Phones add videos to a JPEG, which says so. */
 export async function isCut(head: Uint8Array, blob: Blob): Promise<boolean> {
   if (ascii(head, 0, 'RIFF')) return head.length < 8 || 8 + new DataView(head.buffer).getUint32(4, true) > blob.size;
-  const end = ascii(head, 1, 'PNG') ? 'IEND' : head[0] === 0xff ? '\xff\xd9' : '';
-  return !new TextDecoder('latin1').decode(await blob.slice(-TAIL).arrayBuffer()).includes(end);
+  const text = (bytes: Uint8Array | ArrayBuffer) => new TextDecoder('latin1').decode(bytes);
+  const tail = text(await blob.slice(-TAIL).arrayBuffer());
+  if (head[0] === 0xff) return !/\xff\xd9|SEFT$/.test(tail) && !/MotionPhoto|MicroVideo/.test(text(head));
+  return ascii(head, 1, 'PNG') && !tail.includes('IEND');
 }
 
 function ascii(bytes: Uint8Array, at: number, text: string): boolean {

@@ -107,6 +107,8 @@ export async function taught(blob: Blob, options: LoadOptions | undefined): Prom
   if (!head) throw new tools.AimError('format', 'this lesson has pictures and no head: import it by lesson.import() and train()');
   const { name, arch } = trunkOf(contents);
   // A name of the hub may have a revision behind it.
-  const [, repository, revision] = /^([\w.-]+\/[\w.-]+)@(.+)$/.exec(name) ?? [];
-  return { head, model: options?.trunk ?? (name === EMBEDDED ? undefined : (repository ?? name)), options: { arch: arch as LoadOptions['arch'], revision, ...options } };
+  const [, repository, revision] = /^([\w.-]+\/[\w.-]+)(?:@(.+))?$/.exec(name) ?? [];
+  // A model in memory has no address, and aim-bench may have read a folder of its own machine.
+  if (!options?.trunk && name !== EMBEDDED && !repository && !name.includes('://')) throw new tools.AimError('option', `this head was taught on '${name}', which can't be fetched from here: pass that model as the option trunk`);
+  return { head, model: options?.trunk ?? (name === EMBEDDED ? undefined : (repository ?? name)), options: { arch: arch as LoadOptions['arch'], revision, ...options, trunk: undefined } };
 }

@@ -1,21 +1,16 @@
 import type { Frame } from '../frames/frame.js';
-import { tools } from './tools.js';
 
 /** The side of a kept picture. */
 const SIDE = 160;
 
-/** Small JPEGs of frames. */
-export function thumbnails(frames: Frame[]): Promise<(Blob | undefined)[]> {
-  return Promise.all(frames.map(thumbnail));
-}
-
-/** A small square JPEG of what a frame shows: the middle. The frame stays as it is. */
-async function thumbnail(frame: Frame): Promise<Blob | undefined> {
+/** A small square JPEG of what a frame shows: the middle. The frame stays as it is. Undefined if none can be made. */
+export async function thumbnail(frame: Frame): Promise<Blob | undefined> {
   // What is fetched later is not here.
   if (frame.kind === 'url') return undefined;
-  const source = frame.kind === 'rgba' ? new ImageData(new Uint8ClampedArray(frame.data), frame.width, frame.height) : frame.kind === 'video' ? frame.frame : frame.kind === 'bitmap' ? frame.bitmap : frame.blob;
-  const bitmap = await createImageBitmap(source, { colorSpaceConversion: 'none' });
+  let bitmap: ImageBitmap | undefined;
   try {
+    const source = frame.kind === 'rgba' ? new ImageData(new Uint8ClampedArray(frame.data), frame.width, frame.height) : frame.kind === 'video' ? frame.frame : frame.kind === 'bitmap' ? frame.bitmap : frame.blob;
+    bitmap = await createImageBitmap(source, { colorSpaceConversion: 'none' });
     const { width, height } = bitmap;
     const side = Math.min(width, height);
     const from = [(width - side) / 2, (height - side) / 2] as const;
@@ -27,9 +22,10 @@ async function thumbnail(frame: Frame): Promise<Blob | undefined> {
     const canvas = Object.assign(document.createElement('canvas'), { width: SIDE, height: SIDE });
     canvas.getContext('2d')!.drawImage(bitmap, ...from, side, side, 0, 0, SIDE, SIDE);
     return await new Promise((resolve) => canvas.toBlob((blob) => resolve(blob ?? undefined), 'image/jpeg', 0.8));
-  } catch (cause) {
-    throw new tools.AimError('image', 'the picture could not be kept', { cause });
+  } catch {
+    // What is no picture is an error of the engine; runtimes without a browser can't draw.
+    return undefined;
   } finally {
-    bitmap.close();
+    bitmap?.close();
   }
 }

@@ -7,7 +7,7 @@ import type { Teacher } from '../teacher.js';
 import { type Contents, type Tensor, type Trunk, headOf, joined, read, trunkOf, write } from './file.js';
 import { HeadEngine } from './head-engine.js';
 import { className, exportOptions, teachOptions, trainOptions } from './options.js';
-import { thumbnails } from './picture.js';
+import { thumbnail } from './picture.js';
 import { tools } from './tools.js';
 
 /** A picture as it was learnt. */
@@ -59,7 +59,8 @@ export class Work {
   }
 
   get counts(): Record<string, number> {
-    const counts: Record<string, number> = {};
+    // A class may be called as something that every object has.
+    const counts = Object.create(null) as Record<string, number>;
     for (const { label } of this.#kept) counts[label] = (counts[label] ?? 0) + 1;
     return counts;
   }
@@ -75,10 +76,12 @@ export class Work {
   async add(label: unknown, images: ImageInput | readonly ImageInput[], options?: ViewOptions): Promise<number | number[]> {
     const name = className(label);
     const learnt = await this.#teacher.each<Learnt>(images, options, async (frames, signal) => {
-      // Before the frames go to the engine.
-      const pictures = this.#keepsPictures ? await thumbnails(frames) : [];
+      const shrink = (files: boolean) => Promise.all(frames.map((frame) => (this.#keepsPictures && (frame.kind === 'blob') === files ? thumbnail(frame) : undefined)));
+      // Before they go to the engine. Files stay here, and wait until it has found their size to be right.
+      const pictures = await shrink(false);
       const all = await this.#teacher.engine.tokens(frames, signal);
-      return all.map((features, i) => ({ features, picture: pictures[i] }));
+      const files = await shrink(true);
+      return all.map((features, i) => ({ features, picture: pictures[i] ?? files[i] }));
     });
     tools.throwIfAborted(this.#over);
     const numbers = ([] as Learnt[]).concat(learnt).map((one) => {
@@ -93,13 +96,15 @@ export class Work {
     const before = this.#kept.length;
     const name = typeof which === 'number' ? which : className(which);
     this.#kept = this.#kept.filter(({ id, label }) => (typeof name === 'number' ? id : label) !== name);
-    if (this.#kept.length === before) throw new tools.AimError('not_found', `the lesson has no ${typeof name === 'number' ? 'picture' : 'class'} ${JSON.stringify(name)}`);
+    if (this.#kept.length === before) throw missing(name);
     return before - this.#kept.length;
   }
 
   rename(from: unknown, to: unknown): void {
     const [old, name] = [className(from), className(to)];
-    for (const kept of this.#kept) if (kept.label === old) kept.label = name;
+    const all = this.#kept.filter(({ label }) => label === old);
+    if (all.length === 0) throw missing(old);
+    for (const kept of all) kept.label = name;
   }
 
   reset(): void {
@@ -118,20 +123,13 @@ export class Work {
     const ends = [signal, this.#over].filter((one) => one !== undefined).map((one) => [one, give(one)] as const);
     for (const [one, end] of ends) one.addEventListener('abort', end);
     const tell: NonNullable<TrainOptions['onprogress']> = (event) => {
-      if (stop.signal.aborted) return;
-      try {
-        report?.(event);
-      } catch (error) {
-        // The caller's defect is reported, and costs no training.
-        (globalThis.reportError ?? console.error)(error);
-      }
+      if (!stop.signal.aborted) tools.notify(report, event);
     };
     this.#training = true;
     try {
       const lesson = { classes, labels, features, head: head ?? this.#kind, ...this.#trunk(), ...rest };
       const { file, report: result } = await this.#teacher.engine.teach(lesson, tell, stop.signal);
-      await this.#adopt(file);
-      tools.throwIfAborted(stop.signal);
+      await this.#adopt(file, stop.signal);
       return result;
     } finally {
       this.#training = false;
@@ -170,7 +168,7 @@ export class Work {
     const kept = lesson(contents);
     const head = headOf(contents);
     if (!head && kept.length === 0) throw new tools.AimError('format', 'this file holds neither a head nor pictures');
-    if (head) await this.#adopt(head);
+    if (head) await this.#adopt(head, this.#over);
     for (const one of kept) this.#kept.push({ ...one, id: this.#next++ });
   }
 
@@ -185,16 +183,23 @@ export class Work {
     return { classes, labels: this.#kept.map(({ label }) => classes.indexOf(label)), pictures: [] };
   }
 
-  async #adopt(file: Uint8Array): Promise<void> {
+  /** Takes a head in place of the one before, unless the signal fires. */
+  async #adopt(file: Uint8Array, signal: AbortSignal): Promise<void> {
     const { engine, adopt } = this.#teacher;
     const number = ++heads;
-    const { labels, compact } = await engine.addHead(number, file).catch((error: unknown) => {
+    try {
+      const { labels, compact } = await engine.addHead(number, file);
+      tools.throwIfAborted(signal);
+      this.#head = { file, compact, classifier: adopt(new HeadEngine(engine, number, labels)) };
+    } catch (error) {
       engine.removeHead(number);
       throw error;
-    });
-    this.#head = { file, compact, classifier: adopt(new HeadEngine(engine, number, labels)) };
+    }
   }
 }
+
+/** The error for a class, or a picture, that is not there. */
+const missing = (which: string | number): Error => new tools.AimError('not_found', `the lesson has no ${typeof which === 'number' ? 'picture' : 'class'} ${JSON.stringify(which)}`);
 
 /** The pictures of a file. */
 function lesson({ metadata, tensors }: Contents): Omit<Kept, 'id'>[] {

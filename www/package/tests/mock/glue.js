@@ -43,7 +43,8 @@ export class Classifier {
     if (poisoned) throw aimError('device_lost', 'this instance is poisoned');
     counts().loads.push({ build, options: { ...options, signal: undefined, onProgress: undefined, fetch: undefined } });
     const get = async (name, init) => {
-      const response = await (options.fetch ?? fetch)(new URL(name, options.model).href, { signal: options.signal, ...init });
+      // With a trunk beside it the model is a head alone.
+      const response = await (options.fetch ?? fetch)(new URL(name, options.trunk ?? options.model).href, { signal: options.signal, ...init });
       if (!response.ok) throw aimError(response.status === 404 ? 'not_found' : 'network', `${name}: ${response.status}`);
       return response;
     };
@@ -178,6 +179,7 @@ export class Classifier {
     const { __metadata__: metadata } = JSON.parse(new TextDecoder().decode(file.subarray(8, 8 + length)));
     if (metadata['aim.refuse']) throw aimError('integrity', 'the head was trained on another trunk');
     (counts().heads ??= []).push(build);
+    counts().onHead?.();
     const { destroy } = counts();
     const headed = new Classifier({ size: this.#labels.length, ...this.#mock, file }, JSON.parse(metadata['aim.labels']), this.#bytes);
     // The device is that of the trunk.
@@ -207,6 +209,7 @@ export class Classifier {
   }
 
   free() {
+    if (this.#freed) throw new Error('null pointer passed to rust');
     this.#freed = true;
     counts().frees += 1;
     counts().freed = this.#mock;

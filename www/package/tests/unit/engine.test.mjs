@@ -79,6 +79,20 @@ describe('load', () => {
     );
   });
 
+  test('a trunk that is named beside the model, in memory too', async () => {
+    const trunk = mockModel({}, ['of', 'the', 'trunk']);
+    for (const model of ['https://host.invalid/head/', mockModel()]) {
+      const aim = await AimClassifier.fromPretrained(model, { wasmUrl, trunk });
+      assert.deepEqual(aim.labels, ['of', 'the', 'trunk']);
+      await aim.dispose();
+    }
+    for (const trunk of ['user/repo', 'https://host.invalid/trunk/']) {
+      await assert.rejects(load({}, { trunk }));
+      assert.equal(counts.loads.at(-1).options.trunk, trunk);
+    }
+    await assert.rejects(load({}, { trunk: 'trunk' }), aimError('option', /^trunk: 'trunk' is not valid/));
+  });
+
   test('progress: no number above 100, the total never falls, ready once and last', async () => {
     const events = [];
     await load({}, { progress_callback: (event) => events.push(event) });
@@ -220,6 +234,10 @@ describe('requests', () => {
     const { type, dims, data, size } = await run([picture, picture]);
     assert.deepEqual([type, dims, data, size], ['float32', [2, 3, 2], Float32Array.from({ length: 12 }, (_, i) => (i < 6 ? 3 : 3.125)), 12]);
     assert.deepEqual((await run(picture, { pool: true })).dims, [1, 2]);
+    assert.deepEqual((await run(picture, { rotationDegrees: 90 })).dims, [1, 3, 2]);
+    assert.deepEqual((await run([])).dims, [0]);
+    // Of several its dims would say nothing.
+    await assert.rejects(run(picture, { layers: [1, 2] }), aimError('option', /no 'layers'/));
     await run.dispose();
   });
 

@@ -1,7 +1,11 @@
 // What stops, hangs or goes away around a classifier: every wait ends, and nothing is left behind.
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { beforeEach, describe, mock, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { AimClassifier } from '../../dist/index.js';
@@ -179,18 +183,55 @@ test('a frame of a video is given up while it waits', async () => {
   await assert.rejects(fourth, aimError('disposed'));
 });
 
-test('a token is sent to the hub, or to the endpoint it was named for, and nowhere else', async () => {
-  const sent = async (model, endpoint) => {
-    await assert.rejects(AimClassifier.fromPretrained(model, { wasmUrl, token: 'secret', endpoint }));
-    return counts.loads.at(-1).options.token;
+test('an SVG that does not come: a network error after the time-out; an abort ends its download', async () => {
+  let closed;
+  const url = await serve((_, response) => {
+    response.on('close', () => closed?.());
+    response.writeHead(200, { 'content-type': 'image/svg+xml' }).write('<svg');
+  });
+  const impatient = await load({}, { timeouts: { stall: 0.3 } });
+  await assert.rejects(impatient.classify(`${url}flag.svg`), aimError('network', /nothing for 0\.3 seconds/));
+  const aim = await load();
+  const gone = new Promise((resolve) => (closed = resolve));
+  await assert.rejects(aim.classify(new URL('flag.svg', url), { signal: soon() }), { name: 'TimeoutError' });
+  await gone;
+});
+
+test('a part of the package that does not come: a network error of whatever needs it', async () => {
+  // What is loaded from the start, without what is fetched later.
+  const folder = mkdtempSync(join(tmpdir(), 'aim-web-part-'));
+  writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
+  const copy = (file) => {
+    const text = readFileSync(new URL(`../../dist/${file}`, import.meta.url), 'utf8');
+    writeFileSync(join(folder, file), text);
+    for (const [, other] of text.matchAll(/\bfrom\s*"\.\/([\w-]+\.js)"/g)) copy(other);
   };
-  assert.equal(await sent('user/repo'), 'secret');
-  assert.equal(await sent('user/repo', 'https://mirror.invalid'), 'secret');
-  assert.equal(await sent('https://huggingface.co/user/repo/resolve/main/'), 'secret');
-  assert.equal(await sent('https://mirror.invalid/folder/', 'https://mirror.invalid/'), 'secret');
-  assert.equal(await sent('https://host.invalid/folder/'), undefined);
-  assert.equal(await sent('https://huggingface.co.invalid/folder/'), undefined);
-  assert.equal(await sent('https://huggingface.co/user/repo/', 'https://mirror.invalid'), undefined);
+  copy('index.js');
+  try {
+    const { AimClassifier } = await import(pathToFileURL(join(folder, 'index.js')).href);
+    const aim = await AimClassifier.fromPretrained(mockModel(), { wasmUrl });
+    const svg = new Blob(['<svg/>'], { type: 'image/svg+xml' });
+    for (const call of [aim.measure(), aim.teach().add('a', picture), aim.classify(svg), AimClassifier.fromPretrained(new Blob(['a lesson']), { wasmUrl })]) {
+      await assert.rejects(call, ({ name, code, message }) => name === 'AimError' && code === 'network' && /part of the package/.test(message));
+    }
+    await aim.classify(picture);
+    await aim.dispose();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('a load that is given up leaves the instance that runs what it is: after a trap nobody gets it', async () => {
+  const url = mockWasm();
+  const first = await load({ panicOn: { cpu: 1, 'cpu-relaxed': 1 } }, { wasmUrl: url });
+  const stop = new AbortController();
+  const given = load({}, { wasmUrl: url, signal: stop.signal });
+  stop.abort();
+  await assert.rejects(given, { name: 'AbortError' });
+  await load({}, { wasmUrl: url });
+  await assert.rejects(first.classify(picture), aimError('device_lost'));
+  const last = await load({}, { wasmUrl: url });
+  assert.equal((await last.classify(picture)).length, 4);
 });
 
 test('100 loads, calls and disposals leave no timer and no listener', async () => {

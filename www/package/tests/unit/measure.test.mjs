@@ -1,7 +1,14 @@
 // Measuring, against a mock of the wasm module: what is counted, not how long it takes.
 import assert from 'node:assert/strict';
-import { beforeEach, test } from 'node:test';
-import { HARDWARE, aimError, gpu, load, reset, soon } from '../lib/mocked.mjs';
+import { rmSync } from 'node:fs';
+import { after, beforeEach, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { HARDWARE, aimError, gpu, load, reset, sleep, soon } from '../lib/mocked.mjs';
+import { source } from '../lib/source.mjs';
+
+after(() => rmSync(fileURLToPath(new URL(`../.build/${process.pid}`, import.meta.url)), { recursive: true, force: true }));
 
 let counts;
 beforeEach(() => {
@@ -48,6 +55,41 @@ test('a device that tells no peak has no share', async () => {
   assert.deepEqual([row.peak_share, row.peak_tflops], [null, null]);
   assert.ok(row.tflops > 0);
   await aim.dispose();
+});
+
+test('the median, the fastest and the slowest of the times', async (context) => {
+  const { measure } = await source('measure');
+  const { tools } = await source('tools');
+  const { Alarm } = await source('abort');
+  let clock = 0;
+  context.mock.method(performance, 'now', () => clock);
+  const times = [500, 500, 9, 100, 10];
+  const engine = { info: { flops: 1e9 }, logits: async () => void (clock += times.shift()), peak: async () => 1e12 };
+  const [{ ms_lowest, ms_per_image, ms_highest, runs }] = await measure(engine, { seconds: 0 }, new Alarm(), tools);
+  assert.deepEqual([ms_lowest, ms_per_image, ms_highest, runs], [9, 10, 100, 3]);
+});
+
+test('an onmeasurement that throws costs no measurement', async (context) => {
+  const said = context.mock.method(console, 'error', () => {});
+  const aim = await load();
+  const rows = await aim.measure({ batch: [1, 2], seconds: 0, onmeasurement: ({ batch }) => assert.fail(`mine ${batch}`) });
+  assert.equal(rows.length, 2);
+  assert.deepEqual(said.mock.calls.map(({ arguments: [{ message }] }) => message), ['mine 1', 'mine 2']);
+  await aim.dispose();
+});
+
+test('a classifier that nobody holds lives until it is measured', async () => {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc');
+  const stop = new AbortController();
+  const reason = new Error('enough');
+  const ended = assert.rejects(load({ ms: 5 }).then((aim) => aim.measure({ seconds: 60, signal: stop.signal })), reason);
+  for (let i = 0; i < 10; i++) {
+    gc();
+    await sleep(100);
+  }
+  stop.abort(reason);
+  await ended;
 });
 
 test('options are checked, and the call can be given up', async () => {

@@ -11,7 +11,7 @@ const { cacheName, loadOptions, classifyOptions, featureOptions, viewOptions } =
 const { Progress } = await source('progress');
 const { Turns } = await source('turns');
 const { Rpc } = await source('rpc');
-const { isTurned, sizeOf } = await source('frames/header');
+const { isCut, isTurned, sizeOf } = await source('frames/header');
 const { dataUrl } = await source('data-url');
 const { answer } = await source('local-answer');
 const { cpuBuild, software } = await source('device');
@@ -298,9 +298,34 @@ describe('small parts', () => {
     assert.deepEqual(sizeOf(bytes('GIF89a', [1, 2, 3, 4])), { width: 0x201, height: 0x403 });
     assert.deepEqual(sizeOf(bytes([0xff, 0xd8, 0xff, 0xe1, 0, 4, 9, 9, 0xff, 0xc2, 0, 11, 8, 1, 0, 2, 0])), { width: 512, height: 256 });
     assert.deepEqual(sizeOf(bytes('RIFF', [0, 0, 0, 0], 'WEBPVP8X', [10, 0, 0, 0, 0, 0, 0, 0, 0xff, 1, 0, 0xff, 0, 0])), { width: 512, height: 256 });
+    assert.deepEqual(sizeOf(bytes('BM', Array(12).fill(0), [40, 0, 0, 0, 1, 2, 0, 0, 0xff, 0xff, 0xff, 0xff])), { width: 513, height: 1 });
+    // Of OS/2.
+    assert.deepEqual(sizeOf(bytes('BM', Array(12).fill(0), [12, 0, 0, 0, 1, 2, 3, 4, 1, 0, 24, 0])), { width: 513, height: 1027 });
     assert.equal(sizeOf(bytes([0xff, 0xd8, 0xff, 0xe1])), undefined);
     assert.equal(sizeOf(bytes('hello, this is no picture at all')), undefined);
     assert.equal(sizeOf(new Uint8Array()), undefined);
+  });
+
+  test('whether the end of a file is missing', async () => {
+    const [jpeg, end, video] = [Uint8Array.of(0xff, 0xd8, 0xff, 0xe1), Uint8Array.of(0xff, 0xd9), new Uint8Array(1 << 17)];
+    const cut = async (...parts) => {
+      const blob = new Blob(parts);
+      return isCut(new Uint8Array(await blob.slice(0, 1 << 20).arrayBuffer()), blob);
+    };
+    assert.equal(await cut(jpeg, end), false);
+    assert.equal(await cut(jpeg, video), true);
+    assert.equal(await cut(jpeg, end, video), true);
+    // Photographs with a video behind them, as phones take them.
+    assert.equal(await cut(jpeg, '<x GCamera:MotionPhoto="1"/>', end, video), false);
+    assert.equal(await cut(jpeg, '<x GCamera:MicroVideo="1"/>', end, video), false);
+    assert.equal(await cut(jpeg, end, video, 'SEFT'), false);
+    assert.equal(await cut(jpeg, end, 'SEFT', video), true);
+    assert.equal(await cut(Uint8Array.of(0x89), 'PNG', video), true);
+    assert.equal(await cut(Uint8Array.of(0x89), 'PNG MotionPhoto', video), true);
+    assert.equal(await cut(Uint8Array.of(0x89), 'PNG', video, 'IEND'), false);
+    assert.equal(await cut('RIFF', Uint8Array.of(8, 0, 0, 0), 'WEBPVP8 '), false);
+    assert.equal(await cut('RIFF', Uint8Array.of(9, 0, 0, 0), 'WEBPVP8 '), true);
+    assert.equal(await cut('GIF89a'), false);
   });
 
   test('whether a JPEG has to be turned', () => {

@@ -28,26 +28,140 @@ describe('a lesson', () => {
     reset();
     const aim = await load();
     const lesson = aim.teach();
-    assert.deepEqual([lesson.counts, lesson.examples], [{}, []]);
+    assert.deepEqual([{ ...lesson.counts }, lesson.examples], [{}, []]);
     assert.equal(await lesson.add(' a ', picture), 1);
     assert.deepEqual(await lesson.add('b', [other, picture]), [2, 3]);
-    assert.deepEqual(lesson.counts, { a: 1, b: 2 });
+    assert.deepEqual({ ...lesson.counts }, { a: 1, b: 2 });
     assert.deepEqual(lesson.examples[1], { id: 2, label: 'b', picture: undefined });
     assert.equal(await lesson.remove(2), 1);
     await lesson.rename('b', 'c');
-    assert.deepEqual(lesson.counts, { a: 1, c: 1 });
+    assert.deepEqual({ ...lesson.counts }, { a: 1, c: 1 });
     await lesson.rename('c', 'a');
-    assert.deepEqual(lesson.counts, { a: 2 });
+    assert.deepEqual({ ...lesson.counts }, { a: 2 });
     assert.equal(await lesson.remove('a'), 2);
     await assert.rejects(lesson.remove('a'), aimError('not_found', /no class "a"/));
+    await assert.rejects(lesson.rename('a', 'b'), aimError('not_found', /no class "a"/));
     await assert.rejects(lesson.remove(9), aimError('not_found', /no picture 9/));
     await lesson.add('d', picture);
     await lesson.reset();
-    assert.deepEqual(lesson.counts, {});
+    assert.deepEqual({ ...lesson.counts }, {});
     for (const label of ['', '  ', 7, undefined, 'x'.repeat(300)]) await assert.rejects(lesson.add(label, picture), aimError('option'));
     await assert.rejects(lesson.add('a', 'http://nowhere.invalid:1/x.png'), (error) => error instanceof AimError);
-    assert.deepEqual(lesson.counts, {});
+    assert.deepEqual({ ...lesson.counts }, {});
     await aim.dispose();
+  });
+
+  test('a class may be called as what every object has', async () => {
+    reset();
+    const aim = await load();
+    const lesson = aim.teach();
+    assert.equal(lesson.counts.constructor, undefined);
+    for (const label of ['constructor', '__proto__']) await lesson.add(label, [picture, other]);
+    assert.deepEqual(Object.entries(lesson.counts), [['constructor', 2], ['__proto__', 2]]);
+    assert.equal(lesson.counts.toString, undefined);
+    await lesson.train();
+    assert.deepEqual(lesson.classifier.labels, ['constructor', '__proto__']);
+    await aim.dispose();
+  });
+
+  test('small pictures are kept where they can be made; a picture that is none is a typed error, and frames are given back', async () => {
+    reset();
+    const aim = await load();
+    const lesson = aim.teach({ keepPictures: true });
+    let open = 0;
+    const frame = {
+      [Symbol.toStringTag]: 'VideoFrame',
+      displayWidth: 2,
+      displayHeight: 2,
+      clone: () => ((open += 1), { close: () => (open -= 1) }),
+    };
+    await assert.rejects(lesson.add('a', [new Blob(['no picture']), frame, frame]), aimError('image', /no known format/));
+    assert.equal(open, 0);
+    await lesson.add('a', picture);
+    assert.deepEqual(lesson.examples, [{ id: 1, label: 'a', picture: undefined }]);
+    // As a browser does it. What a file claims to be is looked at before the browser decodes it.
+    let closed = 0;
+    const decoded = [];
+    Object.assign(globalThis, {
+      ImageData: class {},
+      createImageBitmap: async (source) => (decoded.push(source), { width: 4, height: 2, close: () => (closed += 1) }),
+      OffscreenCanvas: class {
+        getContext = () => ({ drawImage() {} });
+        convertToBlob = async () => new Blob(['small']);
+      },
+    });
+    try {
+      await lesson.add('b', picture);
+      assert.equal(await lesson.examples[1].picture.text(), 'small');
+      decoded.length = 0;
+      const huge = new Blob([Uint8Array.of(0x89), 'PNG\r\n', Uint8Array.of(0x1a, 10, 0, 0, 0, 13), 'IHDR', Uint8Array.of(0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20)]);
+      await assert.rejects(lesson.add('b', huge), aimError('image', /too large/));
+      assert.deepEqual([decoded, closed], [[], 1]);
+    } finally {
+      for (const name of ['ImageData', 'createImageBitmap', 'OffscreenCanvas']) delete globalThis[name];
+    }
+    await aim.dispose();
+  });
+
+  test('what ends before its module is there, or while a head is taken, ends in that', async () => {
+    const counts = reset();
+    const aim = await load();
+    for (const name of ['train', 'export']) {
+      const lesson = aim.teach();
+      const call = lesson[name]();
+      void lesson.dispose();
+      await assert.rejects(call, aimError('disposed'), name);
+    }
+    const lesson = await lessonOf(aim);
+    await lesson.train();
+    const before = lesson.classifier;
+    const reason = new Error('enough');
+    const stop = new AbortController();
+    counts.onHead = () => stop.abort(reason);
+    await lesson.add('c', [picture, other]);
+    const frees = counts.frees;
+    await assert.rejects(lesson.train({ signal: stop.signal }), reason);
+    // The lesson stays as it was, and what came of the training is freed.
+    assert.equal(lesson.classifier, before);
+    assert.equal(counts.frees, frees + 1);
+    counts.onHead = undefined;
+    await lesson.train();
+    assert.deepEqual(lesson.classifier.labels, ['a', 'b', 'c']);
+    await aim.dispose();
+  });
+
+  test('a head that is disposed of after its model, or while that is built again, or after a trap: once', async () => {
+    const counts = reset();
+    const aim = await load();
+    const lesson = await lessonOf(aim);
+    await lesson.train();
+    const { classifier } = lesson;
+    await aim.dispose();
+    await classifier.dispose();
+    await classifier.dispose();
+    assert.equal(counts.frees, 2);
+
+    gpu(HARDWARE);
+    const lost = await load();
+    const another = await lessonOf(lost);
+    await another.train();
+    counts.frees = 0;
+    counts.destroy();
+    // Its device is freed as soon as that is heard.
+    while (counts.frees < 2) await sleep(1);
+    await another.classifier.dispose();
+    assert.equal((await lost.classify(picture)).length, 4);
+    await lost.dispose();
+    gpu(undefined);
+
+    const broken = await load({ panicOn: { cpu: 5, 'cpu-relaxed': 5 } });
+    const last = await lessonOf(broken);
+    await last.train();
+    counts.frees = 0;
+    for (let i = 0; i < 5; i++) await broken.classify(picture).catch(() => undefined);
+    await assert.rejects(broken.classify(picture), aimError('device_lost'));
+    await last.classifier.dispose();
+    assert.equal(counts.frees, 0);
   });
 
   test('what it learns is what the model saw, and the classifier names by it', async () => {
@@ -89,7 +203,7 @@ describe('a lesson', () => {
     await assert.rejects(lesson.train(), aimError('option', /one class/));
     for (const options of [{ epochs: 0 }, { rate: 2 }, { seed: -1 }, { heldOut: 1 }, { onprogress: 3 }, { head: 'tree' }, { epoch: 3 }]) await assert.rejects(lesson.train(options), aimError('option'), JSON.stringify(options));
     await assert.rejects(lesson.export({ pictures: true, compact: true }), aimError('option'));
-    assert.deepEqual(lesson.counts, { a: 1 });
+    assert.deepEqual({ ...lesson.counts }, { a: 1 });
     await aim.dispose();
   });
 
@@ -100,7 +214,7 @@ describe('a lesson', () => {
     const reason = new Error('enough');
     await assert.rejects(lesson.train({ signal: soon(reason) }), (error) => error === reason);
     await assert.rejects(lesson.train({ signal: AbortSignal.abort(reason) }), (error) => error === reason);
-    assert.deepEqual(lesson.counts, { a: 2, b: 2 });
+    assert.deepEqual({ ...lesson.counts }, { a: 2, b: 2 });
     const first = lesson.train();
     await assert.rejects(lesson.train(), aimError('option', /under way/));
     // Pictures are named and added meanwhile.
@@ -121,7 +235,7 @@ describe('a lesson', () => {
     await sleep(10);
     await aim.dispose();
     await assert.rejects(ended, aimError('disposed'));
-    assert.deepEqual(another.counts, { a: 2, b: 2 });
+    assert.deepEqual({ ...another.counts }, { a: 2, b: 2 });
   });
 
   test('a GPU that is lost in the training: the lesson and its heads go on, on the CPU', async () => {
@@ -154,11 +268,15 @@ describe('files', () => {
     const lesson = await lessonOf(aim);
     await lesson.train();
     const blob = await lesson.export();
-    // A model in memory has no name to be found by.
+    // A model in memory has no name to be found by, nor has a folder of another machine.
+    await assert.rejects(AimClassifier.fromPretrained(blob, { wasmUrl }), aimError('option', /taught on 'model in memory', which can't be fetched.* option trunk/));
+    const elsewhere = file({ __metadata__: { 'aim.config': JSON.stringify({ trunk: { name: '/home/me/model', sha256: 'mock' } }) }, 'head.k': { dtype: 'U8', shape: [0], data_offsets: [0, 0] } });
+    await assert.rejects(AimClassifier.fromPretrained(elsewhere, { wasmUrl }), aimError('option', /'\/home\/me\/model'/));
     const trunk = mockModel();
     const again = await AimClassifier.fromPretrained(blob, { wasmUrl, trunk });
     assert.deepEqual(again.labels, ['a', 'b']);
     await again.classify(picture);
+    assert.equal(counts.loads.at(-1).options.trunk, undefined);
     // And it can be taught further.
     await (await lessonOf(again)).train();
     assert.equal(counts.loads.length, 2);
@@ -177,12 +295,12 @@ describe('files', () => {
     assert.ok((await lesson.export()).size < blob.size);
     const next = aim.teach();
     await next.import(open);
-    assert.deepEqual(next.counts, { a: 2, b: 2 });
+    assert.deepEqual({ ...next.counts }, { a: 2, b: 2 });
     assert.throws(() => next.classifier, aimError('option'));
     const both = aim.teach();
     await both.add('c', picture);
     await both.import(blob);
-    assert.deepEqual(both.counts, { c: 1, a: 2, b: 2 });
+    assert.deepEqual({ ...both.counts }, { c: 1, a: 2, b: 2 });
     assert.deepEqual(both.classifier.labels, ['a', 'b']);
     await both.train();
     const [before, after] = counts.lessons;
@@ -217,7 +335,7 @@ describe('files', () => {
       [file({ __metadata__: { 'aim.trunk': trunk, 'aim.refuse': 'yes' }, 'head.k': { dtype: 'U8', shape: [0], data_offsets: [0, 0] } }), 'integrity'],
       ['no blob', 'option'],
     ]) await assert.rejects(lesson.import(blob), aimError(code), String(blob));
-    assert.deepEqual(lesson.counts, { a: 2, b: 2 });
+    assert.deepEqual({ ...lesson.counts }, { a: 2, b: 2 });
     await assert.rejects(AimClassifier.fromPretrained(new Blob(['rubbish that is longer than a header']), { wasmUrl }), aimError('format', /no file of a lesson/));
     await assert.rejects(AimClassifier.fromPretrained(open.slice(0, 0), { wasmUrl }), aimError('format'));
     await aim.dispose();
