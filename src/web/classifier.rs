@@ -367,15 +367,23 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
             let repository = open_repository(&name, revision.as_deref())?.await?;
             let model = RemoteModel::open(repository, &wanted).await?;
             match model.head_alone().await? {
+                None if options.trunk.is_some() && head.is_none() => {
+                    return Err(Error::option(format!(
+                        "{name}: is no head alone, which the option trunk is for: leave it out"
+                    )));
+                }
                 None => break model,
                 Some(_) if head.is_some() => {
                     return Err(Error::format(format!(
                         "{name}: is a head alone, and no trunk"
                     )));
                 }
-                // A head that lies alone names its trunk.
+                // A head that lies alone names its trunk, which may lie elsewhere by now.
                 Some(file) => {
-                    name = file.trunk.name.clone();
+                    name = options
+                        .trunk
+                        .clone()
+                        .unwrap_or_else(|| file.trunk.name.clone());
                     revision = None;
                     wanted = Wanted {
                         arch: file.trunk.family()?,

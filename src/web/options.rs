@@ -32,6 +32,8 @@ pub(super) struct Options {
     pub(super) fetch: Option<Function>,
     /// The file of a head that was taught on the model.
     pub(super) head: Option<Vec<u8>>,
+    /// What a model that is a head alone stands on, in place of the trunk that it names.
+    pub(super) trunk: Option<String>,
     /// Where the model of the package is fetched from.
     pub(super) embedded: Option<String>,
     pub(super) timeouts: Timeouts,
@@ -89,6 +91,7 @@ impl Options {
             on_progress: function("onProgress")?,
             fetch: function("fetch")?,
             head: get("head").map(|bytes| js_sys::Uint8Array::new(&bytes).to_vec()),
+            trunk: text("trunk")?,
             embedded: text("embedded")?,
             timeouts: Timeouts {
                 stall: seconds("stall", timeouts.stall)?,
