@@ -8,9 +8,9 @@ const SHOWN = 12;
 export const NONE = 'None of these';
 
 /**
- * Lists classes in `list`. `on` is told what a visitor wants: `rename(from, to)` (false if that can't be), `remove(name)`,
- * `drop(id)` of a picture, `files(name, files)`, and once for each class `record(name, button)`, whose `name()` is what it
- * is called then.
+ * Lists classes in `list`. `on` has a function for each thing a visitor may want: `rename(from, to)` (false if that can't be),
+ * `remove(name)`, `drop(id)` of a picture, `files(name, files)`, and once for each class `record(name, button)`. The `name()`
+ * of the last two is what the class is called then.
  */
 export function classList(list, on) {
   /** By what they are called, in order. */
@@ -34,7 +34,7 @@ export function classList(list, on) {
     part('files').addEventListener('change', ({ target }) => {
       const files = [...target.files];
       target.value = '';
-      if (files.length > 0) on.files(card.name, files);
+      if (files.length > 0) on.files(() => card.name, files);
     });
     on.record(() => card.name, part('record'));
     element.addEventListener('dragover', (event) => element.classList.toggle('dragging', event.dataTransfer?.types.includes('Files') ?? false));
@@ -45,7 +45,7 @@ export function classList(list, on) {
       event.preventDefault();
       // The picture is this class's, not the stage's.
       event.stopPropagation();
-      on.files(card.name, files);
+      on.files(() => card.name, files);
     });
     describe(card);
     list.append(element);

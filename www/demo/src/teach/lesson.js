@@ -22,8 +22,10 @@ let page;
 /** How many pictures there were when it was trained: with others it is out of date. */
 let trainedOn = 0;
 let saving;
-/** What the address or the last visit brings is taken once. */
-let isFirst = true;
+/** Pictures that wait for a model: they were shown to the one before, and not yet to this one. */
+let unseen = [];
+/** Whether the address, and the last visit, may bring a lesson that was not taken yet. */
+let [addressWaits, visitWaits] = [true, true];
 
 /** The classifier of the lesson, once it was trained. */
 export function classifier() {
@@ -34,7 +36,9 @@ export function classifier() {
   }
 }
 
-const pictures = () => Object.values(lesson?.counts ?? {}).reduce((sum, count) => sum + count, 0);
+/** Pictures a class. A class may be called as something that every object has. */
+const counts = () => lesson?.counts ?? Object.create(null);
+const pictures = () => Object.values(counts()).reduce((sum, count) => sum + count, 0);
 const counted = (count, name) => `${count} ${count === 1 ? 'picture' : 'pictures'} of ${name}`;
 const bad = (title, text, error) => notice('lesson', { title, text, detail: error && `${error.code ?? error.name}: ${error.message}`, bad: true });
 
@@ -45,13 +49,17 @@ const classes = classList($('classes'), {
       return false;
     }
     dismiss('lesson');
-    void lesson?.rename(from, to).then(changed);
+    for (const one of unseen) if (one.label === from) one.label = to;
+    // A class without pictures is the page's alone.
+    const renaming = counts()[from] ? lesson.rename(from, to) : Promise.resolve();
+    void renaming.then(changed);
     return true;
   },
   async remove(name) {
     stopRecording();
     classes.remove(name);
-    if (lesson?.counts[name]) await lesson.remove(name);
+    unseen = unseen.filter(({ label }) => label !== name);
+    if (counts()[name]) await lesson.remove(name);
     ($('classes').querySelector('input') ?? $('add-class')).focus();
     announce(`${name} was removed`);
     changed();
@@ -70,25 +78,25 @@ const classes = classList($('classes'), {
         if (camera.live()) announce('The camera is on: hold the button to record');
         return false;
       },
-      take: async () => camera.live() && add(name(), camera.video),
+      take: async () => camera.live() && add(name, camera.video),
       done(count) {
-        if (count > 0) announce(counted(lesson?.counts[name()] ?? 0, name()));
+        if (count > 0) announce(counted(counts()[name()] ?? 0, name()));
         changed();
       },
     });
   },
   async files(name, files) {
     dismiss('lesson');
-    for (const file of files) if (lesson) await add(name, file);
-    announce(counted(lesson?.counts[name] ?? 0, name));
+    for (const file of files) if (lesson && classes.has(name())) await add(name, file);
+    if (classes.has(name())) announce(counted(counts()[name()] ?? 0, name()));
     changed();
   },
 });
 
-/** Shows the lesson a picture; false if it could not be read, which is told. */
+/** Shows the lesson a picture of the class `name()`; false if its class is gone, or, with a notice, if it could not be read. */
 async function add(name, image) {
   try {
-    await lesson.add(name, image);
+    if (!(await learn(lesson, name, image))) return false;
     show();
     return true;
   } catch (error) {
@@ -97,6 +105,19 @@ async function add(name, image) {
     bad(what, 'It is left out; the others stay.', error);
     return false;
   }
+}
+
+/** Has a lesson learn a picture of the class `name()`, which a visitor may rename or remove meanwhile: false if it is gone. */
+async function learn(lesson, name, image) {
+  const label = name();
+  const id = await lesson.add(label, image);
+  if (!classes.has(name())) {
+    // It would bring the class back.
+    await lesson.remove(id);
+    return false;
+  }
+  if (name() !== label) await lesson.rename(label, name());
+  return true;
 }
 
 function changed() {
@@ -110,13 +131,13 @@ function lacks() {
   const names = classes.names();
   if (!lesson) return 'A model is needed first.';
   if (names.length < 2) return 'Two classes are needed, with two pictures each or more.';
-  const poor = names.find((name) => (lesson.counts[name] ?? 0) < 2);
-  return poor && `“${poor}” needs ${lesson.counts[poor] ? 'one more picture' : 'two pictures'} or more.`;
+  const poor = names.find((name) => (counts()[name] ?? 0) < 2);
+  return poor && `“${poor}” needs ${counts()[poor] ? 'one more picture' : 'two pictures'} or more.`;
 }
 
 /** Puts what the lesson has into the page. */
 function show() {
-  classes.update(lesson?.counts ?? {}, lesson?.examples ?? []);
+  classes.update(counts(), lesson?.examples ?? []);
   const [need, all, has] = [lacks(), pictures(), classifier() !== undefined];
   $('train').disabled = need !== undefined || training !== undefined;
   $('need').textContent = need ?? (has && trainedOn !== all ? 'There are other pictures now: train again to learn from them.' : '');
@@ -183,11 +204,15 @@ function ring(percent) {
 
 async function save() {
   clearTimeout(saving);
-  if (!lesson || !$('keep').checked) return;
+  // What is kept has pictures that this lesson still lacks.
+  if (!lesson || !$('keep').checked || unseen.length > 0) return;
   const all = pictures();
   try {
-    if (all === 0 && !classifier()) await forget();
-    else await keep({ blob: await lesson.export({ pictures: all > 0 }), classes: classes.names() });
+    if (all > 0 || classifier()) {
+      await keep({ blob: await lesson.export({ pictures: all > 0 }), classes: classes.names() });
+      visitWaits = false;
+      // An empty lesson does not take the place of one that waits for its model.
+    } else if (!visitWaits) await forget();
     dismiss('keep');
   } catch (error) {
     if (error.code === 'disposed') return;
@@ -196,11 +221,14 @@ async function save() {
   }
 }
 
-/** Takes a file, a link or what was kept into the lesson; false if that could not be, which is told. */
+/** Takes a file, a link or what was kept into the lesson; false, with a notice, if that failed. */
 async function take(blob, what) {
+  const mine = lesson;
   try {
-    await lesson.import(blob);
+    await mine.import(blob);
   } catch (error) {
+    // Another model takes the place of this one, and gets it too.
+    if (mine !== lesson || error.code === 'disposed') return false;
     const [title, text] = {
       integrity: ['This lesson belongs to another model', 'Load the model that it was made with, then open it again.'],
       format: ['That is no lesson', 'It must be a file that this page saved, or head.safetensors of aim-bench train.'],
@@ -211,7 +239,7 @@ async function take(blob, what) {
   trainedOn = pictures();
   const labels = classifier()?.labels;
   // The empty classes that a lesson begins with make room.
-  for (const name of classes.names()) if (/^Class \d+$/.test(name) && !lesson.counts[name]) classes.remove(name);
+  for (const name of classes.names()) if (/^Class \d+$/.test(name) && !counts()[name]) classes.remove(name);
   if (labels) {
     for (const name of labels) classes.add(name);
     tell(`${what} knows ${labels.length > 4 ? `${labels.length} classes: ${labels.slice(0, 4).join(', ')} and more` : labels.join(', ')}.`);
@@ -226,7 +254,7 @@ async function take(blob, what) {
  * True if the address brought a head, which is to be seen then.
  */
 export async function begin(aim) {
-  const before = lesson?.examples.filter(({ picture }) => picture) ?? [];
+  unseen = [...(lesson?.examples.filter(({ picture }) => picture) ?? []), ...unseen];
   stopRecording();
   training?.abort();
   void lesson?.dispose();
@@ -235,34 +263,47 @@ export async function begin(aim) {
   tell('');
   begun();
   if (!mine) return false;
-  for (const { label, picture } of before) {
+  const had = unseen.length > 0;
+  while (unseen.length > 0) {
+    const [one] = unseen;
+    const error = await learn(mine, () => one.label, one.picture).then(() => undefined, (error) => error);
+    // One that can't be read is lost; whatever else fails, the next model sees it.
+    if (!error || error.code === 'image') unseen = unseen.filter((other) => other !== one);
     if (mine !== lesson) return false;
-    await mine.add(label, picture).catch(() => undefined);
+    if (error && error.code !== 'image') {
+      if (error.code !== 'disposed') bad('The model could not look at all of your pictures again', 'Load it once more, or another one: they wait.', error);
+      show();
+      return false;
+    }
   }
-  if (before.length > 0) notice('lesson', { title: 'The lesson has another model now', text: 'It has looked at your pictures again: train to learn from them.' });
+  if (had) notice('lesson', { title: 'The lesson has another model now', text: 'It has looked at your pictures again: train to learn from them.' });
   let opened = false;
-  if (isFirst) {
-    isFirst = false;
-    opened = await fromAddress();
-    if (!opened) await fromLastVisit();
-  }
+  if (addressWaits) opened = await fromAddress();
+  if (visitWaits && mine === lesson) await fromLastVisit();
   show();
   return opened;
 }
 
 async function fromAddress() {
-  if (!hasHead()) return false;
+  addressWaits = hasHead();
+  if (!addressWaits) return false;
+  const mine = lesson;
   let head;
   try {
     head = await headInAddress();
   } catch (error) {
+    addressWaits = false;
     bad('The lesson in this link is damaged', 'It may have been cut on its way: ask for it again, or for a file.', error);
     return false;
   }
-  return take(head, 'The lesson of this link');
+  // One of another model waits for that.
+  if (mine !== lesson || !(await take(head, 'The lesson of this link'))) return false;
+  addressWaits = visitWaits = false;
+  return true;
 }
 
 async function fromLastVisit() {
+  const mine = lesson;
   let found;
   try {
     found = await kept();
@@ -270,9 +311,12 @@ async function fromLastVisit() {
     // A browser that keeps nothing has nothing.
     return;
   }
+  // One of another model waits for that, and nothing is kept in its place.
+  if (mine !== lesson || (found && !(await take(found.blob, 'Your lesson')))) return;
+  visitWaits = false;
   if (!found) return;
   $('keep').checked = true;
-  if (await take(found.blob, 'Your lesson')) for (const name of found.classes) classes.add(name);
+  for (const name of found.classes) classes.add(name);
 }
 
 /** Makes the tab work. */
@@ -324,6 +368,7 @@ export function connect(around) {
   $('forget').addEventListener('click', async () => {
     stopRecording();
     training?.abort();
+    unseen = [];
     await lesson?.reset();
     classes.clear();
     begun();

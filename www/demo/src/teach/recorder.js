@@ -14,7 +14,7 @@ export const stopRecording = () => stop?.();
 
 /**
  * Makes `button` record. `ready()` says whether there is something to record, and sees to it if not; `take()` adds one
- * picture, and says whether there are more; `done(count)` is told how many there were.
+ * picture, and says whether there are more; `done(count)` is called with how many there were.
  */
 export function recorder(button, { ready, take, done }) {
   let began = 0;

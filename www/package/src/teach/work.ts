@@ -169,6 +169,7 @@ export class Work {
     const head = headOf(contents);
     if (!head && kept.length === 0) throw new tools.AimError('format', 'this file holds neither a head nor pictures');
     if (head) await this.#adopt(head, this.#over);
+    tools.throwIfAborted(this.#over);
     for (const one of kept) this.#kept.push({ ...one, id: this.#next++ });
   }
 

@@ -490,6 +490,11 @@ describe('model', () => {
     const page = await visit();
     await page.click(sample('5'));
     await shown(page);
+    const pictures = (count) => page.waitForFunction((count) => document.querySelector('[data-class="Class 1"] [data-part=count]').textContent === count, count);
+    await page.click('#tab-teach');
+    await page.setInputFiles('[data-class="Class 1"] input[type=file]', [photograph('5'), photograph('2')]);
+    await pictures('2 pictures');
+    await page.click('#tab-name');
     const folder = mkdtempSync(join(tmpdir(), 'aim-web-large-'));
     // 400 MB, of which the first chunk comes.
     writeZeros(folder, { embed_dim: 2048, img_size: 28, num_blocks: 2, num_heads: 16, probe_layers: [1] });
@@ -513,10 +518,16 @@ describe('model', () => {
       await page.waitForFunction(() => globalThis.aimDemo.aim === undefined && document.getElementById('best').textContent === 'Loading the model');
       await page.click('#stop');
       await page.waitForFunction(() => document.getElementById('best').textContent === 'No model');
+      await pictures('0 pictures');
     } finally {
       meddle = undefined;
       rmSync(folder, { recursive: true, force: true });
     }
+    // The pictures of the lesson waited for a model.
+    await page.check('input[value=embedded]');
+    await page.click('#load');
+    await pictures('2 pictures');
+    assert.match(await message(page, 'lesson'), /looked at your pictures again/);
     await page.context().close();
   });
 

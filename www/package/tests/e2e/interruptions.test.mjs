@@ -1,10 +1,13 @@
 // What stops, is blocked or goes away around a page, in Chromium and, where it is installed, in Firefox.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { launch } from '../lib/chrome.mjs';
 import { BROWSERS } from '../lib/firefox.mjs';
 import { PACKAGE, open, site } from '../lib/site.mjs';
+import { writeFiles } from '../lib/small-model.mjs';
 
 const CSP = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'";
 const CORS = { 'access-control-allow-origin': '*' };
@@ -204,6 +207,69 @@ for (const [name, start] of Object.entries(BROWSERS)) {
       assert.ok('/small/config.json' in told);
       const hub = Object.entries(told).filter(([path]) => path.includes('user/repo'));
       assert.ok(hub.length > 0 && hub.every(([, header]) => header === 'Bearer secret'), JSON.stringify(told));
+    });
+
+    test('a token does not follow a head of its endpoint to a trunk on another server', async () => {
+      const asked = [];
+      const other = await site({
+        headers: { ...CORS, 'access-control-allow-headers': 'authorization, range, if-range', 'access-control-expose-headers': 'content-range, etag' },
+        answer(url, { method, headers }, response) {
+          asked.push({ path: url.pathname, sent: headers.authorization, wanted: headers['access-control-request-headers'] });
+          return method === 'OPTIONS' && (response.writeHead(204).end(), true);
+        },
+      });
+      const folder = mkdtempSync(join(tmpdir(), 'aim-web-head-'));
+      try {
+        const { result: bytes } = await visit(
+          async (trunk) => {
+            const aim = await lib.AimClassifier.fromPretrained(trunk);
+            const lesson = aim.teach({ head: 'mean' });
+            await lesson.add('wide', [testCanvas(160, 90), testCanvas(150, 80)]);
+            await lesson.add('high', [testCanvas(90, 160), testCanvas(80, 150)]);
+            await lesson.train();
+            const file = await lesson.export();
+            await aim.dispose();
+            return [...new Uint8Array(await file.arrayBuffer())];
+          },
+          { argument: `${other.url}small/` },
+        );
+        const head = Buffer.from(bytes);
+        const { __metadata__: metadata } = JSON.parse(head.subarray(8, 8 + Number(head.readBigUInt64LE(0))).toString());
+        assert.equal(JSON.parse(metadata['aim.config']).trunk.name, `${other.url}small/`);
+        const files = { 'config.json': metadata['aim.config'], 'labels.json': metadata['aim.labels'], 'head.safetensors': head };
+        writeFiles(folder, files);
+
+        // The same head in a repository of the hub that is asked with the token.
+        asked.length = 0;
+        const told = {};
+        const commit = '0123456789'.repeat(4);
+        const { result } = await visit(
+          async () => {
+            const aim = await lib.AimClassifier.fromPretrained('user/repo', { token: 'secret', endpoint: location.origin });
+            const { labels } = aim;
+            await aim.dispose();
+            return labels;
+          },
+          {
+            mounts: { [`/user/repo/resolve/${commit}/`]: `${folder}/` },
+            answer(url, request, response) {
+              if (url.pathname.includes('user/repo')) told[url.pathname.split('/').at(-1)] = request.headers.authorization;
+              if (!url.pathname.startsWith('/api/models/user/repo/revision/main')) return false;
+              const siblings = Object.entries(files).map(([rfilename, content]) => ({ rfilename, size: Buffer.byteLength(content) }));
+              response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ sha: commit, siblings }));
+              return true;
+            },
+          },
+        );
+        assert.deepEqual(result, ['wide', 'high']);
+        assert.deepEqual([told['config.json'], told['head.safetensors']], ['Bearer secret', 'Bearer secret'], JSON.stringify(told));
+        // Nor is a browser asked whether it may be sent there.
+        assert.ok(asked.some(({ path }) => path === '/small/model.safetensors'));
+        assert.deepEqual(asked.filter(({ sent, wanted }) => sent !== undefined || /authorization/i.test(wanted ?? '')), []);
+      } finally {
+        await other.close();
+        rmSync(folder, { recursive: true, force: true });
+      }
     });
 
     test('a compiled module is used for its own build', async () => {

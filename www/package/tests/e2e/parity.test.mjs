@@ -1,19 +1,22 @@
 // The page and aim-bench, the program, agree: the same label and nearly the same scores, on the CPU and on WebGPU.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { launch } from '../lib/chrome.mjs';
 import { AIM_BENCH, DEMO, open, photograph, photographs, site } from '../lib/site.mjs';
 
 let served;
+/** The embedded model, as any folder. */
+const TRUNK = fileURLToPath(new URL('../../../../models/aim-tiny/', import.meta.url));
 /** What aim-bench trains. */
 const folder = mkdtempSync(join(tmpdir(), 'aim-web-heads-'));
 before(async () => {
   execFileSync(process.execPath, [`${DEMO}build.mjs`], { stdio: 'pipe' });
-  served = await site({ mounts: { '/demo/': `${DEMO}dist/`, '/heads/': `${folder}/` } });
+  served = await site({ mounts: { '/demo/': `${DEMO}dist/`, '/heads/': `${folder}/`, '/trunk/': TRUNK } });
 });
 after(async () => {
   await served?.close();
@@ -90,6 +93,23 @@ function tensors(bytes) {
   return { metadata, values: Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, values(entry)])) };
 }
 
+/** Copies the folder of a head, with another name of its trunk. */
+function rename(from, to, name) {
+  const renamed = (config) => JSON.stringify({ ...JSON.parse(config), trunk: { ...JSON.parse(config).trunk, name } });
+  const bytes = readFileSync(`${from}/head.safetensors`);
+  const end = 8 + Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.subarray(8, end).toString());
+  header.__metadata__['aim.config'] = renamed(header.__metadata__['aim.config']);
+  const text = Buffer.from(JSON.stringify(header));
+  const padded = Buffer.alloc(8 + 8 * Math.ceil(text.length / 8), ' ');
+  padded.writeBigUInt64LE(BigInt(padded.length - 8));
+  text.copy(padded, 8);
+  mkdirSync(to);
+  writeFileSync(`${to}/head.safetensors`, Buffer.concat([padded, bytes.subarray(end)]));
+  writeFileSync(`${to}/config.json`, renamed(readFileSync(`${from}/config.json`, 'utf8')));
+  copyFileSync(`${from}/labels.json`, `${to}/labels.json`);
+}
+
 test('a head that the page trains is the one that aim-bench trains of the same pictures, within 1e-3; each takes the other\'s', async () => {
   const groups = { garment: ['dress', 'pants', 'shirt', 'shoes', 'skirt'], hand: ['0', '2', '4', '5', '7'] };
   for (const [name, labels] of Object.entries(groups)) {
@@ -137,6 +157,21 @@ test('a head that the page trains is the one that aim-bench trains of the same p
       return [label, (await outcome(lib.AimClassifier.fromPretrained(file, { trunk: SMALL }))).code];
     });
     assert.deepEqual([label, refused], ['garment', 'integrity']);
+    // A folder whose trunk is not where it says, with the option trunk: a folder, and files in memory.
+    rename(`${folder}/attention`, `${folder}/moved`, 'http://localhost:1/gone/');
+    const ends = await page.evaluate(async () => {
+      const files = {};
+      for (const [name, file] of [['config.json', 'config.json'], ['labels.json', 'labels.json'], ['model.safetensors', 'model-00001-of-00001.safetensors']]) files[name] = await (await fetch(`/trunk/${file}`)).arrayBuffer();
+      const labels = [];
+      for (const [trunk, worker] of [['/trunk/', true], [files, true], [files, false]]) {
+        const taken = await lib.AimClassifier.fromPretrained('/heads/moved/', { trunk, worker });
+        labels.push((await taken.classify('/photo/skirt.jpg'))[0].label);
+        await taken.dispose();
+      }
+      const code = async (...load) => (await outcome(lib.AimClassifier.fromPretrained(...load))).code;
+      return [labels, await code('/heads/moved/', { timeouts: { longestWait: 0.1 } }), await code('/heads/moved/', { trunk: SMALL }), await code('/heads/moved/', { trunk: '/heads/attention/' }), await code(SMALL, { trunk: '/trunk/' })];
+    });
+    assert.deepEqual(ends, [['garment', 'garment', 'garment'], 'network', 'integrity', 'format', 'option']);
   } finally {
     await browser.close();
   }
