@@ -21,14 +21,14 @@ const LIMIT = 192 * 2 ** 20;
 const { values, positionals } = parseArgs({ options: { output: { type: 'string' } }, allowPositionals: true });
 const [root, ...cases] = positionals;
 if (!root || cases.length === 0) {
-  console.error('usage: node www/bench/large.mjs ROOT [--output FILE] MODEL,DTYPE,DEVICE[,run][,cache] ...');
+  console.error('usage: node www/bench/large.mjs ROOT [--output FILE] MODEL,DTYPE,DEVICE[,run][,cache][,BLOCK] ...');
   process.exit(2);
 }
 
 const busy = await idleOrExit(values.output);
-const server = await hub(root);
-const served = await serve({ '/': fileURLToPath(new URL('../package/tests/e2e/pages/', import.meta.url)), '/pkg/': PACKAGE, '/photos/': PHOTOS });
 const photo = `/photos/${photograph('5').slice(PHOTOS.length)}`;
+const server = await hub(root);
+let served;
 
 /** One load in a fresh browser, and another one from its cache. */
 async function visit(model, dtype, device, flags) {
@@ -62,24 +62,28 @@ async function visit(model, dtype, device, flags) {
 const number = (value, digits = 0) => value.toFixed(digits);
 const rows = [];
 let failed = false;
-for (const text of cases) {
-  const [model, dtype, device, ...flags] = text.split(',');
-  const runs = await visit(model, dtype, device, flags);
-  for (const { info, best, ms } of runs) {
-    const over = device === 'webgpu' && info.wasmBytes > LIMIT;
-    failed ||= over;
-    rows.push(
-      `| ${model} | ${info.dtype} | ${info.build}, ${info.adapter} | ${info.blocks} | ${number(info.bytesFetched / 1e6)} | ${number(info.bytesCached / 1e6)} | ${number(info.loadMs / 1000, 1)} | ${number(info.wasmBytes / 2 ** 20)}${over ? ' (over the limit)' : ''} | ${best ? `${number(ms / 1000, 1)} (${best.label})` : ''} |`,
-    );
-    console.error(rows.at(-1));
+try {
+  served = await serve({ '/': fileURLToPath(new URL('../package/tests/e2e/pages/', import.meta.url)), '/pkg/': PACKAGE, '/photos/': PHOTOS });
+  for (const text of cases) {
+    const [model, dtype, device, ...flags] = text.split(',');
+    const runs = await visit(model, dtype, device, flags);
+    for (const { info, best, ms } of runs) {
+      const over = device === 'webgpu' && info.wasmBytes > LIMIT;
+      failed ||= over;
+      rows.push(
+        `| ${model} | ${info.dtype} | ${info.build}, ${info.adapter} | ${info.blocks} | ${number(info.bytesFetched / 1e6)} | ${number(info.bytesCached / 1e6)} | ${number(info.loadMs / 1000, 1)} | ${number(info.wasmBytes / 2 ** 20)}${over ? ' (over the limit)' : ''} | ${best ? `${number(ms / 1000, 1)} (${best.label})` : ''} |`,
+      );
+      console.error(rows.at(-1));
+    }
+    if (runs[1] && runs[0].best && runs[0].best.score !== runs[1].best.score) {
+      failed = true;
+      console.error(`${text}: the cache gives another result`);
+    }
   }
-  if (runs[1] && runs[0].best && runs[0].best.score !== runs[1].best.score) {
-    failed = true;
-    console.error(`${text}: the cache gives another result`);
-  }
+} finally {
+  server.close();
+  await served?.close();
 }
-server.close();
-await served.close();
 
 const table = `
 \`node www/bench/large.mjs ROOT --output docs/browser.md ...\` writes this section: models of the released sizes with random

@@ -27,6 +27,10 @@ const { values } = parseArgs({
   },
 });
 const share = Number(values.share);
+if (!(share > 0 && share < Infinity)) {
+  console.error(`--share: ${values.share} is not valid: it must be a number above 0, such as 0.01`);
+  process.exit(2);
+}
 const only = values.only.split(',');
 const times = (count) => Math.max(2, Math.round(count * share));
 

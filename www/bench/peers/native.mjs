@@ -26,7 +26,7 @@ function converse(command, args, variables) {
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   let complaint = '';
   child.stderr.on('data', (text) => (complaint = `${complaint}${text}`.slice(-2000)));
-  // A program that ended cannot be written to; that it ended is told where its answer is missed.
+  // A program that ended cannot be written to; that it ended is reported where its answer is missed.
   child.stdin.on('error', () => undefined);
   const gone = new Promise((resolve) => child.once('error', (error) => resolve(error.message)).once('close', (code, signal) => resolve(`it ended with ${code ?? signal}: ${complaint.trim().split('\n').at(-1)}`)));
   const answer = async () => {

@@ -5,6 +5,7 @@ import { DirectEngine } from './direct-engine.js';
 import type { Engine } from './engine.js';
 import { AimError, type AimErrorCode, disposed, lazy, messageOf, notify, throwIfAborted } from './errors.js';
 import { type ImageInput, capture } from './frames/capture.js';
+import { fetchBlob } from './frames/fetch-blob.js';
 import { type Frame, release } from './frames/frame.js';
 import { SMALL } from './frames/limits.js';
 import type { View } from './frames/view.js';
@@ -281,7 +282,7 @@ export class AimClassifier {
   async #capture(input: unknown, { view, signal }: { view: View | undefined; signal: AbortSignal | undefined }): Promise<Frame> {
     const stop = new AbortController();
     try {
-      const frame = await orAbort(this.#over, orAbort(signal, capture(input, stop, this.#trunk.timeouts.stall), release), release);
+      const frame = await orAbort(this.#over, orAbort(signal, capture(input, (url) => fetchBlob(url, stop, this.#trunk.timeouts.stall)), release), release);
       return view ? { ...frame, view } : frame;
     } finally {
       // What may still come is for nobody.

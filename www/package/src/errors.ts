@@ -62,12 +62,10 @@ export function disposed(): AimError {
 }
 
 /** A part of the package that is fetched when it is first used. The `import()` stands where it is used: bundlers look for it. */
-export async function lazy<T>(part: Promise<T>): Promise<T> {
-  try {
-    return await part;
-  } catch (cause) {
+export function lazy<T>(part: Promise<T>): Promise<T> {
+  return part.catch((cause: unknown) => {
     throw new AimError('network', `a part of the package could not be loaded: ${messageOf(cause)}. Try again`, { cause });
-  }
+  });
 }
 
 /** Calls a function of the caller's, whose defects are reported and cost nothing else. */

@@ -22,8 +22,8 @@ export interface Source {
 export function source({ model, trunk }: Pick<EngineOptions, 'model' | 'trunk'>): Source {
   const found = find(model, 'model', fetchOurs);
   if (!trunk) return found;
-  const { address, fetch } = find(trunk, 'trunk', found.fetch);
-  return { ...found, fetch, trunk: address };
+  const { address, cacheable, fetch } = find(trunk, 'trunk', found.fetch);
+  return { ...found, cacheable: found.cacheable && cacheable, fetch, trunk: address };
 }
 
 function find(model: EngineOptions['model'], part: string, otherwise: GlueFetch): Source {

@@ -1,6 +1,6 @@
 import { AimError, lazy, messageOf, nameOf, toError } from '../errors.js';
 import { absolute } from '../options.js';
-import { blobOf, fetchBlob } from './fetch-blob.js';
+import { blobOf } from './fetch-blob.js';
 import type { Frame } from './frame.js';
 import { checkSize } from './limits.js';
 
@@ -52,9 +52,12 @@ export function imageError(error: unknown, what: string): Error {
   return new AimError(typed.code, `${what}: ${messageOf(error)}`, { cause: error });
 }
 
+/** Fetches a file. */
+type Get = (url: string) => Promise<Blob>;
+
 /** How to take a picture of each kind of object, by its class's name: most runtimes lack some of the classes, and a frame's objects have classes of their own. */
-const CAPTURES: Record<string, ((input: never, stop: AbortController, stall: number) => Frame | Promise<Frame>) | undefined> = {
-  URL: ({ href }: URL, stop, stall) => fetched(href, stop, stall),
+const CAPTURES: Record<string, ((input: never, get: Get) => Frame | Promise<Frame>) | undefined> = {
+  URL: ({ href }: URL, get) => fetched(href, get),
   Blob: file,
   File: file,
   ArrayBuffer: bytes,
@@ -71,16 +74,15 @@ const CAPTURES: Record<string, ((input: never, stop: AbortController, stall: num
 
 /**
  * Takes a picture of `input` as it is now. The caller keeps its object: frames and bitmaps are cloned
- * by reference, only plain pixels are copied. What has to be fetched for it ends when `stop` fires, or nothing comes for
- * `stall` seconds.
+ * by reference, only plain pixels are copied. `get` fetches what has to be here for it.
  */
-export async function capture(input: unknown, stop: AbortController, stall: number): Promise<Frame> {
-  if (typeof input === 'string') return fetched(absolute('image', input), stop, stall);
+export async function capture(input: unknown, get: Get): Promise<Frame> {
+  if (typeof input === 'string') return fetched(absolute('image', input), get);
   if (typeof input === 'object' && input !== null) {
     const name = Object.prototype.toString.call(input).slice(8, -1);
     const take = Object.hasOwn(CAPTURES, name) ? CAPTURES[name] : undefined;
     try {
-      if (take) return await take(input as never, stop, stall);
+      if (take) return await take(input as never, get);
       if (ArrayBuffer.isView(input)) return await bytes(input as Uint8Array<ArrayBuffer>);
     } catch (error) {
       throw imageError(error, `the ${name}`);
@@ -90,11 +92,11 @@ export async function capture(input: unknown, stop: AbortController, stall: numb
   throw new AimError('image', `${describe(input)} is not a picture: it must be ${KINDS}, or an array of these`);
 }
 
-async function fetched(url: string, stop: AbortController, stall: number): Promise<Frame> {
+async function fetched(url: string, get: Get): Promise<Frame> {
   // Only a page can draw an SVG, and only what can't be fetched elsewhere need be fetched here.
   const { pathname } = new URL(url);
   if (!/^image\/svg|\.svg$/i.test(pathname)) return { kind: 'url', url };
-  return file(await fetchBlob(url, stop, stall));
+  return file(await get(url));
 }
 
 async function file(blob: Blob): Promise<Frame> {

@@ -5,8 +5,7 @@ export function sizeOf(bytes: Uint8Array): { width: number; height: number } | u
     if (ascii(bytes, 1, 'PNG')) return { width: view.getUint32(16), height: view.getUint32(20) };
     if (ascii(bytes, 0, 'GIF8')) return { width: view.getUint16(6, true), height: view.getUint16(8, true) };
     // That of OS/2 is shorter, and so are its sides.
-    if (ascii(bytes, 0, 'BM') && view.getUint32(14, true) === 12) return { width: view.getUint16(18, true), height: view.getUint16(20, true) };
-    if (ascii(bytes, 0, 'BM')) return { width: Math.abs(view.getInt32(18, true)), height: Math.abs(view.getInt32(22, true)) };
+    if (ascii(bytes, 0, 'BM')) return view.getUint32(14, true) === 12 ? { width: view.getUint16(18, true), height: view.getUint16(20, true) } : { width: Math.abs(view.getInt32(18, true)), height: Math.abs(view.getInt32(22, true)) };
     if (ascii(bytes, 0, 'RIFF') && ascii(bytes, 8, 'WEBP')) return webp(bytes, view);
     if (view.getUint16(0) === 0xffd8) return jpeg(view);
   } catch (error) {

@@ -90,6 +90,13 @@ describe('load', () => {
       await assert.rejects(load({}, { trunk }));
       assert.equal(counts.loads.at(-1).options.trunk, trunk);
     }
+    // What is in memory already is not kept once more.
+    const kept = [];
+    for (const trunk of [undefined, 'https://host.invalid/trunk/', mockModel()]) {
+      await AimClassifier.fromPretrained('https://host.invalid/head/', { wasmUrl, trunk }).catch(() => undefined);
+      kept.push(counts.loads.at(-1).options.cache);
+    }
+    assert.deepEqual(kept, [true, true, false]);
     await assert.rejects(load({}, { trunk: 'trunk' }), aimError('option', /^trunk: 'trunk' is not valid/));
   });
 
