@@ -44,7 +44,7 @@ function find(model: EngineOptions['model'], part: string, otherwise: GlueFetch)
   }
 }
 
-// As those of other places that no server has.
+// No server's either: it stands for the package's own files.
 export const EMBEDDED_ADDRESS = 'https://embedded.invalid/aim-tiny/';
 
 type Handler = (path: string, init: RequestInit) => Promise<Response>;

@@ -262,6 +262,19 @@ for (const [name, start] of Object.entries(BROWSERS)) describe(name, () => {
       });
     }
 
+    test('a large JPEG with a video behind it, as phones take them', async () => {
+      const [worst, cut] = await page.evaluate(async () => {
+        const jpeg = await new Promise((resolve) => testCanvas(2600, 1700).toBlob(resolve, 'image/jpeg'));
+        const text = 'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta GCamera:MotionPhoto="1"/>';
+        const says = [Uint8Array.of(0xff, 0xe1, 0, text.length + 2), text];
+        const video = new Uint8Array(1 << 18);
+        const photograph = new Blob([jpeg.slice(0, 2), ...says, jpeg.slice(2), video]);
+        return [difference(await aim.logits(photograph), await aim.logits(jpeg)), await outcome(aim.logits(new Blob([jpeg, video])))];
+      });
+      assert.equal(worst, 0);
+      assert.equal(cut.code, 'image', JSON.stringify(cut));
+    });
+
     test('1x1 and very long pictures are pictures', async () => {
       const lengths = await page.evaluate(async () => [
         (await aim.classify({ data: Uint8Array.of(1, 2, 3, 255), width: 1, height: 1 })).length,
