@@ -21,9 +21,9 @@ use crate::cost;
 use crate::device::{Device, peak};
 use crate::engine::{self, HostTensor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::probe::HeadFile;
 use crate::probe::examples::halves;
 use crate::probe::file::EMBEDDED;
+use crate::probe::{HeadFile, Trunk};
 use crate::weights::remote::client::Client;
 use crate::weights::remote::{Event, Location, RemoteModel, Repository, Status, Store, Wanted};
 
@@ -38,6 +38,8 @@ struct State {
     device: Rc<Owned>,
     /// The head that was taught, if it is not the model's own.
     head: Option<HeadFile>,
+    /// The trunk that a head alone named, and that was loaded.
+    named: Option<Trunk>,
     /// Bytes that came from the server, and from the cache.
     traffic: (u64, u64),
     load_ms: f64,
@@ -182,6 +184,7 @@ impl Classifier {
         let State {
             inner,
             device,
+            named,
             traffic,
             load_ms,
             warmup_ms,
@@ -197,6 +200,7 @@ impl Classifier {
             inner,
             device: Rc::clone(device),
             head: Some(file),
+            named: named.clone(),
             traffic: *traffic,
             load_ms: *load_ms,
             warmup_ms: *warmup_ms,
@@ -215,6 +219,7 @@ impl Classifier {
         let State {
             inner,
             device,
+            named,
             traffic: (bytes_fetched, bytes_cached),
             load_ms,
             warmup_ms,
@@ -234,6 +239,12 @@ impl Classifier {
         set(&info, "warmupMs", *warmup_ms);
         set(&info, "imgSize", inner.img_size() as u32);
         set(&info, "trunkSha256", inner.engine().trunk_sha256());
+        if let Some(Trunk { name, arch, .. }) = named {
+            set(&info, "trunk", name);
+            if let Some(arch) = arch {
+                set(&info, "trunkArch", arch);
+            }
+        }
         set(&info, "wasmBytes", wasm_bytes());
         set(
             &info,
@@ -363,6 +374,7 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
             .map(HeadFile::from_bytes)
             .transpose()?;
         let (mut name, mut revision) = (options.model.clone(), options.revision.clone());
+        let mut named = None;
         let mut model = loop {
             let repository = open_repository(&name, revision.as_deref())?.await?;
             let model = RemoteModel::open(repository, &wanted).await?;
@@ -384,6 +396,9 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
                         .trunk
                         .clone()
                         .unwrap_or_else(|| file.trunk.name.clone());
+                    if options.trunk.is_none() {
+                        named = Some(file.trunk.clone());
+                    }
                     revision = None;
                     wanted = Wanted {
                         arch: file.trunk.family()?,
@@ -406,9 +421,9 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
         if let Some(file) = &head {
             inner = inner.with_head(file)?;
         }
-        Ok((inner, head, repository.traffic()))
+        Ok((inner, head, named, repository.traffic()))
     };
-    let (inner, head, traffic) = device.unless_lost(loading).await?;
+    let (inner, head, named, traffic) = device.unless_lost(loading).await?;
     let load_ms = timer::now() - start;
 
     let mut warmup_ms = 0.0;
@@ -423,6 +438,7 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
         inner,
         device: Rc::new(Owned(device)),
         head,
+        named,
         traffic,
         load_ms,
         warmup_ms,

@@ -136,6 +136,9 @@ export interface GlueInfo {
   warmupMs: number;
   imgSize: number;
   trunkSha256: string;
+  /** What a model that is a head alone names as its trunk, if that was loaded. */
+  trunk?: string;
+  trunkArch?: string;
   wasmBytes: number;
   /** Only of a GPU. */
   deviceBytes?: number;

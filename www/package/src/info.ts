@@ -20,6 +20,10 @@ export interface AimInfo {
   blocks: number;
   /** By what a taught head knows the trunk below it: a hash of the tensors that run. */
   trunkSha256: string;
+  /** Of a model that is a head alone: what it names as its trunk. */
+  trunk?: string;
+  /** Which released model that is, where its name does not say it. */
+  trunkArch?: string;
   /** The side of the square that the model sees. */
   imageSize: number;
   /** Bytes of the model that came over the network. */

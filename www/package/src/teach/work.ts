@@ -175,6 +175,8 @@ export class Work {
 
   /** The trunk's name in files: of a repository with its revision. */
   #trunk(): { trunk: string; arch: string | undefined } {
+    const { trunk, trunkArch } = this.#teacher.engine.info;
+    if (trunk) return { trunk, arch: trunkArch };
     const { name, arch, revision } = this.#teacher.trunk;
     return { trunk: revision && !name.includes('://') ? `${name}@${revision}` : name, arch };
   }

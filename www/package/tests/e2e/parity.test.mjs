@@ -148,15 +148,20 @@ test('a head that the page trains is the one that aim-bench trains of the same p
         assert.ok(off <= 1e-3, `${head} ${name} is off by ${off}`);
       }
     }
-    // The folder, too, at its address; and its trunk is not every trunk.
-    const [label, refused] = await page.evaluate(async () => {
+    // The folder, too, at its address, and what is taught on it; and its trunk is not every trunk.
+    const [label, again, refused] = await page.evaluate(async () => {
       const taken = await lib.AimClassifier.fromPretrained('/heads/attention/');
       const [{ label }] = await taken.classify('/photo/skirt.jpg');
-      await taken.dispose();
+      const lesson = taken.teach({ head: 'mean' });
+      for (const name of ['skirt', '9']) await lesson.add(name, [`/photo/${name}.jpg`, `/photo/${name}.jpg`]);
+      await lesson.train();
+      const taught = await lib.AimClassifier.fromPretrained(await lesson.export());
+      const again = (await taught.classify('/photo/9.jpg'))[0].label;
+      for (const one of [taught, taken]) await one.dispose();
       const file = await (await fetch('/heads/attention/head.safetensors')).blob();
-      return [label, (await outcome(lib.AimClassifier.fromPretrained(file, { trunk: SMALL }))).code];
+      return [label, again, (await outcome(lib.AimClassifier.fromPretrained(file, { trunk: SMALL }))).code];
     });
-    assert.deepEqual([label, refused], ['garment', 'integrity']);
+    assert.deepEqual([label, again, refused], ['garment', '9', 'integrity']);
     // A folder whose trunk is not where it says, with the option trunk: a folder, and files in memory.
     rename(`${folder}/attention`, `${folder}/moved`, 'http://localhost:1/gone/');
     const ends = await page.evaluate(async () => {
