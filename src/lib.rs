@@ -46,7 +46,7 @@ pub mod model;
 pub mod precision;
 pub mod probe;
 pub mod quant;
-mod random;
+pub mod random;
 #[cfg(target_family = "wasm")]
 pub mod web;
 pub mod weights;

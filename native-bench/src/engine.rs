@@ -50,9 +50,7 @@ pub fn load_for_batch(
 ) -> Result<(Box<dyn Engine>, Device, usize)> {
     let model = located(model)?;
     let precision = args.settings.dtype.into();
-    if let Some(threads) = args.settings.threads {
-        threads::start(threads.into())?;
-    }
+    threads::start(args.settings.threads.unwrap_or_default().into())?;
     let device = open(args.settings.target, &model.config, blocks, precision)?;
     let batch = fitting_batch(&model.config, blocks, precision, &device, wanted)?;
     let engine = load_onto(model, blocks, precision, &device)?;

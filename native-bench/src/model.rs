@@ -47,11 +47,26 @@ impl From<LocalModel> for Model {
 pub fn open(args: &args::Model) -> Result<Model> {
     let source = &args.source;
     let mut model = match (&source.model, &source.backbone, &source.head) {
-        (Some(model), _, _) => open_named(model, args)?,
+        (Some(model), _, _) => open_named(model, args, false)?,
         (None, Some(backbone), Some(head)) => {
             open_files(&[backbone.clone(), head.clone()], args)?.into()
         }
-        _ => embedded::open()?.into(),
+        _ => {
+            let of_files = [
+                ("--config", source.config.is_some()),
+                ("--arch", source.arch.is_some()),
+                ("--trunk", source.trunk.is_some()),
+            ];
+            if let Some((option, _)) = of_files.iter().find(|(_, is_given)| *is_given) {
+                return Err(Error::new(
+                    ErrorKind::Option,
+                    format!(
+                        "{option} is for a model that --model or --backbone names: name one, or leave it out"
+                    ),
+                ));
+            }
+            embedded::open()?.into()
+        }
     };
     // Those of a head are the ones it was trained on.
     if model.head.is_none()
@@ -71,13 +86,30 @@ pub fn name(args: &args::Model) -> String {
     }
 }
 
-/// A model on this machine, or else on a server.
-fn open_named(model: &str, args: &args::Model) -> Result<Model> {
+/// A model on this machine, or else on a server. A head alone is put on its trunk, unless it is asked for as a trunk
+/// itself: heads may name each other.
+fn open_named(model: &str, args: &args::Model, is_trunk: bool) -> Result<Model> {
+    let on_trunk = |head| {
+        if is_trunk {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("{model}: is a head alone, and no trunk"),
+            ));
+        }
+        on_trunk(head, args)
+    };
+    let whole = |model: Model| match &args.source.trunk {
+        Some(_) if !is_trunk => Err(Error::new(
+            ErrorKind::Option,
+            "--trunk is for a head alone, and the model has its own trunk: leave it out",
+        )),
+        _ => Ok(model),
+    };
     let path = Path::new(model);
     if path.exists() {
         return match head_at(path)? {
-            Some(head) => on_trunk(head, args),
-            None => open_path(path, args).map(Model::from),
+            Some(head) => on_trunk(head),
+            None => whole(open_path(path, args)?.into()),
         };
     }
     match remote::open(model, args) {
@@ -86,17 +118,22 @@ fn open_named(model: &str, args: &args::Model) -> Result<Model> {
             format!("{model}: no such file or directory"),
         )),
         Some(Ok(Found::Snapshot { dir, repository })) => {
-            open_dir(&dir, &repository, args).map(Model::from)
+            whole(open_dir(&dir, &repository, args)?.into())
         }
         Some(Ok(Found::Model(remote))) => match block_on(remote.head_alone())? {
-            Some(head) => on_trunk(head, args),
-            None => Ok(Model {
+            Some(head) => on_trunk(head),
+            None => whole(Model {
                 config: remote.config.clone(),
                 labels: remote.labels.clone(),
                 source: Source::Remote(remote),
                 head: None,
             }),
         },
+        // It may have been meant as a path.
+        Some(Err(error)) if !model.contains("://") => Err(Error::new(
+            error.kind(),
+            format!("{error}; nor is {model} a file or a folder here"),
+        )),
         Some(Err(error)) => Err(error),
     }
 }
@@ -146,14 +183,8 @@ fn on_trunk(head: HeadFile, args: &args::Model) -> Result<Model> {
     let trunk = if name == file::EMBEDDED {
         embedded::open()?.into()
     } else {
-        open_named(name, &arguments).map_err(beneath)?
+        open_named(name, &arguments, true).map_err(beneath)?
     };
-    if trunk.head.is_some() {
-        return Err(beneath(Error::new(
-            ErrorKind::Format,
-            format!("{name}: is a head alone, and no trunk"),
-        )));
-    }
     Ok(Model {
         config: head.config_of_trunk(trunk.config, args.settings.probe_layers.as_ref())?,
         labels: head.labels.clone(),
@@ -199,23 +230,27 @@ fn open_dir(dir: &Path, repository: &str, args: &args::Model) -> Result<LocalMod
         }
         return Ok(model);
     }
-    match (is_model, args.source.arch) {
-        // Checkpoints alone, whose configuration is that of the name.
-        (false, Some(_)) => {
-            let there = Candidate::ALL
-                .into_iter()
-                .find_map(|candidate| match candidate {
-                    Candidate::Checkpoint(name) => {
-                        Some(dir.join(name)).filter(|path| path.is_file())
-                    }
-                    Candidate::Index(_) => None,
-                });
-            match there {
-                Some(path) => open_files(&[path], args),
-                None => LocalModel::from_snapshot(dir, repository),
-            }
-        }
-        _ => LocalModel::from_snapshot(dir, repository),
+    // Another configuration than the folder's, if it has one.
+    let is_named = args.source.config.is_some() || (!is_model && args.source.arch.is_some());
+    if !is_named {
+        return LocalModel::from_snapshot(dir, repository);
+    }
+    let there = Candidate::ALL
+        .into_iter()
+        .find_map(|candidate| match candidate {
+            Candidate::Checkpoint(name) => Some(dir.join(name)).filter(|path| path.is_file()),
+            Candidate::Index(_) => None,
+        });
+    match (there, &args.source.config) {
+        (Some(path), _) => open_files(&[path], args),
+        (None, Some(_)) => Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "{}: has no checkpoint in one file that --config could be for",
+                dir.display()
+            ),
+        )),
+        (None, None) => LocalModel::from_snapshot(dir, repository),
     }
 }
 

@@ -152,7 +152,20 @@ fn clean_token(text: &str, place: &str) -> Result<Option<String>> {
 
 fn address(model: &str) -> Option<Result<Address>> {
     let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
-    if model.contains("://") {
+    if let Some((scheme, _)) = model.split_once("://") {
+        if !["http", "https"].contains(&scheme) {
+            return Some(Err(Error::new(
+                ErrorKind::Option,
+                format!(
+                    "{model}: is no http or https address; a file of this machine is named by its path"
+                ),
+            )));
+        }
+        if let Some(name) = page_of_hub(model, &endpoint) {
+            return address(&name);
+        }
+        // As the hub's own links to downloads have it.
+        let model = model.strip_suffix("?download=true").unwrap_or(model);
         let (folder, file) = match model.rsplit_once('/') {
             Some((folder, file)) if is_checkpoint(file) => (folder, Some(file.to_owned())),
             _ => (model, None),
@@ -182,6 +195,19 @@ fn address(model: &str) -> Option<Result<Address>> {
         file: None,
         endpoint,
     }))
+}
+
+/// The name of a repository, with its revision, whose page on the hub this is: what a browser's address bar says.
+fn page_of_hub(url: &str, endpoint: &str) -> Option<String> {
+    let path = url.strip_prefix(endpoint.trim_end_matches('/'))?;
+    let path = path.strip_prefix('/')?.trim_end_matches('/');
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts[..] {
+        // Elsewhere it may be a folder.
+        [user, name] if endpoint == ENDPOINT => Some(format!("{user}/{name}")),
+        [user, name, "tree", revision] => Some(format!("{user}/{name}@{revision}")),
+        _ => None,
+    }
 }
 
 fn open_address(address: Address, args: &args::Model) -> Result<Found> {
@@ -299,4 +325,42 @@ impl Progress {
 fn show(text: std::fmt::Arguments<'_>) {
     let mut err = std::io::stderr().lock();
     let _ = err.write_fmt(text).and_then(|()| err.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_a_browser_name_models() {
+        let url = |model: &str| {
+            let address = address(model)?.ok()?;
+            Some((address.location.url(""), address.file))
+        };
+        let main = "https://huggingface.co/me/m/resolve/main/";
+        let file = Some("model.safetensors".to_owned());
+        for (model, expected) in [
+            ("me/m", (main, None)),
+            ("https://huggingface.co/me/m", (main, None)),
+            ("https://huggingface.co/me/m/", (main, None)),
+            ("https://huggingface.co/me/m/tree/main", (main, None)),
+            (
+                "https://huggingface.co/me/m/tree/v1",
+                ("https://huggingface.co/me/m/resolve/v1/", None),
+            ),
+            (
+                "https://huggingface.co/me/m/resolve/main/model.safetensors?download=true",
+                (main, file.clone()),
+            ),
+            ("https://a.b/c/model.safetensors", ("https://a.b/c/", file)),
+            ("http://a.b/c", ("http://a.b/c/", None)),
+        ] {
+            let (url, file) = url(model).expect(model);
+            assert_eq!((url.as_str(), file), expected, "{model}");
+        }
+        for model in ["file:///etc/passwd", "ftp://a.b/c", "https://a.b/c?x=1"] {
+            assert!(matches!(address(model), Some(Err(_))), "{model}");
+        }
+        assert!(address("model").is_none());
+    }
 }

@@ -1,17 +1,18 @@
 //! Tensor files: the inputs and outputs of `run`, `preprocess` and `parity`.
 
 use std::collections::HashMap;
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use aim_web::engine::HostTensor;
 use aim_web::weights;
 use aim_web::weights::checkpoint::Checkpoint;
-use aim_web::weights::checkpoint::dtype::Dtype as StoredDtype;
+use aim_web::weights::checkpoint::dtype::Dtype;
+use aim_web::weights::checkpoint::safetensors::write_header;
+use aim_web::weights::checkpoint::tensor_info::TensorInfo;
 use aim_web::{Error, ErrorKind, Result};
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 
-use crate::files::write_whole;
+use crate::files::{Unfinished, unwritable};
 
 /// A safetensors file open for reading.
 pub struct TensorFile {
@@ -49,7 +50,7 @@ impl TensorFile {
     }
 
     /// The little-endian bytes of a tensor of the given type.
-    pub fn bytes(&mut self, name: &str, dtype: StoredDtype) -> Result<Vec<u8>> {
+    pub fn bytes(&mut self, name: &str, dtype: Dtype) -> Result<Vec<u8>> {
         let index = self.find(name)?;
         let info = &self.file.tensors()[index];
         if info.dtype != dtype {
@@ -85,21 +86,26 @@ impl TensorFile {
 
 /// Writes tensors as a safetensors file, in one go.
 pub fn write(path: &Path, tensors: &[(String, HostTensor)]) -> Result<()> {
-    let error =
-        |reason: String| Error::new(ErrorKind::Format, format!("{}: {reason}", path.display()));
-    let bytes: Vec<Vec<u8>> = tensors
+    let infos: Vec<TensorInfo> = tensors
         .iter()
-        .map(|(_, tensor)| tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect())
-        .collect();
-    let views = tensors
-        .iter()
-        .zip(&bytes)
-        .map(|((name, tensor), bytes)| {
-            TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)
-                .map(|view| (name.as_str(), view))
-                .map_err(|e| error(e.to_string()))
+        .map(|(name, tensor)| TensorInfo {
+            name: name.clone(),
+            dtype: Dtype::F32,
+            shape: tensor.shape.clone(),
         })
-        .collect::<Result<Vec<_>>>()?;
-    let file = safetensors::serialize(views, None).map_err(|e| error(e.to_string()))?;
-    write_whole(path, &file)
+        .collect();
+    let (front, _) = write_header(&infos, &[]).map_err(|error| error.at(path.display()))?;
+    let unfinished = Unfinished::new(path)?;
+    let mut file = BufWriter::with_capacity(1 << 20, unfinished.file());
+    // Value by value: a copy of what may be gigabytes is too much.
+    let mut write = || {
+        file.write_all(&front)?;
+        for value in tensors.iter().flat_map(|(_, tensor)| &tensor.values) {
+            file.write_all(&value.to_le_bytes())?;
+        }
+        file.flush()
+    };
+    write().map_err(|error| unwritable(path, &error))?;
+    drop(file);
+    unfinished.finish()
 }

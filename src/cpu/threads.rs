@@ -12,8 +12,8 @@ pub fn count() -> usize {
     1
 }
 
-/// Makes the pool with so many threads; without this it has as many as `RAYON_NUM_THREADS` says, else as
-/// there are cores.
+/// Makes the pool with so many threads; with 0 it has as many as `RAYON_NUM_THREADS` says, else as there are
+/// cores. So it is without this, but then there is no error where the system gives fewer.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if there is a pool already, or the system gives
@@ -22,7 +22,14 @@ pub fn count() -> usize {
 pub fn start(count: usize) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
     pool.build_global().map_err(|error| {
-        Error::unsupported(format!("{count} threads could not be started")).with_source(error)
+        let threads = match count {
+            0 => "the threads that RAYON_NUM_THREADS asks for, else one for each core,".to_owned(),
+            count => format!("{count} threads"),
+        };
+        Error::unsupported(format!(
+            "{threads} could not be started: ask for fewer, by --threads or RAYON_NUM_THREADS"
+        ))
+        .with_source(error)
     })
 }
 

@@ -85,6 +85,13 @@ fn format(bytes: &[u8]) -> Result<ImageFormat> {
             .to_owned()
     } else if text.starts_with(b"version https://git-lfs") {
         "this is a git-lfs pointer, not the picture itself: run `git lfs pull`".to_owned()
+    } else if bytes.get(4..8) == Some(b"ftyp") {
+        format!(
+            "this is a HEIC picture or a video, which are not read: save it as a JPEG or PNG ({FORMATS} are read)"
+        )
+    } else if bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+") {
+        "this is a BigTIFF, which is not read: save it as a TIFF of less than 4 GB, a JPEG or PNG"
+            .to_owned()
     } else {
         format!(
             "this is no picture in a known format ({} bytes): {FORMATS} are read",

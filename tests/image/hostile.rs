@@ -108,6 +108,23 @@ fn restart_markers_that_nothing_asks_for_take_no_memory() {
     assert_eq!(decode(&many).unwrap(), decode(&bytes).unwrap());
 }
 
+#[test]
+fn what_is_not_read_is_named() {
+    for (bytes, says) in [
+        (&b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..], "HEIC"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "video"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "Avif"),
+        (b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0", "BigTIFF"),
+        (b"MM\0+\0\x08\0\0\0\0\0\0\0\0\0\x10", "BigTIFF"),
+    ] {
+        let error = refused(bytes).unwrap();
+        assert!(
+            error.contains(says) && error.contains("JPEG or PNG"),
+            "{error}"
+        );
+    }
+}
+
 /// A PNG of no pixels whose header claims this size.
 fn png(width: u32, height: u32) -> Vec<u8> {
     let mut header = b"IHDR".to_vec();

@@ -21,7 +21,7 @@ pub struct Bench {
         long,
         value_name = "NAME",
         value_delimiter = ',',
-        conflicts_with_all = ["model", "backbone", "head", "config", "arch"]
+        conflicts_with_all = ["model", "backbone", "head", "config", "arch", "trunk"]
     )]
     pub synthetic: Vec<Synthetic>,
 
@@ -242,6 +242,7 @@ impl BenchModel {
         option(&mut args, "--config", source.config.clone());
         let arch = source.arch.map(Family::name);
         option(&mut args, "--arch", arch);
+        option(&mut args, "--trunk", source.trunk.clone());
         let synthetic = self.synthetic.as_ref().map(|synthetic| &synthetic.name);
         option(&mut args, "--synthetic", synthetic);
         let layers = probe_layers.as_ref().map(|layers| match layers {
@@ -361,6 +362,23 @@ mod tests {
         assert_eq!(
             part.to_args(),
             line[1..].iter().map(OsString::from).collect::<Vec<_>>()
+        );
+        let line = [
+            "aim-bench",
+            "bench-model",
+            "--model",
+            "mine",
+            "--trunk",
+            "user/trunk",
+        ];
+        let Command::BenchModel(part) = Args::try_parse_from(line).unwrap().command else {
+            panic!("another command");
+        };
+        let again = part.to_args();
+        assert!(
+            line[1..]
+                .iter()
+                .all(|word| again.contains(&OsString::from(word)))
         );
         let line = [
             "aim-bench",

@@ -112,9 +112,7 @@ fn load(args: &BenchModel, row: &mut Row, largest: usize) -> Result<Loaded> {
     };
     row.probe_layers.clone_from(&config.probe_layers);
     let blocks = config.blocks_to_run();
-    if let Some(threads) = options.settings.threads {
-        threads::start(threads.into())?;
-    }
+    threads::start(options.settings.threads.unwrap_or_default().into())?;
     let device = engine::open(options.settings.target, &config, blocks, precision)?;
     describe(row, &device);
     library::largest_batch(&config, blocks, precision, &device, largest)?;

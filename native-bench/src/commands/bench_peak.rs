@@ -13,9 +13,7 @@ use crate::engine;
 
 /// Writes the operations a second.
 pub fn run(args: &BenchPeak) -> Result<()> {
-    if let Some(threads) = args.threads {
-        threads::start(threads.into())?;
-    }
+    threads::start(args.threads.unwrap_or_default().into())?;
     let device = engine::open_named(args.target)?;
     let start = Instant::now();
     let clock = || start.elapsed().as_secs_f64();

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::args::Classify;
-use crate::output::{self, JsonList, say};
+use crate::output::{self, JsonList, say, without_controls};
 use crate::{engine, model, pictures};
 
 /// What becomes of one picture.
@@ -77,10 +77,10 @@ pub fn run(args: &Classify) -> Result<Outcome> {
 }
 
 fn print(image: &Path, predictions: &[Prediction]) -> Result<()> {
-    say!("{}", image.display())?;
+    say!("{}", without_controls(&image.to_string_lossy()))?;
     for prediction in predictions {
         let percent = 100.0 * prediction.score;
-        say!("  {percent:5.1}%  {}", prediction.label)?;
+        say!("  {percent:5.1}%  {}", without_controls(&prediction.label))?;
     }
     Ok(())
 }

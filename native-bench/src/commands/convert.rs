@@ -7,6 +7,7 @@ use pollster::block_on;
 use serde_json::json;
 
 use crate::args::{Convert, Dtype};
+use crate::data::path_text;
 use crate::model::{self, Source};
 use crate::output::{self, say};
 use crate::remote;
@@ -49,7 +50,7 @@ pub fn run(args: &Convert) -> Result<()> {
     let written = writer.finish()?;
     if args.json {
         return output::print_json(&json!({
-            "output": args.output,
+            "output": path_text(&args.output),
             "dtype": name,
             "shards": written.shards,
             "bytes": written.bytes,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::args::{self, Features};
-use crate::data::DataSet;
+use crate::data::{DataSet, path_text};
 use crate::features::layout::{Layout, Of};
 use crate::features::metadata::{self, Row};
 use crate::features::rows::RowFile;
@@ -156,7 +156,7 @@ pub fn run(args: &Features) -> Result<Outcome> {
 
     if args.json {
         output::print_json(&json!({
-            "output": args.output,
+            "output": path_text(&args.output),
             "pictures": pictures,
             "broken": broken,
             "shape": shape,

@@ -10,7 +10,7 @@ use aim_web::weights::layout::Role;
 use aim_web::weights::remote::model::RemoteFront;
 use aim_web::weights::remote::{RemoteModel, Transport, plan};
 use aim_web::weights::{self, LocalModel, layout};
-use aim_web::{Error, ErrorKind, Result};
+use aim_web::{Error, ErrorKind, Result, printable};
 use pollster::block_on;
 use serde::Serialize;
 
@@ -267,13 +267,10 @@ fn report(files: &[&dyn Checkpoint]) -> Report {
 }
 
 fn print(report: &Report) -> Result<()> {
-    let width = report
-        .tensors
-        .iter()
-        .map(|t| t.name.len())
-        .max()
-        .unwrap_or_default();
-    for Entry { name, dtype, shape } in &report.tensors {
+    let names: Vec<String> = report.tensors.iter().map(|t| printable(&t.name)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max();
+    let width = width.unwrap_or_default();
+    for (name, Entry { dtype, shape, .. }) in names.iter().zip(&report.tensors) {
         say!("{name:<width$}  {dtype:<4} {shape:?}")?;
     }
     say!("")?;

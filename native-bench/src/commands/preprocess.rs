@@ -6,6 +6,7 @@ use aim_web::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use crate::args::Preprocess;
+use crate::data::path_text;
 use crate::output::{self, say};
 use crate::pictures::{self, Picture};
 use crate::{model, tensors};
@@ -26,7 +27,14 @@ pub fn run(args: &Preprocess) -> Result<()> {
                 orientation.to_exif()
             ));
         }
-        values.extend(preprocessor.tensor(&pixels));
+        let tensor = preprocessor.tensor(&pixels);
+        values.try_reserve(tensor.len()).map_err(|_| {
+            Error::new(
+                ErrorKind::OutOfMemory,
+                "the pictures' tensors do not fit in memory: give fewer pictures, or a smaller --img-size",
+            )
+        })?;
+        values.extend(tensor);
     }
     let input = HostTensor {
         shape: vec![args.images.len(), 3, size, size],
@@ -36,7 +44,7 @@ pub fn run(args: &Preprocess) -> Result<()> {
     tensors::write(&args.output, &[("input".to_owned(), input)])?;
 
     if args.json {
-        output::print_json(&json!({ "output": args.output, "input": shape }))?;
+        output::print_json(&json!({ "output": path_text(&args.output), "input": shape }))?;
     } else {
         say!("{}\n  input {shape:?}", args.output.display())?;
     }

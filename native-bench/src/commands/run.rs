@@ -4,6 +4,7 @@ use aim_web::Result;
 use serde_json::json;
 
 use crate::args::Run;
+use crate::data::path_text;
 use crate::output::{self, say};
 use crate::tensors::{self, TensorFile};
 use crate::{engine, model};
@@ -33,7 +34,7 @@ pub fn run(args: &Run) -> Result<()> {
             .map(|(name, tensor)| json!({ "name": name, "shape": tensor.shape }))
             .collect();
         output::print_json(&json!({
-            "output": args.output,
+            "output": path_text(&args.output),
             "device": device.name(),
             "dtype": engine.precision().name(),
             "tensors": written,

@@ -5,6 +5,7 @@ use aim_web::weights::shards::synth;
 use serde_json::json;
 
 use crate::args::Synth;
+use crate::data::path_text;
 use crate::output::{self, say};
 
 pub fn run(args: &Synth) -> Result<()> {
@@ -18,7 +19,7 @@ pub fn run(args: &Synth) -> Result<()> {
     )?;
     if args.json {
         return output::print_json(&json!({
-            "output": args.output,
+            "output": path_text(&args.output),
             "model": args.arch.name(),
             "bytes": bytes,
         }));

@@ -1,6 +1,7 @@
 //! `aim-bench train`: a head for classes of one's own, on the frozen trunk.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use aim_web::classifier::Classifier;
 use aim_web::device::Device;
@@ -8,14 +9,15 @@ use aim_web::image::RgbImage;
 use aim_web::probe::report::Point;
 use aim_web::probe::training::HeldOut;
 use aim_web::probe::{Examples, HeadFile, HeadFolder, Options, Report, Training, Trunk};
-use aim_web::{Error, ErrorKind, Result};
+use aim_web::random::SplitMix64;
+use aim_web::{Error, ErrorKind, Result, printable};
 use image::imageops;
 use serde_json::json;
 
 use super::Outcome;
 use crate::args::{Model, Train};
 use crate::curve;
-use crate::data::DataSet;
+use crate::data::{DataSet, path_text};
 use crate::engine;
 use crate::model::{self, Source};
 use crate::output::{self, say};
@@ -65,6 +67,9 @@ pub fn run(args: &Train) -> Result<Outcome> {
         Some(head) => head.trunk.arch.clone(),
         None => frozen.source.arch.map(|family| family.name().to_owned()),
     };
+    if !args.full {
+        check_apart(&args.output, Path::new(&name))?;
+    }
     let folder = HeadFolder::new(&args.output, args.overwrite)?;
 
     let blocks = model.config.blocks_to_run();
@@ -104,7 +109,7 @@ pub fn run(args: &Train) -> Result<Outcome> {
     } else {
         folder.finish(&file)?
     };
-    tell(args, &report, &broken, bytes)?;
+    show(args, &report, &broken, bytes)?;
     Ok(if broken.is_empty() {
         Outcome::Complete
     } else {
@@ -112,7 +117,24 @@ pub fn run(args: &Train) -> Result<Outcome> {
     })
 }
 
-/// The pictures of a lesson, which none was read of.
+/// Refuses a folder that holds the trunk: a head alone in its place would have none.
+fn check_apart(output: &Path, trunk: &Path) -> Result<()> {
+    let (Ok(output), Ok(trunk)) = (output.canonicalize(), trunk.canonicalize()) else {
+        return Ok(());
+    };
+    if trunk.starts_with(&output) {
+        return Err(Error::new(
+            ErrorKind::Option,
+            format!(
+                "{}: holds the trunk, which the head needs: take another folder, or --full for the whole model",
+                output.display()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The pictures of a lesson, of which none was read yet.
 struct Data {
     training: DataSet,
     /// A part that was held out by whoever made the data set.
@@ -248,15 +270,9 @@ fn compute(
 
 /// A picture's mirror image, and two parts of it, one mirrored.
 fn views(picture: &RgbImage, seed: u64) -> Vec<RgbImage> {
-    // Three numbers from 0 to 1 for each part, by SplitMix64.
-    let mut state = seed;
-    let mut random = || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = state;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    };
+    // Three numbers from 0 to 1 for each part.
+    let mut bits = SplitMix64::new(seed);
+    let mut random = || (bits.next() >> 11) as f64 / (1_u64 << 53) as f64;
     let (width, height) = picture.dimensions();
     let mut part = || {
         let scale = 0.7 + 0.25 * random();
@@ -271,7 +287,7 @@ fn views(picture: &RgbImage, seed: u64) -> Vec<RgbImage> {
     vec![imageops::flip_horizontal(picture), first, second]
 }
 
-/// Trains, and tells the loss and the accuracy as they come.
+/// Trains, and shows the loss and the accuracy as they come.
 fn train(
     args: &Train,
     examples: &Examples,
@@ -289,16 +305,6 @@ fn train(
         points.extend(step.epoch);
     }
     progress.end();
-    if !args.json {
-        let every = points.len().div_ceil(LINES).max(1);
-        let last = points.len();
-        for point in points
-            .iter()
-            .filter(|point| point.epoch % every == 0 || point.epoch == last)
-        {
-            say!("epoch {:>4} of {last}  {}", point.epoch, line(point))?;
-        }
-    }
     training.finish()
 }
 
@@ -313,7 +319,8 @@ fn line(point: &Point) -> String {
     line
 }
 
-fn tell(args: &Train, report: &Report, broken: &[String], bytes: u64) -> Result<()> {
+/// What was learnt, once it is written.
+fn show(args: &Train, report: &Report, broken: &[String], bytes: u64) -> Result<()> {
     let percent = |share: Option<f64>| share.map(|share| 100.0 * share);
     if args.json {
         let classes: BTreeMap<&str, _> = report
@@ -329,7 +336,7 @@ fn tell(args: &Train, report: &Report, broken: &[String], bytes: u64) -> Result<
             })
             .collect();
         return output::print_json(&json!({
-            "output": args.output,
+            "output": path_text(&args.output),
             "bytes": bytes,
             "head": report.head.name(),
             "pictures": report.examples,
@@ -348,11 +355,19 @@ fn tell(args: &Train, report: &Report, broken: &[String], bytes: u64) -> Result<
             "errors": broken,
         }));
     }
+    let last = report.curve.len();
+    let every = last.div_ceil(LINES).max(1);
+    for point in &report.curve {
+        if point.epoch % every == 0 || point.epoch == last {
+            say!("epoch {:>4} of {last}  {}", point.epoch, line(point))?;
+        }
+    }
     for class in &report.per_class {
         let (right, all) = (class.right, class.held_out);
+        let label = printable(&class.label);
         match percent(class.accuracy) {
-            Some(share) => say!("{:<24} {right:>5} of {all:>5}  {share:5.1}%", class.label)?,
-            None => say!("{:<24} {:>5} pictures", class.label, class.examples)?,
+            Some(share) => say!("{label:<24} {right:>5} of {all:>5}  {share:5.1}%")?,
+            None => say!("{label:<24} {:>5} pictures", class.examples)?,
         }
     }
     if !broken.is_empty() {

@@ -399,7 +399,7 @@ impl Builder {
 }
 
 /// A path as a text. What is no UTF-8 is spelt out, so that two paths are two texts.
-fn path_text(path: &Path) -> Cow<'_, str> {
+pub fn path_text(path: &Path) -> Cow<'_, str> {
     path.to_str().map_or_else(
         || text(path.as_os_str().as_encoded_bytes()).into(),
         Cow::Borrowed,

@@ -50,6 +50,37 @@ fn a_file_whose_matrix_is_a_number_is_no_released_model() {
 }
 
 #[test]
+fn names_of_tensors_can_neither_overflow_nor_command_a_terminal() {
+    let work = tempfile::tempdir().expect("a temporary folder");
+    for name in ["a".repeat(70_000), "x\u{1b}[31m\ny".to_owned()] {
+        let path = work.path().join("names.safetensors");
+        write_tensor(&path, &name, &[1], &[0.5]);
+        let assert = aim_bench("inspect").arg(&path).assert().success();
+        let text = String::from_utf8(assert.get_output().stdout.clone()).expect("UTF-8");
+        let line = text.lines().next().unwrap_or_default();
+        assert!(line.ends_with("F32  [1]") && line.len() < 1000, "{line}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        let report = json(aim_bench("inspect").arg(&path));
+        assert_eq!(report["tensors"][0]["name"], name);
+    }
+}
+
+#[test]
+fn options_of_files_are_for_files() {
+    for option in [
+        ["--arch", "aim-600M"],
+        ["--config", "x.json"],
+        ["--trunk", "x"],
+    ] {
+        let line = refused(aim_bench("inspect").args(option));
+        assert!(
+            line.contains(option[0]) && line.contains("--model"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn broken_files_are_refused() {
     let line = refused(aim_bench("inspect").arg(test_file("bad/overlap.safetensors")));
     assert!(line.contains("overlap.safetensors"), "{line}");

@@ -300,3 +300,99 @@ fn lessons_that_are_none_are_refused_and_leave_nothing() {
         assert!(line.contains("head.safetensors"), "{line}");
     }
 }
+
+#[test]
+fn a_head_does_not_replace_its_own_trunk() {
+    let (work, data, output) = lesson();
+    let whole = work.path().join("whole");
+    train(&data, &whole).arg("--full").assert().success();
+    let link = work.path().join("link");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&whole, &link).expect("a link");
+    let file = whole.join("model.safetensors");
+    for model in [&whole, &file, &link] {
+        if !model.exists() {
+            continue;
+        }
+        let mut program = train(&data, &whole);
+        program.arg("--overwrite").arg("--model").arg(model);
+        let error = refused(&mut program);
+        assert!(error.contains("holds the trunk"), "{error}");
+    }
+    assert_eq!(label(&whole, "dress"), "garment");
+    // A whole model may take its own place.
+    let mut program = train(&data, &whole);
+    program
+        .args(["--overwrite", "--full", "--model"])
+        .arg(&whole);
+    program.assert().success();
+    train(&data, &output)
+        .arg("--model")
+        .arg(&whole)
+        .assert()
+        .success();
+    assert_eq!(label(&output, "dress"), "garment");
+}
+
+#[test]
+fn heads_that_name_each_other_are_errors() {
+    let (work, data, first) = lesson();
+    let second = work.path().join("second");
+    for output in [&first, &second] {
+        train(&data, output).assert().success();
+    }
+    let names = |head: &Path, trunk: &Path| {
+        let path = head.join("head.safetensors");
+        let mut file = HeadFile::from_bytes(&std::fs::read(&path).unwrap()).unwrap();
+        file.trunk.name = trunk.display().to_string();
+        std::fs::write(&path, file.to_bytes().unwrap()).unwrap();
+        std::fs::write(head.join("config.json"), file.config_json()).unwrap();
+    };
+    names(&first, &second);
+    names(&second, &first);
+    let refused_with = |model: &Path| {
+        let mut program = aim_bench("classify");
+        program.arg(photo("dress")).arg("--model").arg(model);
+        refused(&mut program)
+    };
+    for model in [&first, &second, &first.join("head.safetensors")] {
+        let error = refused_with(model);
+        assert!(error.contains("is a head alone, and no trunk"), "{error}");
+    }
+    names(&first, &first);
+    assert!(refused_with(&first).contains("is a head alone"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_head_is_written_before_anything_is_said() {
+    let (_work, data, output) = lesson();
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_aim-bench"));
+    program.args([
+        "train",
+        "--device",
+        "cpu",
+        "--progress",
+        "off",
+        "--data-path",
+    ]);
+    program.arg(&data).arg("--output").arg(&output).stdout(full);
+    assert_eq!(program.status().unwrap().code(), Some(1));
+    assert_eq!(label(&output, "dress"), "garment");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_folder_of_any_name_has_a_name_in_json() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let (work, data, _) = lesson();
+    let output = work.path().join(std::ffi::OsStr::from_bytes(b"a\xff"));
+    let results = json(train(&data, &output).arg("--json"));
+    let name = results["output"].as_str().unwrap_or_default();
+    assert!(name.ends_with("a\\xff"), "{name}");
+}

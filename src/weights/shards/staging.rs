@@ -4,11 +4,24 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::index::{INDEX_FILE, TORCH_INDEX_FILE};
+use super::manifest::MANIFEST_FILE;
+use super::write::PREPROCESSOR_FILE;
 use crate::error::{Error, ErrorKind, Result};
+use crate::labels::LABELS_FILE;
 use crate::weights::files::is_checkpoint;
 
-/// What training shows of itself.
-const CURVE_FILE: &str = "curve.svg";
+/// What lies beside the checkpoints of a model that was written here.
+const OURS: [&str; 7] = [
+    "config.json",
+    LABELS_FILE,
+    PREPROCESSOR_FILE,
+    MANIFEST_FILE,
+    INDEX_FILE,
+    TORCH_INDEX_FILE,
+    // What training shows of itself.
+    "curve.svg",
+];
 
 /// A folder being written beside the place where it will be. Dropped before it is complete, it
 /// leaves nothing.
@@ -119,7 +132,7 @@ fn check(target: &Path, overwrite: bool) -> Result<()> {
         let entry = entry.map_err(|error| unwritable(target, &error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_ours = entry.file_type().is_ok_and(|kind| kind.is_file())
-            && (is_checkpoint(&name) || name.ends_with(".json") || name == CURVE_FILE);
+            && (is_checkpoint(&name) || OURS.contains(&name.as_str()));
         if !is_ours {
             return Err(Error::option(format!(
                 "{}: also holds {name}, so it is not replaced; move it away first",
@@ -191,8 +204,12 @@ mod tests {
     #[test]
     fn what_is_no_model_is_never_replaced() {
         let work = tempfile::tempdir().unwrap();
-        fs::write(work.path().join("thesis.tex"), "").unwrap();
-        let error = Staging::new(work.path(), true).unwrap_err();
-        assert!(error.to_string().contains("thesis.tex"), "{error}");
+        for name in ["thesis.tex", "thesis.json"] {
+            let path = work.path().join(name);
+            fs::write(&path, "").unwrap();
+            let error = Staging::new(work.path(), true).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            fs::remove_file(&path).unwrap();
+        }
     }
 }
