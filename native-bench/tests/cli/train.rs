@@ -392,7 +392,7 @@ fn a_folder_of_any_name_has_a_name_in_json() {
 
     let (work, data, _) = lesson();
     let output = work.path().join(std::ffi::OsStr::from_bytes(b"a\xff"));
-    let results = json(train(&data, &output).arg("--json"));
+    let results = json(&mut train(&data, &output));
     let name = results["output"].as_str().unwrap_or_default();
     assert!(name.ends_with("a\\xff"), "{name}");
 }
