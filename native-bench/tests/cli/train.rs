@@ -300,3 +300,16 @@ fn lessons_that_are_none_are_refused_and_leave_nothing() {
         assert!(line.contains("head.safetensors"), "{line}");
     }
 }
+
+#[test]
+fn an_empty_part_is_named() {
+    let (work, data, output) = lesson();
+    let whole = work.path().join("whole");
+    std::fs::create_dir_all(whole.join("val")).expect("created");
+    std::fs::rename(&data, whole.join("train")).expect("moved");
+    let line = refused(&mut train(&whole, &output));
+    let val = whole.join("val");
+    let part = format!("{}: holds no picture", val.display());
+    assert!(line.contains(&part), "{line}");
+    assert!(!output.exists());
+}
