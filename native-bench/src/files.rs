@@ -1,8 +1,10 @@
 //! Files that are there whole or not at all, and files of one process.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aim_web::{Error, ErrorKind, Result};
 
@@ -16,6 +18,12 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     Unfinished::new(path)?.finish_with(bytes)
 }
 
+/// Links that lead to a file one after the other: more are a circle, as for the system.
+const MOST_LINKS: usize = 40;
+
+/// Tells the temporary files of this process apart.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
 /// A file under another name until it is complete. Dropped before that, it leaves nothing.
 pub struct Unfinished {
     file: File,
@@ -25,29 +33,44 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Begins a file that will be `target`. What an earlier process left of it is overwritten: two at once have to be
-    /// kept apart by a [`Lock`].
+    /// Begins a file that will be `target`. Of two at once the last one to be finished stays, whole.
     ///
     /// # Errors
     /// Kind `Option` if it can't be written.
     pub fn new(target: &Path) -> Result<Self> {
         let error = |error: io::Error| unwritable(target, &error);
-        // A link stays: what it leads to is replaced.
-        let real = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-        let path = match fs::metadata(target) {
+        // A link stays: what it leads to is replaced, or made.
+        let (file, path, real) = match fs::metadata(target) {
             Ok(there) if there.is_dir() => return Err(error(io::ErrorKind::IsADirectory.into())),
-            Ok(there) if !there.is_file() => None,
-            _ => {
-                let name = real.file_name().unwrap_or_default().to_string_lossy();
-                Some(real.with_file_name(format!(".{name}.tmp")))
+            Ok(there) if !there.is_file() => {
+                let file = File::create(target).map_err(error)?;
+                (file, None, target.to_owned())
+            }
+            there => {
+                let real = match there {
+                    Ok(_) => fs::canonicalize(target),
+                    Err(_) => destination(target),
+                };
+                let real = real.map_err(error)?;
+                let (file, path) = temporary(&real).map_err(error)?;
+                (file, Some(path), real)
             }
         };
-        let file = File::create(path.as_deref().unwrap_or(target)).map_err(error)?;
         Ok(Self {
             file,
             path,
             target: real,
         })
+    }
+
+    /// True if both will be one file, so that the second one would replace the first. A device or a pipe takes both.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        // However their folder is spelt.
+        let place = |file: &Self| {
+            let folder = fs::canonicalize(folder_of(&file.target)).ok();
+            (folder, file.target.file_name().map(ToOwned::to_owned))
+        };
+        self.path.is_some() && other.path.is_some() && place(self) == place(other)
     }
 
     /// What to write to.
@@ -68,9 +91,7 @@ impl Unfinished {
         fs::rename(path, &self.target).map_err(error)?;
         self.path = None;
         // Not every file system has folders that can be synchronised.
-        if let Some(folder) = self.target.parent().filter(|folder| folder.is_dir()) {
-            let _ = File::open(folder).and_then(|folder| folder.sync_all());
-        }
+        let _ = File::open(folder_of(&self.target)).and_then(|folder| folder.sync_all());
         Ok(())
     }
 
@@ -90,6 +111,74 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
             let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// What a path at which nothing is leads to if it is a link.
+fn destination(target: &Path) -> io::Result<PathBuf> {
+    let mut path = target.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(next) = fs::read_link(&path) else {
+            return Ok(path);
+        };
+        path = folder_of(&path).join(next);
+    }
+    Err(io::Error::other("its links lead in a circle"))
+}
+
+/// The folder that a file lies in.
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A new file beside another one. Its name is short: that of the other may be as long as a name can be.
+fn temporary(target: &Path) -> io::Result<(File, PathBuf)> {
+    loop {
+        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = folder_of(target).join(format!("{BEFORE}{}-{n}{AFTER}", process::id()));
+        let file = match File::create_new(&path) {
+            // A process of another machine or an earlier one of this number.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            file => file?,
+        };
+        // Until it ends this process has the lock, which says that the file is in use.
+        let is_taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        // Somebody who cleans up was faster.
+        if !is_taken && path.exists() {
+            return Ok((file, path));
+        }
+    }
+}
+
+/// What the names of temporary files begin and end with.
+const BEFORE: &str = ".aim-bench-";
+const AFTER: &str = ".tmp";
+
+/// Removes the temporary files in a folder whose processes were ended before they were complete.
+pub fn remove_stale(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_temporary = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(BEFORE) && name.ends_with(AFTER))
+            && entry.file_type().is_ok_and(|own| own.is_file());
+        if !is_temporary {
+            continue;
+        }
+        // Whoever is still writing it has it locked. Without locks nobody knows: it stays.
+        let path = entry.path();
+        let file = OpenOptions::new().write(true).open(&path);
+        if let Ok(file) = file
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(&path);
         }
     }
 }
@@ -189,6 +278,45 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), b"two");
         assert!(link.is_symlink() && device.is_symlink());
         assert_eq!(fs::read_dir(work.path()).unwrap().count(), 3);
+
+        // What is not there yet is made where the link leads.
+        let [dangling, made] = ["dangling", "made"].map(|name| work.path().join(name));
+        std::os::unix::fs::symlink("made", &dangling).unwrap();
+        write_whole(&dangling, b"four").unwrap();
+        assert!(dangling.is_symlink() && !made.is_symlink());
+        assert_eq!(fs::read(&made).unwrap(), b"four");
+        let circle = work.path().join("circle");
+        std::os::unix::fs::symlink("circle", &circle).unwrap();
+        let error = write_whole(&circle, b"").unwrap_err();
+        assert!(error.to_string().contains("in a circle"), "{error}");
+        assert!(circle.is_symlink());
+    }
+
+    #[test]
+    fn two_at_once_do_not_get_in_each_others_way() {
+        let work = tempfile::tempdir().unwrap();
+        // As long as a name may be.
+        let path = work.path().join("n".repeat(255));
+        let begun = [0, 1].map(|_| Unfinished::new(&path).unwrap());
+        assert!(begun[0].is_same_as(&begun[1]));
+        let other = Unfinished::new(&work.path().join("other")).unwrap();
+        assert!(!begun[0].is_same_as(&other));
+        // What is being written is not stale.
+        remove_stale(work.path());
+        let [first, second] = begun;
+        second.finish_with(b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        first.finish_with(b"first").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        other.finish_with(b"").unwrap();
+
+        let left = work.path().join(".aim-bench-1-0.tmp");
+        let own = work.path().join(".own.tmp");
+        for file in [&left, &own] {
+            fs::write(file, b"half").unwrap();
+        }
+        remove_stale(work.path());
+        assert!(!left.exists() && own.exists());
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub const ALL: &[&str] = &[
 const STANDARD_INPUT: &str = "-";
 
 /// The largest file that is read: what a picture of more bytes holds would not be decoded either.
-const MAX_FILE: u64 = 1 << 30;
+pub const MAX_FILE: u64 = 1 << 30;
 
 /// A picture, and how its EXIF data say that it has to be turned.
 pub struct Picture {
@@ -64,20 +64,28 @@ fn bytes(path: &Path) -> Result<Vec<u8>> {
         };
         Error::new(kind, error.to_string())
     };
+    let too_large = || {
+        Error::new(
+            ErrorKind::Image,
+            format!("has over {MAX_FILE} bytes, too many for a picture"),
+        )
+    };
     let mut bytes = Vec::new();
     // Reading to the end is an error where there is no memory.
-    let read = if path == Path::new(STANDARD_INPUT) {
+    if path == Path::new(STANDARD_INPUT) {
         let input = io::stdin().lock();
         input.take(MAX_FILE + 1).read_to_end(&mut bytes)
     } else {
-        File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-    };
-    read.map_err(error)?;
+        let file = File::open(path).map_err(error)?;
+        // Of a pipe the length is not known: it is 0.
+        if file.metadata().is_ok_and(|meta| meta.len() > MAX_FILE) {
+            return Err(too_large());
+        }
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes)
+    }
+    .map_err(error)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(Error::new(
-            ErrorKind::Image,
-            format!("has over {MAX_FILE} bytes, too many for a picture"),
-        ));
+        return Err(too_large());
     }
     Ok(bytes)
 }
@@ -145,6 +153,15 @@ fn matches(argument: &Path) -> Option<Result<Vec<PathBuf>>> {
             ))));
         }
     };
+    // A pipe is read only where it is named outright: nobody may write to it.
+    let is_special = |path: &PathBuf| {
+        let meta = path.metadata();
+        meta.is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
+    };
+    let paths = paths.map(|mut paths| {
+        paths.retain(|path| !is_special(path));
+        paths
+    });
     Some(match paths {
         Ok(paths) if paths.is_empty() => Err(error("no file is called so".to_owned())),
         Ok(paths) => Ok(paths),

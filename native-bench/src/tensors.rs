@@ -22,6 +22,13 @@ pub struct TensorFile {
 
 impl TensorFile {
     pub fn open(path: &Path) -> Result<Self> {
+        // Opening a pipe would wait for ever, and a tensor is read where it lies.
+        if path.metadata().is_ok_and(|meta| !meta.is_file()) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{}: is not a regular file", path.display()),
+            ));
+        }
         let file = weights::open(path)?;
         let index = file
             .tensors()

@@ -41,6 +41,14 @@ pub fn run(args: &Bench) -> Result<Outcome> {
     // Before the first combination: a sweep may take long.
     let svg = args.svg.as_deref().map(Unfinished::new).transpose()?;
     let markdown = args.markdown.as_deref().map(Unfinished::new).transpose()?;
+    if let (Some(svg), Some(markdown)) = (&svg, &markdown)
+        && svg.is_same_as(markdown)
+    {
+        return Err(Error::new(
+            ErrorKind::Option,
+            "--svg and --markdown are one file: name two",
+        ));
+    }
     if args.dtype.contains(&Dtype::Fp16) && args.device.contains(&DeviceChoice::Cpu) {
         output::note("a CPU has no products of fp16: fp32 is measured in its place");
     }

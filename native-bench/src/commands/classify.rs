@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::args::Classify;
+use crate::data::path_text;
 use crate::output::{self, JsonList, say, without_controls};
 use crate::{engine, model, pictures};
 
@@ -54,7 +55,7 @@ pub fn run(args: &Classify) -> Result<Outcome> {
             };
             match (&mut list, labels) {
                 (Some(list), labels) => list.push(&Entry {
-                    image: &path.to_string_lossy(),
+                    image: &path_text(&path),
                     outcome: match labels {
                         Ok(labels) => Labels::Predictions(labels),
                         Err(error) => Labels::Error(output::one_line(&error)),
@@ -77,7 +78,7 @@ pub fn run(args: &Classify) -> Result<Outcome> {
 }
 
 fn print(image: &Path, predictions: &[Prediction]) -> Result<()> {
-    say!("{}", without_controls(&image.to_string_lossy()))?;
+    say!("{}", without_controls(&path_text(image)))?;
     for prediction in predictions {
         let percent = 100.0 * prediction.score;
         say!("  {percent:5.1}%  {}", without_controls(&prediction.label))?;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Outcome;
 use crate::args::Eval;
 use crate::data::{DataSet, classes};
-use crate::files::{Lock, make_folder, unwritable, write_whole};
+use crate::files::{Lock, make_folder, remove_stale, unwritable, write_whole};
 use crate::inference::Inference;
 use crate::output;
 use crate::progress::Progress;
@@ -36,6 +36,10 @@ pub fn run(args: &Eval) -> Result<Outcome> {
         .as_deref()
         .map(|folder| PartFile::open(folder, &world))
         .transpose()?;
+    // Before the first picture: many take long.
+    if let Some(folder) = &args.report {
+        report::try_folder(folder)?;
+    }
 
     let labels = model.labels.clone();
     let probe_layers = model.config.probe_layers.clone();
@@ -110,7 +114,9 @@ pub fn run(args: &Eval) -> Result<Outcome> {
         share.len() as u64,
         counted.next - share.start as u64,
     );
-    let mut saving = part.as_ref().map(|part| Saving::new(part, args.save_every));
+    let mut saving = part
+        .as_ref()
+        .map(|part| Saving::new(part, args.save_every, counted.next));
     let mut right = counted.total()?.top_1;
     let mut seen = counted.total()?.pictures;
     let first = usize::try_from(counted.next).unwrap_or(share.end);
@@ -166,13 +172,14 @@ pub fn run(args: &Eval) -> Result<Outcome> {
 
 /// Shows a report as it is asked for.
 pub(super) fn show(report: &Report, folder: Option<&Path>, json: bool) -> Result<Outcome> {
-    if let Some(folder) = folder {
-        report::write_folder(folder, report)?;
-    }
+    // First what can always be shown.
     if json {
         output::print_json(report)?;
     } else {
         report::print(report)?;
+    }
+    if let Some(folder) = folder {
+        report::write_folder(folder, report)?;
     }
     Ok(if report.broken > 0 {
         Outcome::Incomplete
@@ -211,6 +218,7 @@ struct PartFile {
 impl PartFile {
     fn open(folder: &Path, world: &World) -> Result<Self> {
         make_folder(folder)?;
+        remove_stale(folder);
         let name = format!("part-{:05}-of-{:05}", world.rank, world.size);
         let path = folder.join(format!("{name}.json"));
         let lock = Lock::new(
@@ -266,15 +274,18 @@ struct Saving<'a> {
     last: Instant,
     least: Duration,
     pause: Duration,
+    /// What was counted when this process began.
+    begun: u64,
 }
 
 impl<'a> Saving<'a> {
-    fn new(part: &'a PartFile, least: Duration) -> Self {
+    fn new(part: &'a PartFile, least: Duration, begun: u64) -> Self {
         Self {
             part,
             last: Instant::now(),
             least,
             pause: least,
+            begun,
         }
     }
 
@@ -287,7 +298,10 @@ impl<'a> Saving<'a> {
         if let Some(results) = results {
             // Before the counts, which say how much of them belongs to these.
             results.sync()?;
-            counted.results_bytes = Some(results.bytes);
+            counted.results_bytes = results.is_file.then_some(results.bytes);
+        } else if counted.next > self.begun {
+            // The file of an earlier process lacks what was counted since: none can be gone on with.
+            counted.results_bytes = None;
         }
         let text = output::to_json(&counted.report()?)? + "\n";
         write_whole(&self.part.path, text.as_bytes())?;
@@ -340,6 +354,8 @@ struct Results {
     file: BufWriter<File>,
     path: PathBuf,
     bytes: u64,
+    /// False for a device or a pipe, which has no length.
+    is_file: bool,
 }
 
 impl Results {
@@ -348,13 +364,28 @@ impl Results {
         let path = own_name(path, world);
         let error = |error: std::io::Error| unwritable(&path, &error);
         let is_begun = counted.next > counted.assigned.start;
+        if is_special(&path) {
+            let file = OpenOptions::new().write(true).open(&path).map_err(error)?;
+            if is_begun {
+                output::note(&format!(
+                    "{}: is no file, it gets only what is counted from here on",
+                    path.display()
+                ));
+            }
+            return Ok(Self {
+                file: BufWriter::new(file),
+                path,
+                bytes: 0,
+                is_file: false,
+            });
+        }
         let bytes = match counted.results_bytes {
             Some(bytes) if is_begun => bytes,
             None if is_begun => {
                 return Err(Error::new(
                     ErrorKind::Option,
                     format!(
-                        "{}: the counts in --parts were begun without results: delete their part to begin anew",
+                        "{}: some of the counts in --parts were made without results: delete their part to begin anew",
                         path.display()
                     ),
                 ));
@@ -384,6 +415,7 @@ impl Results {
             file: BufWriter::new(file),
             path,
             bytes,
+            is_file: true,
         })
     }
 
@@ -401,6 +433,9 @@ impl Results {
 
     fn sync(&mut self) -> Result<()> {
         self.flush()?;
+        if !self.is_file {
+            return Ok(());
+        }
         self.file
             .get_ref()
             .sync_data()
@@ -408,16 +443,21 @@ impl Results {
     }
 }
 
+/// True for a device or a pipe.
+fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
 /// `results.jsonl`, or with several processes `results-00003-of-00008.jsonl`.
 fn own_name(path: &Path, world: &World) -> PathBuf {
-    if world.size == 1 {
+    if world.size == 1 || is_special(path) {
         return path.to_owned();
     }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let mut name = format!("{stem}-{:05}-of-{:05}", world.rank, world.size);
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{:05}-of-{:05}", world.rank, world.size));
     if let Some(ending) = path.extension() {
-        name.push('.');
-        name.push_str(&ending.to_string_lossy());
+        name.push(".");
+        name.push(ending);
     }
     path.with_file_name(name)
 }

@@ -46,11 +46,12 @@ pub fn run(args: &Features) -> Result<Outcome> {
         args::Pool::None => (library::Pool::None, vec![rows * columns, dim]),
     };
     let partitions = u64::from(args.partitions);
+    let classifier = Classifier::new(loaded.engine, labels)?;
     let layout = Layout::open(
         &args.output,
         &Of {
             model: loaded.sha256,
-            dtype: loaded.engine.precision().name().to_owned(),
+            dtype: classifier.engine().precision().name().to_owned(),
             data: data.sha256(),
             pictures: data.len() as u64,
             exif: args.data.exif,
@@ -62,7 +63,6 @@ pub fn run(args: &Features) -> Result<Outcome> {
             partitions,
         },
     )?;
-    let classifier = Classifier::new(loaded.engine, labels)?;
     let inference = Inference {
         data: &data,
         classifier: &classifier,

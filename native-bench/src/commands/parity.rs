@@ -4,9 +4,10 @@ use aim_web::engine::{HostOutput, HostTensor};
 use aim_web::precision::Precision;
 use aim_web::weights::checkpoint::dtype::Dtype;
 use aim_web::{Error, ErrorKind, Result};
+use clap::CommandFactory as _;
 use serde::Serialize;
 
-use crate::args::Parity;
+use crate::args::{Args, Parity};
 use crate::output::{self, say};
 use crate::tensors::TensorFile;
 use crate::{engine, model};
@@ -44,6 +45,15 @@ enum Reference {
 }
 
 pub fn run(args: &Parity) -> Result<()> {
+    let is_tolerance = |tolerance: f64| tolerance.is_finite() && tolerance >= 0.0;
+    if !args.tolerance.is_none_or(is_tolerance) {
+        Args::command()
+            .error(
+                clap::error::ErrorKind::ValueValidation,
+                "--tolerance must be a number from 0 on",
+            )
+            .exit();
+    }
     let mut reference = TensorFile::open(&args.reference)?;
     let layers = feature_layers(&reference);
     let has_logits = holds(&reference, "logits");
@@ -190,6 +200,16 @@ fn error(ours: &HostTensor, reference: &Reference) -> Result<f64> {
     let difference = |a: f32, b: f32| (f64::from(a) - f64::from(b)).abs();
     // `f64::max` would drop a NaN; an output that is not a number is as far off as can be.
     let larger = |a: f64, b: f64| if b.is_nan() { f64::INFINITY } else { a.max(b) };
+    // Against one of these everything is near, or nothing.
+    let are_finite = |values: &[f32], largest: f64| {
+        if values.iter().all(|value| value.is_finite()) && largest.is_finite() && largest >= 0.0 {
+            return Ok(());
+        }
+        Err(mismatch(
+            "the reference's values or their largest are not finite, or that is negative: make it again".to_owned(),
+        ))
+    };
+    let relative = |off: f64, largest: f64| if off == 0.0 { 0.0 } else { off / largest };
     match reference {
         Reference::Whole(reference) => {
             if ours.shape != reference.shape {
@@ -203,13 +223,14 @@ fn error(ours: &HostTensor, reference: &Reference) -> Result<f64> {
                 .iter()
                 .map(|v| f64::from(v.abs()))
                 .fold(0.0, f64::max);
+            are_finite(&reference.values, largest)?;
             let off = ours
                 .values
                 .iter()
                 .zip(&reference.values)
                 .map(|(&a, &b)| difference(a, b))
                 .fold(0.0, larger);
-            Ok(off / largest)
+            Ok(relative(off, largest))
         }
         Reference::Samples {
             indices,
@@ -223,6 +244,7 @@ fn error(ours: &HostTensor, reference: &Reference) -> Result<f64> {
                     values.len()
                 )));
             }
+            are_finite(values, *largest)?;
             let mut off = 0.0;
             for (&index, &value) in indices.iter().zip(values) {
                 let own = ours.values.get(index).ok_or_else(|| {
@@ -233,7 +255,52 @@ fn error(ours: &HostTensor, reference: &Reference) -> Result<f64> {
                 })?;
                 off = larger(off, difference(*own, value));
             }
-            Ok(off / largest)
+            Ok(relative(off, *largest))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(values: &[f32]) -> HostTensor {
+        HostTensor {
+            shape: vec![values.len()],
+            values: values.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_reference_of_no_numbers_is_refused() {
+        let ours = whole(&[1.0, 2.0]);
+        let samples = |value, largest| Reference::Samples {
+            indices: vec![1],
+            values: vec![value],
+            largest,
+        };
+        assert_eq!(error(&ours, &samples(2.5, 4.0)).unwrap(), 0.125);
+        assert_eq!(
+            error(&ours, &Reference::Whole(whole(&[1.0, 4.0]))).unwrap(),
+            0.5
+        );
+        let zeros = whole(&[0.0, 0.0]);
+        assert_eq!(
+            error(&zeros, &Reference::Whole(zeros.clone())).unwrap(),
+            0.0
+        );
+        for reference in [
+            samples(2.0, -4.0),
+            samples(2.0, f64::INFINITY),
+            samples(2.0, f64::NAN),
+            samples(f32::NAN, 4.0),
+            Reference::Whole(whole(&[1.0, f32::INFINITY])),
+            Reference::Whole(whole(&[f32::NAN, 2.0])),
+        ] {
+            let error = error(&ours, &reference).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Format, "{error}");
+        }
+        let broken = whole(&[1.0, f32::NAN]);
+        assert_eq!(error(&broken, &samples(2.0, 4.0)).unwrap(), f64::INFINITY);
     }
 }

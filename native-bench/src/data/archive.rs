@@ -1,8 +1,9 @@
 //! Tar archives: in `WebDataset`'s layout (`key.jpg` with `key.cls` beside it), or of a folder of classes.
 //!
-//! An archive is gone through once, header by header; its pictures are then read where they lie.
+//! An archive is gone through once, header by header, or twice if it has links; its pictures are then read where they
+//! lie.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use tar::Archive;
 
 use super::walk::has_ending;
 use super::{Builder, Location};
-use crate::pictures::IMAGE_FOLDER;
+use crate::output;
+use crate::pictures::{IMAGE_FOLDER, MAX_FILE};
 
 /// Headers, contents and the end of an archive come in blocks of so many bytes.
 const BLOCK: u64 = 512;
@@ -68,6 +70,8 @@ fn list(path: &Path, file: usize, entries: &mut Vec<Entry>) -> Result<()> {
     let mut archive = Archive::new(opened);
     let first = entries.len();
     let mut classes = HashMap::new();
+    let mut links = Vec::new();
+    let mut left_out = LeftOut::default();
     let mut end = 0;
     for entry in archive
         .entries_with_seek()
@@ -79,19 +83,29 @@ fn list(path: &Path, file: usize, entries: &mut Vec<Entry>) -> Result<()> {
         if end > len {
             return Err(cut());
         }
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
         let name = super::text(&entry.path_bytes());
         let (key, ending) = key(&name);
-        if ending == "cls" {
-            let mut class = String::new();
-            (&mut entry)
-                .take(MOST_CLASS)
-                .read_to_string(&mut class)
-                .map_err(|error| broken(&error))?;
-            classes.insert(key.to_owned(), class.trim().to_owned());
-        } else if has_ending(Path::new(&name), IMAGE_FOLDER) {
+        let is_picture = has_ending(Path::new(&name), IMAGE_FOLDER);
+        if entry.header().entry_type().is_dir() || !is_picture && ending != "cls" {
+            continue;
+        }
+        let of = match target(&entry, &name) {
+            Target::Itself => None,
+            Target::Other(other) => Some(other),
+            Target::Nothing => {
+                left_out.add(&name);
+                continue;
+            }
+        };
+        let is_link = of.is_some();
+        if let Some(of) = of {
+            links.push(Link {
+                of,
+                name: name.clone(),
+                entry: is_picture.then_some(entries.len()),
+            });
+        }
+        if is_picture {
             entries.push(Entry {
                 file,
                 offset,
@@ -99,6 +113,8 @@ fn list(path: &Path, file: usize, entries: &mut Vec<Entry>) -> Result<()> {
                 class: None,
                 path: name,
             });
+        } else if !is_link {
+            classes.insert(key.to_owned(), class(&mut entry)?);
         }
     }
     // An archive ends with two blocks of zeros; without, nobody knows whether this is all.
@@ -110,10 +126,172 @@ fn list(path: &Path, file: usize, entries: &mut Vec<Entry>) -> Result<()> {
     {
         return Err(cut());
     }
+    if !links.is_empty() {
+        follow(path, links, entries, &mut classes, &mut left_out)?;
+    }
+    left_out.tell(path);
     for entry in entries.iter_mut().skip(first) {
         entry.class = classes.get(key(&entry.path).0).cloned();
     }
     Ok(())
+}
+
+/// A class in a file of its own.
+fn class(file: &mut impl io::Read) -> Result<String> {
+    let mut class = String::new();
+    file.take(MOST_CLASS)
+        .read_to_string(&mut class)
+        .map_err(|error| broken(&error))?;
+    Ok(class.trim().to_owned())
+}
+
+/// Where the bytes of an entry are.
+enum Target {
+    Itself,
+    /// In another entry, of this path.
+    Other(String),
+    /// In none: of a device, or a file with holes.
+    Nothing,
+}
+
+fn target<R: io::Read>(entry: &tar::Entry<'_, R>, name: &str) -> Target {
+    let kind = entry.header().entry_type();
+    if kind.is_file() || kind.is_contiguous() {
+        return Target::Itself;
+    }
+    let link = entry.link_name_bytes().map(|link| super::text(&link));
+    let of = match link {
+        Some(link) if kind.is_hard_link() => inside("", &link),
+        Some(link) if kind.is_symlink() => {
+            let folder = name.rfind('/').map_or("", |slash| &name[..slash]);
+            if link.starts_with('/') {
+                None
+            } else {
+                inside(folder, &link)
+            }
+        }
+        _ => None,
+    };
+    of.map_or(Target::Nothing, Target::Other)
+}
+
+/// A path in the archive, seen from a folder in it; `None` if it leads out.
+fn inside(folder: &str, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in folder.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// An entry whose bytes are in another one.
+struct Link {
+    /// The path of the other.
+    of: String,
+    name: String,
+    /// Its number, if it is a picture; else it is a class.
+    entry: Option<usize>,
+}
+
+/// What was not taken, for a warning.
+#[derive(Default)]
+struct LeftOut {
+    count: u64,
+    first: String,
+}
+
+impl LeftOut {
+    fn add(&mut self, name: &str) {
+        if self.count == 0 {
+            name.clone_into(&mut self.first);
+        }
+        self.count += 1;
+    }
+
+    fn tell(&self, path: &Path) {
+        if self.count > 0 {
+            output::warn(&format!(
+                "{}: {} files are left out whose bytes are not in the archive, or not in one piece, such as {}",
+                path.display(),
+                self.count,
+                self.first
+            ));
+        }
+    }
+}
+
+/// Finds what links lead to. The paths of all files are kept for it, which most archives can do without.
+fn follow(
+    path: &Path,
+    links: Vec<Link>,
+    entries: &mut Vec<Entry>,
+    classes: &mut HashMap<String, String>,
+    left_out: &mut LeftOut,
+) -> Result<()> {
+    let opened = File::open(path).map_err(|error| broken(&error))?;
+    let mut archive = Archive::new(opened);
+    let mut places: HashMap<String, Place> = HashMap::new();
+    for entry in archive
+        .entries_with_seek()
+        .map_err(|error| broken(&error))?
+    {
+        let entry = entry.map_err(|error| broken(&error))?;
+        let name = super::text(&entry.path_bytes());
+        let place = match target(&entry, &name) {
+            Target::Itself => Place::Bytes(entry.raw_file_position(), entry.size()),
+            Target::Other(other) => Place::At(other),
+            Target::Nothing => continue,
+        };
+        if let Some(name) = inside("", &name) {
+            places.insert(name, place);
+        }
+    }
+    let mut lost = HashSet::new();
+    for link in links {
+        let mut place = places.get(&link.of);
+        for _ in 0..MOST_LINKS {
+            let Some(Place::At(next)) = place else { break };
+            place = places.get(next);
+        }
+        match (place, link.entry) {
+            (Some(&Place::Bytes(offset, len)), Some(entry)) => {
+                if let Some(entry) = entries.get_mut(entry) {
+                    (entry.offset, entry.len) = (offset, len);
+                }
+            }
+            (Some(&Place::Bytes(offset, len)), None) => {
+                let bytes = read(path, offset, len.min(MOST_CLASS))?;
+                classes.insert(key(&link.name).0.to_owned(), class(&mut bytes.as_slice())?);
+            }
+            (_, entry) => {
+                left_out.add(&link.name);
+                lost.extend(entry);
+            }
+        }
+    }
+    let mut number = 0;
+    entries.retain(|_| {
+        number += 1;
+        !lost.contains(&(number - 1))
+    });
+    Ok(())
+}
+
+/// Links that lead to a file one after the other: more are a circle.
+const MOST_LINKS: usize = 40;
+
+/// What is at a path in an archive.
+enum Place {
+    /// Bytes: where, and how many.
+    Bytes(u64, u64),
+    /// What is at another path.
+    At(String),
 }
 
 /// `WebDataset`'s key and ending of a path: the name's first dot parts them.
@@ -173,6 +351,12 @@ fn broken(error: &io::Error) -> Error {
 /// Reads a picture where it lies.
 pub(super) fn read(path: &Path, offset: u64, len: u64) -> Result<Vec<u8>> {
     let error = |error: &io::Error| Error::new(ErrorKind::Image, error.to_string());
+    if len > MAX_FILE {
+        return Err(Error::new(
+            ErrorKind::Image,
+            format!("has over {MAX_FILE} bytes, too many for a picture"),
+        ));
+    }
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(offset))?;
@@ -200,6 +384,14 @@ mod tests {
         assert_eq!(key("a.b/000.jpg"), ("a.b/000", "jpg"));
         assert_eq!(key("000.seg.png"), ("000", "seg.png"));
         assert_eq!(key("a/none"), ("a/none", ""));
+    }
+
+    #[test]
+    fn links_lead_to_what_is_inside() {
+        let inside = |folder, path| inside(folder, path).unwrap_or_default();
+        assert_eq!(inside("", "./val//a/1.jpg"), "val/a/1.jpg");
+        assert_eq!(inside("./val/a", "../b/1.jpg"), "val/b/1.jpg");
+        assert_eq!(inside("val", "../../1.jpg"), "");
     }
 
     #[test]

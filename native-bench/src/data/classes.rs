@@ -65,6 +65,16 @@ pub fn map(classes: &[Class], labels: &Labels) -> Result<Mapping> {
         .iter()
         .find(|class| by_label(&class.name).is_none())
         .map_or("", |class| class.name.as_str());
+    let times = names.iter().filter(|name| *name == stranger).count();
+    if times > 1 {
+        return Err(Error::new(
+            ErrorKind::Option,
+            format!(
+                "its class {stranger:?} is {times} of the model's labels, and nothing tells which: give each a name of \
+                 its own in the model's labels.json"
+            ),
+        ));
+    }
     Err(Error::new(
         ErrorKind::Option,
         format!(
@@ -190,5 +200,14 @@ mod tests {
         }
         let error = map(&classes(&["a", "B"]), &own).unwrap_err();
         assert!(error.to_string().contains("\"B\""), "{error}");
+    }
+
+    #[test]
+    fn a_label_that_is_there_twice_is_named() {
+        let own = labels(&["a", "b", "a"]);
+        assert_eq!(mapped(&["b"], &own), (By::Label, vec![1]));
+        let error = map(&classes(&["a", "b"]), &own).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Option);
+        assert!(error.to_string().contains("\"a\" is 2 of the"), "{error}");
     }
 }

@@ -135,11 +135,12 @@ impl DataSet {
             builder.finish()
         };
         if data.samples.is_empty() {
+            // By the folder that was looked at, which may be the split's.
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!(
                     "{}: holds no picture; a folder must have a folder of pictures for each class",
-                    path.display()
+                    data.path
                 ),
             ));
         }
@@ -288,6 +289,13 @@ impl Builder {
         let meta = path
             .metadata()
             .map_err(|error| walk::unreadable(path, &error))?;
+        // Its pictures are read where they lie; opening a pipe would wait for ever.
+        if !meta.is_file() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{}: is not a regular file", path.display()),
+            ));
+        }
         self.files.push((path.to_owned(), meta.len()));
         Ok(self.files.len() - 1)
     }

@@ -7,6 +7,12 @@ use aim_web::{Error, ErrorKind, Result};
 /// So many files are more than anybody means.
 const MOST: usize = 1_000_000;
 
+/// No name has more digits, which are as many as its bytes.
+const MOST_DIGITS: usize = 255;
+
+/// The names of so many files take more bytes than anybody has memory for.
+const MOST_BYTES: usize = 1 << 30;
+
 /// The files that a name means: itself if it is there, else what its braces and stars stand for, in their order.
 ///
 /// # Errors
@@ -57,8 +63,12 @@ fn braces(text: &str) -> Result<Vec<String>> {
             .ok_or_else(|| error("a brace is not closed"))?;
         let options = options(inside)
             .ok_or_else(|| error("braces hold a range such as 000..099, or names with commas"))?;
-        if options.len().saturating_mul(names.len()) > MOST {
+        let count = options.len().saturating_mul(names.len());
+        if count > MOST {
             return Err(error("its braces stand for over a million files"));
+        }
+        if count.saturating_mul(text.len()) > MOST_BYTES {
+            return Err(error("its braces stand for too many long names"));
         }
         names = names
             .iter()
@@ -82,7 +92,7 @@ fn options(inside: &str) -> Option<Vec<String>> {
         return inside.contains(',').then(|| options.collect());
     };
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if !is_number(first) || !is_number(last) {
+    if !is_number(first) || !is_number(last) || first.len() > MOST_DIGITS {
         return None;
     }
     let (from, to): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
@@ -120,6 +130,15 @@ mod tests {
         ] {
             assert!(braces(wrong).is_err(), "{wrong}");
         }
+        // More digits than a number is written with.
+        let zeros = "0".repeat(70_000);
+        for wrong in [
+            format!("{{{zeros}..5}}.tar"),
+            format!("{{0..999999}}{zeros}"),
+        ] {
+            assert_eq!(braces(&wrong).unwrap_err().kind(), ErrorKind::Option);
+        }
+        assert_eq!(all(&format!("{{{}1..2}}", &zeros[..200])).len(), 2);
     }
 
     #[test]

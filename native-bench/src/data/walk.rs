@@ -147,11 +147,13 @@ impl Entry {
         }
     }
 
-    /// True for a file, and for a link even if it leads nowhere: reading it says so.
+    /// True for a file and a link to one, and for a link that leads nowhere: reading it says so. Reading a pipe would
+    /// wait for ever.
     fn may_be_file(&self) -> bool {
-        self.file_type
-            .map_or_else(|| self.path.is_file(), |own| own.is_file())
-            || self.is_link()
+        match self.file_type {
+            Some(own) if !own.is_symlink() => own.is_file(),
+            _ => fs::metadata(&self.path).map_or_else(|_| self.is_link(), |meta| meta.is_file()),
+        }
     }
 }
 

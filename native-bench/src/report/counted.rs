@@ -199,24 +199,41 @@ impl Counted {
         if !is_whole {
             return Err(damaged("pictures"));
         }
+        let is_possible = report.rank < report.world_size
+            && report.errors.len() as u64 <= report.broken.min(MOST_ERRORS as u64)
+            && report.not_turned <= total.pictures
+            && report.data.hidden <= report.data.pictures;
+        if !is_possible {
+            return Err(damaged("ranks, errors or turned pictures"));
+        }
+        let is_known = |name| report.classes.contains_key(name);
+        if !report.confusion.keys().all(is_known) {
+            return Err(damaged("confusion"));
+        }
         let mut listed: Vec<(String, ClassReport)> = report.classes.into_iter().collect();
         listed.sort_by_key(|(_, class)| class.number);
         let mut confusion = BTreeMap::new();
-        let mut confused = 0_u64;
         for (number, (name, class)) in listed.iter().enumerate() {
-            if class.number != number {
+            let is_class = class.number == number
+                && report.model.labels.get(class.index) == Some(&class.label)
+                && class.counts.is_possible();
+            if !is_class {
                 return Err(damaged("classes"));
             }
+            let (mut confused, mut right) = (0_u64, 0);
             for (&predicted, &count) in report.confusion.get(name).into_iter().flatten() {
                 if predicted >= report.model.labels.len() {
                     return Err(damaged("confusion"));
                 }
                 confused = confused.saturating_add(count);
+                if predicted == class.index {
+                    right = count;
+                }
                 confusion.insert((number, predicted), count);
             }
-        }
-        if confused != total.pictures {
-            return Err(damaged("confusion"));
+            if (confused, right) != (class.counts.pictures, class.counts.top_1) {
+                return Err(damaged("confusion"));
+            }
         }
         let classes = listed.iter().map(|(_, class)| class.counts).collect();
         let of = Of {
@@ -503,6 +520,38 @@ mod tests {
         });
         damaged(|report| {
             report.classes.remove("b");
+        });
+        // What no count can be, though the sums agree.
+        let class = |change: fn(&mut ClassReport)| {
+            let mut report = counted(0..10).report().unwrap();
+            change(report.classes.get_mut("a").unwrap());
+            let total = report.total().unwrap();
+            (report.top_1, report.top_5) = (total.top_1, total.top_5);
+            let error = Counted::from_report(report).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Format, "{error}");
+        };
+        class(|class| class.counts.top_1 = 1_000_000);
+        class(|class| class.counts.top_5 = 1_000_000);
+        class(|class| class.counts.top_1 += 1);
+        class(|class| class.counts.top_5 = 0);
+        class(|class| class.index = 1);
+        class(|class| class.index = 99);
+        class(|class| class.label.push('x'));
+        damaged(|report| report.rank = report.world_size);
+        damaged(|report| report.not_turned = u64::MAX);
+        damaged(|report| report.data.hidden = 11);
+        damaged(|report| report.errors.push(report.errors[0].clone()));
+        damaged(|report| {
+            let nobody = BTreeMap::from([(0, 0)]);
+            report.confusion.insert("nobody".to_owned(), nobody);
+        });
+        // From one class to the other, so that their sum stays.
+        damaged(|report| {
+            for (name, own) in [("a", 1), ("b", -1_i64)] {
+                let counts = report.confusion.get_mut(name).unwrap();
+                let count = counts.values_mut().next().unwrap();
+                *count = count.saturating_add_signed(own);
+            }
         });
     }
 }

@@ -163,6 +163,12 @@ impl Counts {
         Ok(())
     }
 
+    /// True if there can be such pictures: damaged files have others.
+    pub const fn is_possible(&self) -> bool {
+        let is_counted = self.top_1 <= self.top_5 && self.top_5 <= self.pictures;
+        is_counted && (self.pictures > 0 || (self.loss == 0 && self.loss_squares == 0))
+    }
+
     /// The sum of the cross-entropies.
     pub fn loss(&self) -> f64 {
         self.loss as f64 / LOSS_UNITS

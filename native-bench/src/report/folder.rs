@@ -6,8 +6,17 @@ use std::path::Path;
 use aim_web::Result;
 
 use super::{Report, confusion};
-use crate::files::{make_folder, write_whole};
+use crate::files::{Unfinished, make_folder, write_whole};
 use crate::output;
+
+/// Makes the folder, and sees whether files can be written to it.
+///
+/// # Errors
+/// If not.
+pub fn try_out(folder: &Path) -> Result<()> {
+    make_folder(folder)?;
+    Unfinished::new(&folder.join("report.json")).map(drop)
+}
 
 /// Writes `report.json`, `classes.csv`, `confusion.json`, `confusion.csv` and `confusion.svg`.
 ///

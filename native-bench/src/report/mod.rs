@@ -22,7 +22,7 @@ use crate::args::Exif;
 use crate::data::classes::By;
 use crate::output::{self, say};
 
-pub use self::folder::write as write_folder;
+pub use self::folder::{try_out as try_folder, write as write_folder};
 
 /// The report of an evaluation, or of one process's part of it, as JSON has it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

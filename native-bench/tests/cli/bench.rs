@@ -406,3 +406,16 @@ fn a_way_that_is_not_built_in_says_how_to_get_it() {
             .stderr(contains(format!("--features {way}")));
     }
 }
+
+#[test]
+fn one_file_does_not_take_two_reports() {
+    let work = tempdir().expect("a temporary folder");
+    let file = work.path().join("report");
+    std::fs::create_dir(work.path().join("inner")).expect("created");
+    for other in [file.clone(), work.path().join("inner/../report")] {
+        let mut program = bench(&["--device", "cpu", "--svg"]);
+        let line = super::refused(program.arg(&file).arg("--markdown").arg(other));
+        assert!(line.contains("--svg and --markdown are one file"), "{line}");
+    }
+    assert_eq!(std::fs::read_dir(work.path()).expect("readable").count(), 1);
+}

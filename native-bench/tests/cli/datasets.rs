@@ -363,3 +363,90 @@ fn features_of_pictures_without_classes() {
         .arg(&out);
     assert_eq!(json(&mut program)["pictures"], 3);
 }
+
+/// Adds a link to an archive.
+fn add_link(archive: &mut tar::Builder<File>, kind: tar::EntryType, name: &str, target: &str) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(0);
+    header.set_mode(0o644);
+    archive
+        .append_link(&mut header, name, target)
+        .expect("written");
+}
+
+#[test]
+fn links_in_an_archive_are_the_pictures_that_they_lead_to() {
+    let work = tempdir().expect("a temporary folder");
+    let path = work.path().join("links.tar");
+    let photo = |class: &str| {
+        let all = pictures();
+        let (_, photo) = all.iter().find(|(name, _)| name == class).expect("a class");
+        fs::read(photo).expect("readable")
+    };
+    let mut archive = tar::Builder::new(File::create(&path).expect("created"));
+    let add = |archive: &mut tar::Builder<File>, name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive
+            .append_data(&mut header, name, bytes)
+            .expect("written");
+    };
+    let (hard, soft) = (tar::EntryType::Link, tar::EntryType::Symlink);
+    // What others lead to need not be called as a picture.
+    add(&mut archive, "blobs/five", &photo("5"));
+    add(&mut archive, "val/dress/a.jpg", &photo("dress"));
+    add_link(&mut archive, hard, "val/dress/b.jpg", "./val/dress/a.jpg");
+    add_link(&mut archive, soft, "val/dress/c.jpg", "b.jpg");
+    add_link(&mut archive, soft, "val/5/a.jpg", "../../blobs/five");
+    archive.finish().expect("written");
+    let (code, out, err) = run(eval(&path).arg("--json"));
+    assert_eq!((code, err.as_str()), (0, ""));
+    let report = parsed(&out);
+    assert_eq!(report["classes"]["dress"]["pictures"], 3);
+    assert_eq!(report["classes"]["5"]["pictures"], 1);
+    assert_eq!(report["top_1"], 4);
+
+    // Classes that are told apart by files of their own, one of them for two pictures.
+    let shard = work.path().join("shard.tar");
+    let mut archive = tar::Builder::new(File::create(&shard).expect("created"));
+    add(&mut archive, "0.jpg", &photo("dress"));
+    add(
+        &mut archive,
+        "0.cls",
+        number("dress").to_string().as_bytes(),
+    );
+    add_link(&mut archive, hard, "1.jpg", "0.jpg");
+    add_link(&mut archive, hard, "1.cls", "0.cls");
+    archive.finish().expect("written");
+    let report = json(&mut eval(&shard));
+    assert_eq!(
+        (&report["pictures"], &report["top_1"]),
+        (&json!(2), &json!(2))
+    );
+
+    // What leads nowhere, out, or in a circle.
+    let mut archive = tar::Builder::new(File::create(&shard).expect("created"));
+    add(&mut archive, "val/dress/a.jpg", &photo("dress"));
+    add_link(&mut archive, hard, "val/dress/b.jpg", "elsewhere.jpg");
+    add_link(&mut archive, soft, "val/dress/c.jpg", "/etc/passwd");
+    add_link(&mut archive, soft, "val/dress/d.jpg", "../../../five.jpg");
+    add_link(&mut archive, soft, "val/dress/e.jpg", "e.jpg");
+    archive.finish().expect("written");
+    let (code, out, err) = run(eval(&shard).arg("--json"));
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(parsed(&out)["pictures"], 1);
+    assert!(
+        err.starts_with("warning: ") && err.contains("shard.tar: 4 files are left out"),
+        "{err}"
+    );
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+#[test]
+fn braces_of_absurd_numbers_are_refused() {
+    let name = format!("{{{}..5}}.tar", "0".repeat(70_000));
+    let line = refused(&mut eval(Path::new(&name)));
+    assert!(line.contains("braces hold a range"), "{line}");
+}

@@ -130,8 +130,9 @@ fn results_are_a_line_a_picture() {
     }
     #[cfg(target_os = "linux")]
     {
-        let line = refused(eval(&root).args(["--results-file", "/dev/full"]));
-        assert!(line.contains("/dev/full: can't be written"), "{line}");
+        let (code, out, err) = run(eval(&root).args(["--results-file", "/dev/full"]));
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(err.contains("/dev/full: can't be written"), "{err}");
     }
 }
 
@@ -299,4 +300,36 @@ fn batches_and_threads_change_nothing() {
     for options in [["--threads", "3"], ["--batch-size", "7"]] {
         assert_eq!(json(eval(work.path()).args(options)), one);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn results_go_to_devices_and_pipes() {
+    let work = tempdir().expect("a temporary folder");
+    let root = work.path().join("data");
+    photos(&root, 1);
+    let parts = work.path().join("parts");
+    for _ in 0..2 {
+        let (code, out, err) = run(eval(&root)
+            .args(["--results-file", "/dev/null", "--json", "--parts"])
+            .arg(&parts));
+        assert_eq!(code, 0, "{err}");
+        assert_eq!(parsed(&out)["pictures"], 24);
+        assert!(parsed(&out)["results_bytes"].is_null());
+    }
+    let (code, out, err) = run(eval(&root).args(["--results-file", "/dev/stdout"]));
+    assert_eq!(code, 0, "{err}");
+    let lines = out.lines().filter(|line| line.starts_with("{\"path\""));
+    assert_eq!(lines.count(), 24, "{out}");
+    // Each process would have a name of its own beside it.
+    let (code, _, err) = run(eval(&root).args([
+        "--results-file",
+        "/dev/null",
+        "--rank",
+        "0",
+        "--world-size",
+        "2",
+    ]));
+    assert_eq!(code, 0, "{err}");
+    assert!(!Path::new("/dev/null-00000-of-00002").exists());
 }

@@ -235,3 +235,79 @@ fn partitions_are_made_once_and_by_several_processes() {
         assert!(line.contains("take another folder"), "{line}");
     }
 }
+
+#[test]
+fn a_users_own_files_stay() {
+    let work = tempdir().expect("a temporary folder");
+    let path = |name: &str| work.path().join(name);
+    photos(&path("data"), 1);
+    for (n, own) in ["features.npy", "metadata.parquet", "img_emb/img_emb_0.npy"]
+        .into_iter()
+        .enumerate()
+    {
+        let out = path(&n.to_string());
+        let own = out.join(own);
+        fs::create_dir_all(own.parent().unwrap()).expect("created");
+        fs::write(&own, b"mine").expect("written");
+        let line = refused(&mut features(&path("data"), &out));
+        assert!(
+            line.contains(own.to_str().unwrap()) && line.contains("take another folder"),
+            "{line}"
+        );
+        assert_eq!(fs::read(&own).expect("there"), b"mine");
+        assert!(!out.join("features.json").exists());
+    }
+    // Nor is a file of another kind with that name.
+    let out = path("other");
+    fs::create_dir_all(&out).expect("created");
+    fs::write(out.join("features.json"), b"[1, 2]").expect("written");
+    let line = refused(&mut features(&path("data"), &out));
+    assert!(line.contains("take another folder"), "{line}");
+    assert_eq!(
+        fs::read(out.join("features.json")).expect("there"),
+        b"[1, 2]"
+    );
+}
+
+#[test]
+fn a_folder_without_features_is_no_ones() {
+    let work = tempdir().expect("a temporary folder");
+    let path = |name: &str| work.path().join(name);
+    photos(&path("data"), 1);
+    fs::write(path("data/5/broken.jpg"), b"no picture").expect("written");
+    let out = path("out");
+    refused(features(&path("data"), &out).arg("--strict"));
+    // Half of a pair is no features, and goes with them.
+    let half = out.join("img_emb/img_emb_0.npy");
+    fs::write(&half, b"half").expect("written");
+    let left = out.join("img_emb/.aim-bench-1-0.tmp");
+    fs::write(&left, b"half").expect("written");
+    let options = ["--exif", "respect", "--format", "safetensors"];
+
+    // Not while another process writes to it.
+    let lock = File::open(out.join(".in-use.lock")).expect("it is there");
+    lock.lock_shared().expect("locked");
+    let line = refused(features(&path("data"), &out).args(options));
+    assert!(line.contains("take another folder"), "{line}");
+    drop(lock);
+
+    let (code, _, err) = run(features(&path("data"), &out).args(options));
+    assert_eq!(code, 1, "{err}");
+    assert!(out.join("features.safetensors").is_file());
+    assert!(!half.exists() && !left.exists());
+    // Now it has some.
+    let line = refused(&mut features(&path("data"), &out));
+    assert!(line.contains("take another folder"), "{line}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_whose_name_is_no_text_is_named() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let work = tempdir().expect("a temporary folder");
+    photos(&work.path().join("data"), 1);
+    let out = work.path().join(std::ffi::OsStr::from_bytes(b"f\xff"));
+    let report = json(&mut features(&work.path().join("data"), &out));
+    assert!(report["output"].as_str().unwrap().ends_with("f\\xff"));
+}

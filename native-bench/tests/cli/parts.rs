@@ -327,3 +327,113 @@ fn two_processes_do_not_write_one_part() {
         24
     );
 }
+
+/// Makes the first picture of a class unreadable without a change of its length, which would be other data; its bytes.
+fn spoil(class: &Path) -> (PathBuf, Vec<u8>) {
+    let mut photos: Vec<PathBuf> = fs::read_dir(class)
+        .expect("readable")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    photos.sort();
+    let photo = photos.swap_remove(0);
+    let bytes = fs::read(&photo).expect("readable");
+    fs::write(&photo, vec![0; bytes.len()]).expect("written");
+    (photo, bytes)
+}
+
+#[test]
+fn results_have_no_hole_after_a_run_without_them() {
+    let work = tempdir().expect("a temporary folder");
+    let (root, folder) = (work.path().join("data"), work.path().join("parts"));
+    photos(&root, 1);
+    let results = work.path().join("results.jsonl");
+    let program = |folder: &Path, has_results: bool| {
+        let mut program = alone(eval(&root));
+        program.arg("--strict").arg("--parts").arg(folder);
+        if has_results {
+            program.arg("--results-file").arg(&results);
+        }
+        program
+    };
+    // Each stops at a picture that can't be read.
+    let stopped = |class: &str, has_results: bool| {
+        let (photo, bytes) = spoil(&root.join(class));
+        refused(&mut program(&folder, has_results));
+        fs::write(photo, bytes).expect("written");
+        let part = fs::read_to_string(folder.join("part-00000-of-00001.json")).expect("written");
+        parsed(&part)
+    };
+    let first = stopped("dress", true);
+    assert!(first["results_bytes"].as_u64().unwrap() > 0);
+    let second = stopped("skirt", false);
+    assert!(second["ranges"][0][1].as_u64() > first["ranges"][0][1].as_u64());
+    assert!(second["results_bytes"].is_null(), "{second}");
+    let line = refused(&mut program(&folder, true));
+    assert!(line.contains("made without results"), "{line}");
+    assert_eq!(json(&mut program(&folder, false))["pictures"], 24);
+
+    // One that counts nothing takes nothing from them.
+    let whole = work.path().join("whole");
+    for has_results in [true, false, true] {
+        assert_eq!(json(&mut program(&whole, has_results))["pictures"], 24);
+    }
+    let text = fs::read_to_string(&results).expect("written");
+    assert_eq!(text.lines().count(), 24);
+}
+
+#[test]
+fn a_report_that_can_not_be_written_takes_no_result_along() {
+    let work = tempdir().expect("a temporary folder");
+    let root = work.path().join("data");
+    photos(&root, 1);
+    let file = work.path().join("file");
+    fs::write(&file, b"no folder").expect("written");
+    let folder = work.path().join("parts");
+    let nowhere = file.join("report");
+    let line = refused(alone(eval(&root)).arg("--report").arg(&nowhere));
+    assert!(line.contains("report: can't be written"), "{line}");
+    assert_eq!(
+        json(alone(eval(&root)).arg("--parts").arg(&folder))["pictures"],
+        24
+    );
+    let line = refused(merge(&parts(&folder)).arg("--report").arg(&nowhere));
+    assert!(line.contains("report: can't be written"), "{line}");
+
+    let report = work.path().join("report");
+    fs::create_dir_all(report.join("classes.csv")).expect("created");
+    for mut program in [alone(eval(&root)), merge(&parts(&folder))] {
+        let (code, out, err) = run(program.arg("--report").arg(&report));
+        assert_eq!(code, 1);
+        assert!(out.contains("top-1 100.00%"), "{out}");
+        assert!(err.contains("classes.csv: can't be written"), "{err}");
+    }
+    // Only what was written is there.
+    assert_eq!(fs::read_dir(&report).expect("readable").count(), 2);
+}
+
+#[test]
+fn counts_that_can_not_be_are_not_added() {
+    let work = tempdir().expect("a temporary folder");
+    let root = work.path().join("data");
+    photos(&root, 1);
+    let (_, out, _) = run(alone(eval(&root)).arg("--json"));
+    let path = work.path().join("part.json");
+    let whole = parsed(&out);
+    let refuses = |change: fn(&mut Value)| {
+        let mut part = whole.clone();
+        change(&mut part);
+        fs::write(&path, part.to_string()).expect("written");
+        let line = refused(&mut merge(std::slice::from_ref(&path)));
+        assert!(
+            line.contains("part.json: its counts do not agree"),
+            "{line}"
+        );
+    };
+    refuses(|part| {
+        part["top_1"] = 1_000_023.into();
+        part["classes"]["dress"]["top_1"] = 1_000_000.into();
+    });
+    refuses(|part| part["rank"] = 1.into());
+    refuses(|part| part["not_turned"] = 1_000_000_000_000_000_000_u64.into());
+    refuses(|part| part["errors"] = serde_json::json!([{ "image": "a", "error": "b" }]));
+}

@@ -300,3 +300,117 @@ fn classify_turns_a_photograph_and_preprocess_says_that_it_does_not() {
     let (respected, note) = loss(&["--exif", "respect"]);
     assert!(ignored != respected && note.is_empty());
 }
+
+/// A pipe that nobody writes to, at this path.
+#[cfg(unix)]
+fn pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("it starts").success());
+}
+
+/// Ends a command that waits for ever.
+#[cfg(unix)]
+fn in_time(mut program: Command) -> Command {
+    program.timeout(std::time::Duration::from_secs(60));
+    program
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_waits_for_a_pipe() {
+    use std::os::unix::fs::symlink;
+
+    let work = tempdir().expect("a temporary folder");
+    let path = |name: &str| work.path().join(name);
+    let five = class(&path("data"), "5");
+    pipe(&five.join("p.jpg"));
+    symlink("p.jpg", five.join("lp.jpg")).expect("linked");
+    symlink("photo.jpg", five.join("good.jpg")).expect("linked");
+    symlink("nowhere.jpg", five.join("dangling.jpg")).expect("linked");
+    let (code, out, err) = run(in_time(eval(&path("data"))).arg("--json"));
+    assert_eq!(code, 1, "{err}");
+    let report = parsed(&out);
+    assert_eq!(
+        (&report["pictures"], &report["broken"]),
+        (&2.into(), &1.into())
+    );
+    assert!(err.contains("dangling.jpg"), "{err}");
+    for images in [five.clone(), five.join("*.jpg")] {
+        let (code, out, err) = run(in_time(aim_bench("classify")).arg(images).arg("--json"));
+        assert_eq!(code, 1, "{err}");
+        let list = parsed(&out);
+        let entries = list.as_array().unwrap().iter();
+        let named = entries.filter(|entry| entry["predictions"].is_array());
+        assert_eq!(named.count(), 2, "{out}");
+    }
+
+    for name in ["x.tar", "x.parquet", "in.safetensors"] {
+        pipe(&path(name));
+    }
+    for program in [
+        eval(&path("x.tar")),
+        eval(&path("x.parquet")),
+        eval(&path("*.tar")),
+    ] {
+        let line = refused(&mut in_time(program));
+        assert!(line.contains("is not a regular file"), "{line}");
+    }
+    let mut program = in_time(aim_bench("run"));
+    program.arg("--input").arg(path("in.safetensors"));
+    let line = refused(program.arg("--output").arg(path("out.safetensors")));
+    assert!(line.contains("is not a regular file"), "{line}");
+
+    // Named outright it is read: somebody may write to it.
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_aim-bench"));
+    let classify = program
+        .args(["classify", "--device", "cpu", "--json"])
+        .arg(five.join("p.jpg"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let bytes = std::fs::read(test_file(FIVE)).expect("readable");
+    std::fs::write(five.join("p.jpg"), bytes).expect("written");
+    let output = classify.wait_with_output().expect("it ends");
+    let list = parsed(&String::from_utf8(output.stdout).expect("UTF-8"));
+    assert_eq!(list[0]["predictions"][0]["label"], "5");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_too_large_is_not_read() {
+    let work = tempdir().expect("a temporary folder");
+    let path = work.path().join("holes.png");
+    // It takes no room on the disk, but would in memory.
+    let file = std::fs::File::create(&path).expect("created");
+    file.set_len((1 << 30) + 1).expect("it has room for holes");
+    let line = refused(aim_bench("classify").arg(&path));
+    assert!(line.contains("too many for a picture"), "{line}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn two_names_that_are_no_text_stay_two() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let work = tempdir().expect("a temporary folder");
+    let paths = [b"u\xff.jpg", b"u\xfe.jpg"].map(|name| work.path().join(OsStr::from_bytes(name)));
+    for path in &paths {
+        std::fs::copy(test_file(FIVE), path).expect("copied");
+    }
+    let list = json(aim_bench("classify").args(&paths));
+    for (entry, name) in list
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(["u\\xff.jpg", "u\\xfe.jpg"])
+    {
+        let image = entry["image"].as_str().unwrap();
+        assert!(image.ends_with(name), "{image}");
+    }
+    let (_, out, _) = run(aim_bench("classify").args(&paths));
+    assert!(
+        out.contains("u\\xff.jpg\n") && out.contains("u\\xfe.jpg\n"),
+        "{out}"
+    );
+}

@@ -159,3 +159,33 @@ fn few_bits_are_near_and_say_what_they_are() {
     let mut program = parity(&work, &reference, &input);
     program.args(["--dtype", "q8"]).assert().success();
 }
+
+#[test]
+fn a_reference_whose_largest_value_is_none_is_refused() {
+    let (work, input, _) = run();
+    let reference = work.path().join("samples.safetensors");
+    for (largest, part) in [
+        (-4.0, "logits: the reference's values"),
+        (f32::INFINITY, "logits.stats"),
+        (f32::NAN, "logits.stats"),
+    ] {
+        let [index, value] = [7_i32.to_le_bytes(), 0.5_f32.to_le_bytes()];
+        let stats: Vec<u8> = [0.0, 1.0, largest]
+            .iter()
+            .flat_map(|v: &f32| v.to_le_bytes())
+            .collect();
+        let view = |dtype, shape: usize, bytes| {
+            safetensors::tensor::TensorView::new(dtype, vec![shape], bytes).expect("it fits")
+        };
+        let (int, float) = (safetensors::Dtype::I32, safetensors::Dtype::F32);
+        let tensors = [
+            ("logits.idx", view(int, 1, &index[..])),
+            ("logits.val", view(float, 1, &value[..])),
+            ("logits.stats", view(float, 3, &stats[..])),
+        ];
+        let file = safetensors::serialize(tensors, None).expect("it has a form");
+        std::fs::write(&reference, file).expect("written");
+        let line = refused(&mut parity(&work, &reference, &input));
+        assert!(line.contains(part), "{line}");
+    }
+}

@@ -396,3 +396,16 @@ fn a_folder_of_any_name_has_a_name_in_json() {
     let name = results["output"].as_str().unwrap_or_default();
     assert!(name.ends_with("a\\xff"), "{name}");
 }
+
+#[test]
+fn an_empty_part_is_named() {
+    let (work, data, output) = lesson();
+    let whole = work.path().join("whole");
+    std::fs::create_dir_all(whole.join("val")).expect("created");
+    std::fs::rename(&data, whole.join("train")).expect("moved");
+    let line = refused(&mut train(&whole, &output));
+    let val = whole.join("val");
+    let part = format!("{}: holds no picture", val.display());
+    assert!(line.contains(&part), "{line}");
+    assert!(!output.exists());
+}

@@ -42,3 +42,15 @@ fn probe_layers_out_of_range_are_refused() {
     let line = refused(aim_bench("classify").args(["a.png", "--probe-layers", "0,99"]));
     assert!(line.contains("block 99"), "{line}");
 }
+
+#[test]
+fn tolerances_that_are_none_exit_with_2() {
+    for tolerance in ["NaN", "-1", "inf"] {
+        aim_bench("parity")
+            .args(["--reference", "r.safetensors"])
+            .arg(format!("--tolerance={tolerance}"))
+            .assert()
+            .code(2)
+            .stderr(contains("--tolerance"));
+    }
+}
