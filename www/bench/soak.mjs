@@ -1,8 +1,10 @@
 // Keeps the package at work for long in Chromium, under bad conditions, and writes a section of docs/browser.md and a chart:
 //   node www/bench/soak.mjs [--output docs/browser.md --svg docs/soak.svg] [--only frames,loads,devices,tabs,quota,network] [--share 1]
-// It needs the built package, on Linux, and half an hour; `--share 0.01` is a hundredth of the work. Fails if memory grows by more
+//       [--results FILE]
+// It needs the built package, on Linux, and an hour; `--share 0.01` is a hundredth of the work. --results keeps what each part
+// gave, and takes the parts that are there already: a run that was broken off goes on. Fails if memory grows by more
 // than 2% once it has settled, or if anything ends otherwise than it should.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -24,6 +26,7 @@ const { values } = parseArgs({
     svg: { type: 'string' },
     only: { type: 'string', default: 'frames,loads,devices,tabs,quota,network' },
     share: { type: 'string', default: '1' },
+    results: { type: 'string' },
   },
 });
 const share = Number(values.share);
@@ -281,19 +284,26 @@ const WHAT = {
   network: 'loads while the network goes and comes back',
 };
 
+/** By a part's name what it gave. */
+const results = values.results && existsSync(values.results) ? JSON.parse(readFileSync(values.results, 'utf8')) : {};
 const rows = [];
 const curves = [];
 let failed = false;
 try {
   for (const name of only) {
     if (!STAGES[name]) throw new Error(`--only: ${name} is none of ${Object.keys(STAGES)}`);
-    console.error(`${name} ...`);
-    const begun = Date.now();
-    const { count, samples, first, last, wrong, note } = await STAGES[name]();
+    if (!results[name]) {
+      console.error(`${name} ...`);
+      const begun = Date.now();
+      const result = await STAGES[name]();
+      results[name] = { ...result, seconds: Math.round((Date.now() - begun) / 1000) };
+      if (values.results) writeFileSync(values.results, JSON.stringify(results));
+    }
+    const { count, samples, first, last, wrong, note, seconds } = results[name];
     const grows = samples && last > first * GROWTH;
     failed ||= wrong.length > 0 || grows;
     const grown = samples ? `${first.toFixed(1)} to ${last.toFixed(1)} MiB, ${(100 * (last / first - 1)).toFixed(1)}%` : '';
-    rows.push(`| ${count} ${WHAT[name]} | ${Math.round((Date.now() - begun) / 1000)} | ${grown} | ${wrong.length === 0 ? 'nothing' : wrong.length}${note ? `; ${note}` : ''} |`);
+    rows.push(`| ${count} ${WHAT[name]} | ${seconds} | ${grown} | ${wrong.length === 0 ? 'nothing' : wrong.length}${note ? `; ${note}` : ''} |`);
     console.error(rows.at(-1));
     for (const line of wrong.slice(0, 10)) console.error(`  ${line}`);
     if (samples) curves.push({ title: `${count} ${WHAT[name]}`, samples, first });
