@@ -49,7 +49,7 @@ for target in "${targets[@]}"; do
     most=12288
     [ "$target" != mlx ] || most=20480
     "$programs/$target" "$corpus/$target" -artifact_prefix="$artifacts/" -max_total_time="$seconds" -max_len=$most \
-        -rss_limit_mb=$memory -timeout=10 -print_final_stats=1 2>"$log" || true
+        -rss_limit_mb=$memory -timeout=10 -report_slow_units=10 -print_final_stats=1 2>"$log" || true
     number() { sed -n "s/^stat::$1: *//p" "$log"; }
     count=$(find "$artifacts" -type f | wc -l)
     found=$((found + count))
