@@ -47,7 +47,7 @@ async function visit(webgpu, work) {
   const browser = await launch({ webgpu, args: ['--js-flags=--expose-gc'] });
   try {
     const session = await browser.newBrowserCDPSession();
-    // The memory of all of its processes that is theirs alone: what is shared or read from files is the system's.
+    // The memory that is the own of its pages' processes, and of the GPU's: what is shared or read from files is the system's.
     const memory = async (page) => {
       // Garbage is none of it. What one collection frees may let the next free more.
       for (let i = 0; i < 3; i++) {
@@ -57,11 +57,13 @@ async function visit(webgpu, work) {
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
       const { processInfo } = await session.send('SystemInfo.getProcessInfo');
-      const own = processInfo.filter(({ type }) => type === 'renderer' || type === 'GPU').map(({ id }) => {
+      const own = { renderer: 0, GPU: 0 };
+      for (const { type, id } of processInfo) {
+        if (!(type in own)) continue;
         const [, kilobytes] = /^RssAnon:\s+(\d+)/m.exec(readFileSync(`/proc/${id}/status`, 'utf8'));
-        return (kilobytes * 1024) / MIB;
-      });
-      return own.reduce((sum, part) => sum + part, 0);
+        own[type] += (kilobytes * 1024) / MIB;
+      }
+      return [own.renderer, own.GPU];
     };
     return await work({ page: () => open(browser, served.url), browser, memory });
   } finally {
@@ -81,13 +83,13 @@ async function watched({ count, every, settled, webgpu, begin, step, expected = 
       const now = Math.min(every, count - done);
       wrong.push(...(await page.evaluate(step, [done, now])));
       done += now;
-      samples.push([done, await memory(page)]);
+      samples.push([done, ...(await memory(page))]);
     }
     wrong.push(...page.problems.filter((problem) => !expected.test(problem)));
     const later = samples.filter(([done]) => done > settled);
-    const mean = (some) => some.reduce((sum, [, mib]) => sum + mib, 0) / some.length;
-    const [first, last] = [mean(later.slice(0, MEAN)), mean(later.slice(-MEAN))];
-    return { count, samples, first, last, wrong };
+    const mean = (some, which) => some.reduce((sum, sample) => sum + sample[which], 0) / some.length;
+    const grown = [1, 2].map((which) => [mean(later.slice(0, MEAN), which), mean(later.slice(-MEAN), which)]);
+    return { count, samples, grown, wrong };
   });
 }
 
@@ -299,14 +301,13 @@ try {
       results[name] = { ...result, seconds: Math.round((Date.now() - begun) / 1000) };
       if (values.results) writeFileSync(values.results, JSON.stringify(results));
     }
-    const { count, samples, first, last, wrong, note, seconds } = results[name];
-    const grows = samples && last > first * GROWTH;
-    failed ||= wrong.length > 0 || grows;
-    const grown = samples ? `${first.toFixed(1)} to ${last.toFixed(1)} MiB, ${(100 * (last / first - 1)).toFixed(1)}%` : '';
-    rows.push(`| ${count} ${WHAT[name]} | ${seconds} | ${grown} | ${wrong.length === 0 ? 'nothing' : wrong.length}${note ? `; ${note}` : ''} |`);
+    const { count, samples, grown = [], wrong, note, seconds } = results[name];
+    failed ||= wrong.length > 0 || grown.some(([first, last]) => last > first * GROWTH);
+    const [page = '', gpu = ''] = grown.map(([first, last]) => `${first.toFixed(1)} to ${last.toFixed(1)}, ${(100 * (last / first - 1)).toFixed(1)}%`);
+    rows.push(`| ${count} ${WHAT[name]} | ${seconds} | ${page} | ${gpu} | ${wrong.length === 0 ? 'nothing' : wrong.length}${note ? `; ${note}` : ''} |`);
     console.error(rows.at(-1));
     for (const line of wrong.slice(0, 10)) console.error(`  ${line}`);
-    if (samples) curves.push({ title: `${count} ${WHAT[name]}`, samples, first });
+    if (samples) curves.push({ title: `${count} ${WHAT[name]}`, samples, grown });
   }
 } finally {
   await served.close();
@@ -321,8 +322,8 @@ if (values.output) {
     `\`node www/bench/soak.mjs --output docs/browser.md --svg docs/soak.svg\` writes this section. Memory is what the processes of pages and of the
 GPU have for themselves, after garbage is collected: the mean of ${MEAN} samples once it has settled, and of the last ${MEAN}.
 
-| what | s | memory | went wrong |
-|---|---|---|---|
+| what | s | pages, MiB | GPU's process, MiB | went wrong |
+|---|---|---|---|---|
 ${rows.join('\n')}
 
 ![Memory](soak.svg)`,
