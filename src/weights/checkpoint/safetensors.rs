@@ -122,10 +122,15 @@ impl Header {
                 "no safetensors file: its header does not begin with `{`",
             ));
         }
-        let raw: RawHeader<'_> = serde_json::from_slice(json).map_err(|error| {
-            let message = printable(&error.to_string());
-            Error::format(format!("the safetensors header is broken: {message}")).with_source(error)
-        })?;
+        let broken = |message: &str| {
+            let message = printable(message);
+            Error::format(format!("the safetensors header is broken: {message}"))
+        };
+        // Of a slice, serde_json would not look at texts that nobody reads.
+        let text = std::str::from_utf8(json)
+            .map_err(|error| broken(&error.to_string()).with_source(error))?;
+        let raw: RawHeader<'_> = serde_json::from_str(text)
+            .map_err(|error| broken(&error.to_string()).with_source(error))?;
         Self::check(raw, needed as u64, file_len)
     }
 
