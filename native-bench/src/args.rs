@@ -477,7 +477,7 @@ pub struct Parity {
 
     /// The largest error allowed, relative to the largest value of the reference
     /// [default: 1e-5 on the CPU, 1e-4 on a GPU, 1e-2 in fp16, 1e-1 in q8, 1 in q4].
-    #[arg(long, value_name = "E")]
+    #[arg(long, value_name = "E", value_parser = tolerance)]
     pub tolerance: Option<f64>,
 
     #[command(flatten)]
@@ -515,6 +515,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| "must be a number of seconds".to_owned())
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(tolerance) if (0.0..f64::INFINITY).contains(&tolerance) => Ok(tolerance),
+        _ => Err("must be a number from 0 on".to_owned()),
+    }
 }
 
 fn group_size(text: &str) -> Result<usize, String> {

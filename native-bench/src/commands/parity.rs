@@ -4,10 +4,9 @@ use aim_web::engine::{HostOutput, HostTensor};
 use aim_web::precision::Precision;
 use aim_web::weights::checkpoint::dtype::Dtype;
 use aim_web::{Error, ErrorKind, Result};
-use clap::CommandFactory as _;
 use serde::Serialize;
 
-use crate::args::{Args, Parity};
+use crate::args::Parity;
 use crate::output::{self, say};
 use crate::tensors::TensorFile;
 use crate::{engine, model};
@@ -45,15 +44,6 @@ enum Reference {
 }
 
 pub fn run(args: &Parity) -> Result<()> {
-    let is_tolerance = |tolerance: f64| tolerance.is_finite() && tolerance >= 0.0;
-    if !args.tolerance.is_none_or(is_tolerance) {
-        Args::command()
-            .error(
-                clap::error::ErrorKind::ValueValidation,
-                "--tolerance must be a number from 0 on",
-            )
-            .exit();
-    }
     let mut reference = TensorFile::open(&args.reference)?;
     let layers = feature_layers(&reference);
     let has_logits = holds(&reference, "logits");
