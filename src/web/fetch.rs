@@ -125,7 +125,7 @@ impl Fetch {
             let piece = match self.before_stall(reader.read()).await {
                 Ok(piece) => piece,
                 Err(Failure::Aborted) => return Err(Failure::Aborted),
-                Err(Failure::Network(reason) | Failure::Offline(reason)) => break Some(reason),
+                Err(Failure::Network(reason) | Failure::Final(reason)) => break Some(reason),
             };
             let done = Reflect::get(&piece, &"done".into()).is_ok_and(|done| done.is_truthy());
             if done {

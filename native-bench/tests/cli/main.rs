@@ -123,5 +123,6 @@ fn use_hub(program: &mut Command, hub: &hub::Hub, home: &Path) {
         .env_remove("HF_HUB_DISABLE_IMPLICIT_TOKEN")
         .env_remove("HUGGING_FACE_HUB_TOKEN")
         .env_remove("HF_TOKEN_PATH")
-        .env_remove("HF_TOKEN");
+        .env_remove("HF_TOKEN")
+        .env("NO_PROXY", "127.0.0.1");
 }

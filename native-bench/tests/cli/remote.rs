@@ -139,6 +139,29 @@ fn a_model_that_is_nowhere_is_an_error() {
 }
 
 #[test]
+fn what_is_no_address_is_tried_once() {
+    let world = World::new();
+    for address in ["http://[::1/m/", "http://a.b:99999/m/"] {
+        let error = refused(world.command("inspect").arg(address));
+        assert!(error.contains("no address"), "{error}");
+        assert!(!error.contains("attempts"), "{error}");
+    }
+}
+
+#[test]
+fn a_proxy_that_does_not_answer_is_named() {
+    let world = World::new();
+    let error = refused(
+        world
+            .command("inspect")
+            .arg("http://a.b/m/")
+            .env("HTTP_PROXY", "http://127.0.0.1:9"),
+    );
+    assert!(error.contains("HTTP_PROXY is set"), "{error}");
+    assert!(error.contains("NO_PROXY=a.b"), "{error}");
+}
+
+#[test]
 fn inspect_reads_headers_and_says_what_best_needs() {
     let world = World::new();
     for (family, most) in [

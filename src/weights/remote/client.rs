@@ -571,7 +571,7 @@ fn words(body: &[u8]) -> String {
 fn network(failure: Failure, url: &str) -> Result<String> {
     match failure {
         Failure::Network(reason) => Ok(reason),
-        Failure::Offline(reason) => Err(Error::new(ErrorKind::Network, format!("{url}: {reason}"))),
+        Failure::Final(reason) => Err(Error::new(ErrorKind::Network, format!("{url}: {reason}"))),
         Failure::Aborted => Err(Error::aborted()),
     }
 }

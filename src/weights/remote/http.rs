@@ -1,6 +1,7 @@
 //! HTTP natively: reqwest on a thread of its own, so that any executor may wait for it.
 
 use std::collections::hash_map::RandomState;
+use std::env;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ impl Http {
 impl Transport for Http {
     async fn get(&self, request: Request, arrived: &dyn Fn(u64)) -> Result<Response, Failure> {
         if let Some(reason) = &self.offline {
-            return Err(Failure::Offline(reason.clone()));
+            return Err(Failure::Final(reason.clone()));
         }
         let (sender, mut receiver) = unbounded_channel();
         let client = self.client.clone();
@@ -96,7 +97,6 @@ impl Transport for Http {
         (&mut task.0)
             .await
             .map_err(|_| Failure::Network("the request was broken off".to_owned()))?
-            .map_err(Failure::Network)
     }
 
     async fn sleep(&self, duration: Duration) -> Result<(), Failure> {
@@ -131,23 +131,26 @@ async fn get(
     request: Request,
     timeouts: Timeouts,
     arrived: &UnboundedSender<u64>,
-) -> Result<Response, String> {
-    let first = Url::parse(&request.url).map_err(|error| error.to_string())?;
+) -> Result<Response, Failure> {
+    let no_address = |error| Failure::Final(format!("this is no address: {error}"));
+    let first = Url::parse(&request.url).map_err(no_address)?;
     let mut url = first.clone();
     for _ in 0..=REDIRECTS {
         let answer = timeout(timeouts.stall, send(client, &request, &url, &first))
             .await
-            .map_err(|_| timeouts.too_slow())??;
+            .map_err(|_| timeouts.too_slow())
+            .flatten()
+            .map_err(Failure::Network)?;
         let status = answer.status();
         if status.is_redirection()
             && let Some(target) = text(answer.headers(), &LOCATION)
         {
-            let next = url.join(&target).map_err(|error| error.to_string())?;
+            let next = url.join(&target).map_err(no_address)?;
             if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(format!(
+                return Err(Failure::Final(format!(
                     "{} redirects to an address without TLS",
                     host(&url)
-                ));
+                )));
             }
             url = next;
             continue;
@@ -169,10 +172,10 @@ async fn get(
             .err();
         return Ok(response);
     }
-    Err(format!(
+    Err(Failure::Final(format!(
         "over {REDIRECTS} redirects, the last to {}",
         host(&url)
-    ))
+    )))
 }
 
 /// What may be said of an address: the rest of one that is signed is a secret.
@@ -200,7 +203,27 @@ async fn send(
     {
         builder = builder.header(AUTHORIZATION, format!("Bearer {token}"));
     }
-    builder.send().await.map_err(|error| reason(&error))
+    builder.send().await.map_err(|error| {
+        let mut reason = reason(&error);
+        if error.is_connect()
+            && let Some(proxy) = proxy_variable(url.scheme())
+        {
+            reason += &format!(
+                " ({proxy} is set: the proxy may be what does not answer; NO_PROXY={} goes without it)",
+                host(url)
+            );
+        }
+        reason
+    })
+}
+
+/// The variable that names a proxy for addresses of this scheme, if one is set.
+fn proxy_variable(scheme: &str) -> Option<String> {
+    let own = format!("{scheme}_proxy");
+    let all = "all_proxy".to_owned();
+    [own.to_uppercase(), own, all.to_uppercase(), all]
+        .into_iter()
+        .find(|name| env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// Reads a body up to a byte over `limit`; an error is why it ended early.
