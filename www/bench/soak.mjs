@@ -1,9 +1,10 @@
 // Keeps the package at work for long in Chromium, under bad conditions, and writes a section of docs/browser.md and a chart:
-//   node www/bench/soak.mjs [--output docs/browser.md --svg docs/soak.svg] [--only frames,loads,devices,tabs,quota,network] [--share 1]
-//       [--results FILE]
+//   node www/bench/soak.mjs [--output docs/browser.md --svg docs/soak.svg] [--only frames,loads,bare,devices,tabs,quota,network]
+//       [--share 1] [--results FILE]
 // It needs the built package, on Linux, and an hour; `--share 0.01` is a hundredth of the work. --results keeps what each part
 // gave, and takes the parts that are there already: a run that was broken off goes on. Fails if memory grows by more
-// than 2% once it has settled, or if anything ends otherwise than it should.
+// than 2% once it has settled, or if anything ends otherwise than it should. What Chromium's GPU process keeps of a device
+// that no page has any more is measured without the package (`bare`) and not counted against it.
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +25,7 @@ const { values } = parseArgs({
   options: {
     output: { type: 'string' },
     svg: { type: 'string' },
-    only: { type: 'string', default: 'frames,loads,devices,tabs,quota,network' },
+    only: { type: 'string', default: 'frames,loads,bare,devices,tabs,quota,network' },
     share: { type: 'string', default: '1' },
     results: { type: 'string' },
   },
@@ -76,6 +77,15 @@ async function watched({ count, every, settled, webgpu, begin, step, expected = 
   return visit(webgpu, async ({ page: opened, memory }) => {
     const page = await opened();
     page.setDefaultTimeout(0);
+    await page.evaluate(() => {
+      globalThis.devices = 0;
+      if (typeof GPUAdapter !== 'function') return;
+      const { requestDevice } = GPUAdapter.prototype;
+      GPUAdapter.prototype.requestDevice = function (...args) {
+        devices += 1;
+        return requestDevice.apply(this, args);
+      };
+    });
     await page.evaluate(begin);
     const samples = [];
     const wrong = [];
@@ -87,9 +97,11 @@ async function watched({ count, every, settled, webgpu, begin, step, expected = 
     }
     wrong.push(...page.problems.filter((problem) => !expected.test(problem)));
     const later = samples.filter(([done]) => done > settled);
-    const mean = (some, which) => some.reduce((sum, sample) => sum + sample[which], 0) / some.length;
-    const grown = [1, 2].map((which) => [mean(later.slice(0, MEAN), which), mean(later.slice(-MEAN), which)]);
-    return { count, samples, grown, wrong };
+    const means = [later.slice(0, MEAN), later.slice(-MEAN)].map((some) => [0, 1, 2].map((which) => some.reduce((sum, sample) => sum + sample[which], 0) / some.length));
+    const [[from, ...first], [to, ...last]] = means;
+    // How many devices were made from the one mean to the other.
+    const devices = ((await page.evaluate(() => devices)) / count) * (to - from);
+    return { count, samples, grown: first.map((mib, i) => [mib, last[i]]), devices, wrong };
   });
 }
 
@@ -138,6 +150,24 @@ const STAGES = {
           await aim.dispose();
         }
         return wrong;
+      },
+    }),
+
+  /** GPUs that come and go in a page that does not use the package. */
+  bare: () =>
+    watched({
+      count: times(400),
+      every: Math.max(1, Math.round(10 * share)),
+      settled: 40 * share,
+      webgpu: 'software',
+      begin: () => undefined,
+      step: async ([, count]) => {
+        for (let i = 0; i < count; i++) {
+          const device = await (await navigator.gpu.requestAdapter()).requestDevice();
+          device.destroy();
+          await device.lost;
+        }
+        return [];
       },
     }),
 
@@ -280,6 +310,7 @@ const STAGES = {
 const WHAT = {
   frames: 'frames of 640 x 480, the embedded model',
   loads: 'loads and disposals of the embedded model',
+  bare: 'GPUs made and destroyed without this package (SwiftShader)',
   devices: 'GPUs lost in mid-request (SwiftShader)',
   tabs: 'loads in each of two tabs on one cache, which each empties now and then',
   quota: 'loads of 230 MB with a quota of 50 MB',
@@ -288,6 +319,9 @@ const WHAT = {
 
 /** By a part's name what it gave. */
 const results = values.results && existsSync(values.results) ? JSON.parse(readFileSync(values.results, 'utf8')) : {};
+const percent = (first, last) => `${(100 * (last / first - 1)).toFixed(1)}%`;
+/** What Chromium's GPU process keeps of each device that is gone, in MiB. */
+let kept;
 const rows = [];
 const curves = [];
 let failed = false;
@@ -301,10 +335,17 @@ try {
       results[name] = { ...result, seconds: Math.round((Date.now() - begun) / 1000) };
       if (values.results) writeFileSync(values.results, JSON.stringify(results));
     }
-    const { count, samples, grown = [], wrong, note, seconds } = results[name];
-    failed ||= wrong.length > 0 || grown.some(([first, last]) => last > first * GROWTH);
-    const [page = '', gpu = ''] = grown.map(([first, last]) => `${first.toFixed(1)} to ${last.toFixed(1)}, ${(100 * (last / first - 1)).toFixed(1)}%`);
-    rows.push(`| ${count} ${WHAT[name]} | ${seconds} | ${page} | ${gpu} | ${wrong.length === 0 ? 'nothing' : wrong.length}${note ? `; ${note}` : ''} |`);
+    const { count, samples, grown = [], devices, wrong, note, seconds } = results[name];
+    const [page = '', gpu = ''] = grown.map(([first, last]) => `${first.toFixed(1)} to ${last.toFixed(1)}, ${percent(first, last)}`);
+    let own = '';
+    if (name === 'bare') kept = devices > 0 ? (grown[1][1] - grown[1][0]) / devices : undefined;
+    else if (devices > 0) {
+      if (kept === undefined) throw new Error('--only: devices needs bare before it, which measures what Chromium keeps');
+      grown[1][1] -= kept * devices;
+      own = `; ${percent(...grown[1])} without what Chromium keeps of ${Math.round(devices)} devices`;
+    }
+    failed ||= wrong.length > 0 || (name !== 'bare' && grown.some(([first, last]) => last > first * GROWTH));
+    rows.push(`| ${count} ${WHAT[name]} | ${seconds} | ${page} | ${gpu}${own} | ${wrong.length === 0 ? 'nothing' : wrong.length}${note ? `; ${note}` : ''} |`);
     console.error(rows.at(-1));
     for (const line of wrong.slice(0, 10)) console.error(`  ${line}`);
     if (samples) curves.push({ title: `${count} ${WHAT[name]}`, samples, grown });
@@ -322,7 +363,8 @@ if (values.output) {
     `\`node www/bench/soak.mjs --output docs/browser.md --svg docs/soak.svg\` writes this section. Memory is what the processes of pages and of the
 GPU have for themselves, after garbage is collected: the mean of ${MEAN} samples once it has settled, and of the last ${MEAN}.
 
-| what | s | pages, MiB | GPU's process, MiB | went wrong |
+${kept === undefined ? '' : `Chromium's GPU process keeps ${Math.round(kept * 1024)} KiB of each device that is gone, whoever made it: that is measured without this package, and
+taken off where the package loses devices.\n\n`}| what | s | pages, MiB | GPU's process, MiB | went wrong |
 |---|---|---|---|---|
 ${rows.join('\n')}
 
