@@ -132,6 +132,13 @@ constructors! {
     option => Option,
 }
 
+/// True for what would let the name of a file command a terminal, or lie in it: control characters, and marks that reorder
+/// or hide text. The joiners that some scripts and emoji need are none.
+pub fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// A text from a file made fit for a message: one line, no control characters, at most 200
 /// characters.
 pub fn printable(text: &str) -> String {
@@ -142,14 +149,29 @@ pub fn printable(text: &str) -> String {
             line.push('…');
             break;
         }
-        // Marks that reorder or hide text would let a file's name lie in a terminal.
-        if c.is_control()
-            || matches!(c, '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-        {
+        if is_deceptive(c) {
             line.extend(c.escape_unicode());
         } else {
             line.push(c);
         }
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_files_are_made_fit_for_a_terminal() {
+        for (text, expected) in [
+            ("Schnürschuh 👩‍🔧", "Schnürschuh 👩‍🔧"),
+            ("می\u{200c}خواهم", "می\u{200c}خواهم"),
+            ("a\u{202e}b\u{1b}[2J", "a\\u{202e}b\\u{1b}[2J"),
+            ("a\nb", "a\\u{a}b"),
+        ] {
+            assert_eq!(printable(text), expected);
+        }
+        assert_eq!(printable(&"x".repeat(300)).chars().count(), 201);
+    }
 }

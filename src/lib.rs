@@ -51,4 +51,4 @@ pub mod random;
 pub mod web;
 pub mod weights;
 
-pub use error::{Error, ErrorKind, Result, printable};
+pub use error::{Error, ErrorKind, Result, is_deceptive, printable};

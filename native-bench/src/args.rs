@@ -10,6 +10,8 @@ use aim_web::weights::shards::synth::Format;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::features::layout::MAX_PARTITIONS;
+
 pub mod bench;
 
 /// Run Apple's AIM vision transformers on this machine.
@@ -130,7 +132,7 @@ pub struct Source {
     #[arg(long, value_name = "FILE", requires = "backbone")]
     pub head: Option<PathBuf>,
 
-    /// The configuration of checkpoint files that have none beside them.
+    /// The configuration of the checkpoint files, in place of what lies beside them.
     #[arg(long, value_name = "FILE", conflicts_with = "arch")]
     pub config: Option<PathBuf>,
 
@@ -386,7 +388,7 @@ pub struct Features {
     pub output_dtype: FeatureDtype,
 
     /// How many files of features to write. Several processes share them out.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PARTITIONS)))]
     pub partitions: u32,
 
     #[command(flatten)]

@@ -39,6 +39,10 @@ impl Unfinished {
     /// Kind `Option` if it can't be written.
     pub fn new(target: &Path) -> Result<Self> {
         let error = |error: io::Error| unwritable(target, &error);
+        let is_folder = target.to_string_lossy().ends_with(std::path::is_separator);
+        if is_folder {
+            return Err(error(io::ErrorKind::IsADirectory.into()));
+        }
         // A link stays: what it leads to is replaced, or made.
         let (file, path, real) = match fs::metadata(target) {
             Ok(there) if there.is_dir() => return Err(error(io::ErrorKind::IsADirectory.into())),
@@ -46,15 +50,21 @@ impl Unfinished {
                 let file = File::create(target).map_err(error)?;
                 (file, None, target.to_owned())
             }
-            there => {
-                let real = match there {
-                    Ok(_) => fs::canonicalize(target),
-                    Err(_) => destination(target),
-                };
-                let real = real.map_err(error)?;
+            Ok(there) => {
+                // One that is protected against writing stays.
+                OpenOptions::new().write(true).open(target).map_err(error)?;
+                let real = fs::canonicalize(target).map_err(error)?;
+                let (file, path) = temporary(&real).map_err(error)?;
+                // Not every file system has modes.
+                let _ = file.set_permissions(there.permissions());
+                (file, Some(path), real)
+            }
+            Err(absent) if absent.kind() == io::ErrorKind::NotFound => {
+                let real = destination(target).map_err(error)?;
                 let (file, path) = temporary(&real).map_err(error)?;
                 (file, Some(path), real)
             }
+            Err(broken) => return Err(error(broken)),
         };
         Ok(Self {
             file,
@@ -224,6 +234,28 @@ impl Lock {
     }
 }
 
+/// Sees whether a file can be written, and leaves it as it is.
+///
+/// # Errors
+/// Kind `Option` if not.
+pub fn try_out(target: &Path) -> Result<()> {
+    Unfinished::new(target).map(drop)
+}
+
+/// Refuses what is no regular file: opening a pipe would wait for ever, and what is in a file is read where it lies.
+///
+/// # Errors
+/// Kind `NotFound`.
+pub fn check_regular(path: &Path, meta: &fs::Metadata) -> Result<()> {
+    if meta.is_file() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::NotFound,
+        format!("{}: is not a regular file", path.display()),
+    ))
+}
+
 /// Makes a folder and those it lies in, if they are not there.
 ///
 /// # Errors
@@ -288,7 +320,7 @@ mod tests {
         let circle = work.path().join("circle");
         std::os::unix::fs::symlink("circle", &circle).unwrap();
         let error = write_whole(&circle, b"").unwrap_err();
-        assert!(error.to_string().contains("in a circle"), "{error}");
+        assert!(error.to_string().contains("links"), "{error}");
         assert!(circle.is_symlink());
     }
 

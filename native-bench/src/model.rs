@@ -52,19 +52,7 @@ pub fn open(args: &args::Model) -> Result<Model> {
             open_files(&[backbone.clone(), head.clone()], args)?.into()
         }
         _ => {
-            let of_files = [
-                ("--config", source.config.is_some()),
-                ("--arch", source.arch.is_some()),
-                ("--trunk", source.trunk.is_some()),
-            ];
-            if let Some((option, _)) = of_files.iter().find(|(_, is_given)| *is_given) {
-                return Err(Error::new(
-                    ErrorKind::Option,
-                    format!(
-                        "{option} is for a model that --model or --backbone names: name one, or leave it out"
-                    ),
-                ));
-            }
+            check_unnamed(source, true)?;
             embedded::open()?.into()
         }
     };
@@ -75,6 +63,24 @@ pub fn open(args: &args::Model) -> Result<Model> {
         model.config = model.config.with_probe_layers(&layers)?;
     }
     Ok(model)
+}
+
+/// Refuses options that say something of a model where none is named; `--arch` only if it says nothing either.
+pub fn check_unnamed(source: &args::Source, with_arch: bool) -> Result<()> {
+    let of_files = [
+        ("--config", source.config.is_some()),
+        ("--arch", with_arch && source.arch.is_some()),
+        ("--trunk", source.trunk.is_some()),
+    ];
+    match of_files.iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((option, _)) => Err(Error::new(
+            ErrorKind::Option,
+            format!(
+                "{option} is for a model that --model or --backbone names: name one, or leave it out"
+            ),
+        )),
+    }
 }
 
 /// What the options call the model.
@@ -130,10 +136,14 @@ fn open_named(model: &str, args: &args::Model, is_trunk: bool) -> Result<Model> 
             }),
         },
         // It may have been meant as a path.
-        Some(Err(error)) if !model.contains("://") => Err(Error::new(
-            error.kind(),
-            format!("{error}; nor is {model} a file or a folder here"),
-        )),
+        Some(Err(error))
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Network)
+                && !model.contains("://") =>
+        {
+            Err(error.at(format_args!(
+                "{model}: is no file or folder here, and as a repository"
+            )))
+        }
         Some(Err(error)) => Err(error),
     }
 }
@@ -194,9 +204,14 @@ fn on_trunk(head: HeadFile, args: &args::Model) -> Result<Model> {
 }
 
 /// What the trunk of a model that the options name is called in a head's file.
-pub fn trunk_name(args: &args::Model) -> Result<String> {
-    let Some(model) = &args.source.model else {
-        return Ok(file::EMBEDDED.to_owned());
+pub fn trunk_name(model: &Model, args: &args::Model) -> Result<String> {
+    let source = &args.source;
+    let model = match (&model.head, &source.trunk, &source.model) {
+        // A head that was trained before has a trunk already.
+        (Some(head), None, _) => return Ok(head.trunk.name.clone()),
+        (Some(_), Some(trunk), _) if trunk != file::EMBEDDED => trunk,
+        (None, _, Some(model)) => model,
+        _ => return Ok(file::EMBEDDED.to_owned()),
     };
     let path = Path::new(model);
     if !path.exists() {
@@ -220,38 +235,29 @@ pub fn open_path(path: &Path, args: &args::Model) -> Result<LocalModel> {
 
 /// A directory of a model, or of the files that Apple published.
 fn open_dir(dir: &Path, repository: &str, args: &args::Model) -> Result<LocalModel> {
-    let is_model = dir.join("config.json").is_file();
-    if !is_model
-        && let Some((model, warning)) =
-            LocalModel::from_apple(dir, args.source.arch, args.settings.probe_layers.as_ref())?
-    {
-        if let Some(warning) = warning {
-            output::warn(&warning);
+    let own = dir.join("config.json");
+    let config = match &args.source.config {
+        Some(config) => config,
+        None if own.is_file() => &own,
+        None => {
+            let layers = args.settings.probe_layers.as_ref();
+            if let Some((model, warning)) = LocalModel::from_apple(dir, args.source.arch, layers)? {
+                if let Some(warning) = warning {
+                    output::warn(&warning);
+                }
+                return Ok(model);
+            }
+            let checkpoint = Candidate::ALL.into_iter().find_map(|candidate| {
+                let path = dir.join(candidate.name());
+                (matches!(candidate, Candidate::Checkpoint(_)) && path.is_file()).then_some(path)
+            });
+            if let (Some(_), Some(checkpoint)) = (args.source.arch, checkpoint) {
+                return open_files(&[checkpoint], args);
+            }
+            &own
         }
-        return Ok(model);
-    }
-    // Another configuration than the folder's, if it has one.
-    let is_named = args.source.config.is_some() || (!is_model && args.source.arch.is_some());
-    if !is_named {
-        return LocalModel::from_snapshot(dir, repository);
-    }
-    let there = Candidate::ALL
-        .into_iter()
-        .find_map(|candidate| match candidate {
-            Candidate::Checkpoint(name) => Some(dir.join(name)).filter(|path| path.is_file()),
-            Candidate::Index(_) => None,
-        });
-    match (there, &args.source.config) {
-        (Some(path), _) => open_files(&[path], args),
-        (None, Some(_)) => Err(Error::new(
-            ErrorKind::NotFound,
-            format!(
-                "{}: has no checkpoint in one file that --config could be for",
-                dir.display()
-            ),
-        )),
-        (None, None) => LocalModel::from_snapshot(dir, repository),
-    }
+    };
+    LocalModel::from_snapshot(dir, config, repository)
 }
 
 fn open_files(checkpoints: &[PathBuf], args: &args::Model) -> Result<LocalModel> {

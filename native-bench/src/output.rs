@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, ErrorKind as IoErrorKind, Write as _};
 
-use aim_web::{Error, ErrorKind, Result};
+use aim_web::{Error, ErrorKind, Result, is_deceptive};
 use serde::Serialize;
 
 /// Writes a line to standard output.
@@ -97,11 +97,11 @@ pub fn one_line(error: &Error) -> String {
     without_controls(&line.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// A text whose control characters are spelt out: the name of a file must not command a terminal.
+/// A text whose control characters and deceptive marks are spelt out: the name of a file must not command a terminal.
 pub fn without_controls(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_deceptive(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);

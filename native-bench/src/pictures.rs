@@ -54,6 +54,14 @@ pub fn decode(bytes: &[u8], exif: Exif) -> Result<Picture> {
     }
 }
 
+/// A file of more than [`MAX_FILE`] bytes.
+pub fn too_large() -> Error {
+    Error::new(
+        ErrorKind::Image,
+        format!("has over {MAX_FILE} bytes, too many for a picture"),
+    )
+}
+
 /// What is in a file, or comes from standard input.
 fn bytes(path: &Path) -> Result<Vec<u8>> {
     let error = |error: io::Error| {
@@ -63,12 +71,6 @@ fn bytes(path: &Path) -> Result<Vec<u8>> {
             ErrorKind::Image
         };
         Error::new(kind, error.to_string())
-    };
-    let too_large = || {
-        Error::new(
-            ErrorKind::Image,
-            format!("has over {MAX_FILE} bytes, too many for a picture"),
-        )
     };
     let mut bytes = Vec::new();
     // Reading to the end is an error where there is no memory.

@@ -153,7 +153,7 @@ fn clean_token(text: &str, place: &str) -> Result<Option<String>> {
 fn address(model: &str) -> Option<Result<Address>> {
     let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
     if let Some((scheme, _)) = model.split_once("://") {
-        if !["http", "https"].contains(&scheme) {
+        if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
             return Some(Err(Error::new(
                 ErrorKind::Option,
                 format!(
@@ -354,6 +354,7 @@ mod tests {
             ),
             ("https://a.b/c/model.safetensors", ("https://a.b/c/", file)),
             ("http://a.b/c", ("http://a.b/c/", None)),
+            ("HTTPS://a.b/c", ("HTTPS://a.b/c/", None)),
         ] {
             let (url, file) = url(model).expect(model);
             assert_eq!((url.as_str(), file), expected, "{model}");

@@ -12,7 +12,7 @@ use aim_web::weights::checkpoint::safetensors::write_header;
 use aim_web::weights::checkpoint::tensor_info::TensorInfo;
 use aim_web::{Error, ErrorKind, Result};
 
-use crate::files::{Unfinished, unwritable};
+use crate::files::{Unfinished, check_regular, unwritable};
 
 /// A safetensors file open for reading.
 pub struct TensorFile {
@@ -22,12 +22,8 @@ pub struct TensorFile {
 
 impl TensorFile {
     pub fn open(path: &Path) -> Result<Self> {
-        // Opening a pipe would wait for ever, and a tensor is read where it lies.
-        if path.metadata().is_ok_and(|meta| !meta.is_file()) {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("{}: is not a regular file", path.display()),
-            ));
+        if let Ok(meta) = path.metadata() {
+            check_regular(path, &meta)?;
         }
         let file = weights::open(path)?;
         let index = file

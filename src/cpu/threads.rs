@@ -13,7 +13,7 @@ pub fn count() -> usize {
 }
 
 /// Makes the pool with so many threads; with 0 it has as many as `RAYON_NUM_THREADS` says, else as there are
-/// cores. So it is without this, but then there is no error where the system gives fewer.
+/// cores. Without this rayon makes the same pool by itself, and panics where the system gives fewer threads.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if there is a pool already, or the system gives
@@ -27,7 +27,7 @@ pub fn start(count: usize) -> Result<()> {
             count => format!("{count} threads"),
         };
         Error::unsupported(format!(
-            "{threads} could not be started: ask for fewer, by --threads or RAYON_NUM_THREADS"
+            "{threads} could not be started: ask for fewer, and only once"
         ))
         .with_source(error)
     })

@@ -362,7 +362,7 @@ impl HeadFile {
                 linear: take("head.linear.weight", &[classes, dim])?,
             }
         };
-        // What it calls itself need not be what it is.
+        // The claimed kind may be wrong: what weighs tokens is an attention head.
         let kind = if head.attends() {
             HeadKind::Attention
         } else {

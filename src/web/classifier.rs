@@ -381,7 +381,7 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
             match model.head_alone().await? {
                 None if options.trunk.is_some() && head.is_none() => {
                     return Err(Error::option(format!(
-                        "{name}: is no head alone, which the option trunk is for: leave it out"
+                        "{name}: has its own trunk, and the option trunk is for a head alone: leave it out"
                     )));
                 }
                 None => break model,

@@ -40,21 +40,20 @@ impl LocalModel {
     /// header is broken; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if it is of a model or a type that this library does not run. They name the
     /// file.
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        Self::from_snapshot(dir, "")
+        Self::from_snapshot(dir, &dir.join("config.json"), "")
     }
 
-    /// Opens a directory into which the hub's own tools have downloaded a repository.
+    /// Opens a directory into which the hub's own tools have downloaded a repository, by its `config.json` or another one.
     ///
     /// # Errors
     /// As [`from_dir`](Self::from_dir).
-    pub fn from_snapshot(dir: &Path, repository: &str) -> Result<Self> {
-        let config = dir.join("config.json");
+    pub fn from_snapshot(dir: &Path, config: &Path, repository: &str) -> Result<Self> {
         for candidate in Candidate::ALL {
             let path = dir.join(candidate.name());
             match candidate {
                 _ if !path.is_file() => {}
-                Candidate::Index(_) => return Self::from_index(&path, &config, repository),
-                Candidate::Checkpoint(_) => return Self::read(&[path], &config, repository),
+                Candidate::Index(_) => return Self::from_index(&path, config, repository),
+                Candidate::Checkpoint(_) => return Self::read(&[path], config, repository),
             }
         }
         Err(Error::not_found(format!(

@@ -13,7 +13,7 @@ use crate::args::bench::{Bench, BenchModel, BenchPeak, Synthetic};
 use crate::args::{DeviceChoice, Dtype, Model, Settings, Target};
 use crate::bench::row::Row;
 use crate::bench::{chart, child, table};
-use crate::files::Unfinished;
+use crate::files::{Unfinished, write_whole};
 use crate::output::{self, JsonList, say};
 
 /// A combination of what is asked for, but for the batches.
@@ -39,15 +39,17 @@ type Peaks = HashMap<(Option<String>, String, Option<usize>, String), Option<f64
 pub fn run(args: &Bench) -> Result<Outcome> {
     let settings = settings(args)?;
     // Before the first combination: a sweep may take long.
-    let svg = args.svg.as_deref().map(Unfinished::new).transpose()?;
-    let markdown = args.markdown.as_deref().map(Unfinished::new).transpose()?;
-    if let (Some(svg), Some(markdown)) = (&svg, &markdown)
-        && svg.is_same_as(markdown)
     {
-        return Err(Error::new(
-            ErrorKind::Option,
-            "--svg and --markdown are one file: name two",
-        ));
+        let svg = args.svg.as_deref().map(Unfinished::new).transpose()?;
+        let markdown = args.markdown.as_deref().map(Unfinished::new).transpose()?;
+        if let (Some(svg), Some(markdown)) = (&svg, &markdown)
+            && svg.is_same_as(markdown)
+        {
+            return Err(Error::new(
+                ErrorKind::Option,
+                "--svg and --markdown are one file: name two",
+            ));
+        }
     }
     if args.dtype.contains(&Dtype::Fp16) && args.device.contains(&DeviceChoice::Cpu) {
         output::note("a CPU has no products of fp16: fp32 is measured in its place");
@@ -83,11 +85,11 @@ pub fn run(args: &Bench) -> Result<Outcome> {
     if let Some(list) = report.json {
         list.end()?;
     }
-    if let Some(svg) = svg {
-        svg.finish_with(chart::svg(&report.rows).as_bytes())?;
+    if let Some(svg) = &args.svg {
+        write_whole(svg, chart::svg(&report.rows).as_bytes())?;
     }
-    if let Some(markdown) = markdown {
-        markdown.finish_with(table::markdown(&report.rows).as_bytes())?;
+    if let Some(markdown) = &args.markdown {
+        write_whole(markdown, table::markdown(&report.rows).as_bytes())?;
     }
     if report.rows.iter().any(|row| row.error.is_some()) {
         return Ok(Outcome::Incomplete);

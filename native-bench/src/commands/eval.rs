@@ -172,15 +172,16 @@ pub fn run(args: &Eval) -> Result<Outcome> {
 
 /// Shows a report as it is asked for.
 pub(super) fn show(report: &Report, folder: Option<&Path>, json: bool) -> Result<Outcome> {
-    // First what can always be shown.
-    if json {
-        output::print_json(report)?;
+    // Where the one fails there is still the other.
+    let shown = if json {
+        output::print_json(report)
     } else {
-        report::print(report)?;
-    }
+        report::print(report)
+    };
     if let Some(folder) = folder {
         report::write_folder(folder, report)?;
     }
+    shown?;
     Ok(if report.broken > 0 {
         Outcome::Incomplete
     } else {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Outcome;
 use crate::args::{self, Features};
 use crate::data::{DataSet, path_text};
-use crate::features::layout::{Layout, Of};
+use crate::features::layout::{Identity, Layout};
 use crate::features::metadata::{self, Row};
 use crate::features::rows::RowFile;
 use crate::inference::Inference;
@@ -49,7 +49,7 @@ pub fn run(args: &Features) -> Result<Outcome> {
     let classifier = Classifier::new(loaded.engine, labels)?;
     let layout = Layout::open(
         &args.output,
-        &Of {
+        &Identity {
             model: loaded.sha256,
             dtype: classifier.engine().precision().name().to_owned(),
             data: data.sha256(),

@@ -54,7 +54,8 @@ struct Best {
 }
 
 pub fn run(args: &Inspect) -> Result<()> {
-    let is_alone = args.model.source.config.is_none() && args.model.source.arch.is_none();
+    let source = &args.model.source;
+    let is_alone = source.config.is_none() && source.arch.is_none() && source.trunk.is_none();
     let report = match &args.path {
         Some(path) if is_alone && Path::new(path).is_file() => inspect_file(path)?,
         Some(path) if is_alone => match inspect_named(args) {

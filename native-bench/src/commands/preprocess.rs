@@ -56,6 +56,7 @@ fn img_size(args: &Preprocess) -> Result<usize> {
         return Ok(size);
     }
     if args.model.source.model.is_none() && args.model.source.backbone.is_none() {
+        model::check_unnamed(&args.model.source, false)?;
         return Ok(args
             .model
             .source

@@ -6,6 +6,7 @@ use std::path::Path;
 use aim_web::classifier::Classifier;
 use aim_web::device::Device;
 use aim_web::image::RgbImage;
+use aim_web::probe::file::EMBEDDED;
 use aim_web::probe::report::Point;
 use aim_web::probe::training::HeldOut;
 use aim_web::probe::{Examples, HeadFile, HeadFolder, Options, Report, Training, Trunk};
@@ -58,17 +59,11 @@ pub fn run(args: &Train) -> Result<Outcome> {
              machine, or leave it out, and the head names its trunk",
         ));
     }
-    // A head that was trained before has a trunk already.
-    let name = match &model.head {
-        Some(head) => head.trunk.name.clone(),
-        None => model::trunk_name(&frozen)?,
-    };
-    let arch = match &model.head {
-        Some(head) => head.trunk.arch.clone(),
-        None => frozen.source.arch.map(|family| family.name().to_owned()),
-    };
-    if !args.full {
-        check_apart(&args.output, Path::new(&name))?;
+    let name = model::trunk_name(&model, &frozen)?;
+    let arch = frozen.source.arch.map(|family| family.name().to_owned());
+    let arch = arch.or_else(|| model.head.as_ref()?.trunk.arch.clone());
+    if !args.full && name != EMBEDDED {
+        check_trunk_stays(&args.output, Path::new(&name))?;
     }
     let folder = HeadFolder::new(&args.output, args.overwrite)?;
 
@@ -118,7 +113,7 @@ pub fn run(args: &Train) -> Result<Outcome> {
 }
 
 /// Refuses a folder that holds the trunk: a head alone in its place would have none.
-fn check_apart(output: &Path, trunk: &Path) -> Result<()> {
+fn check_trunk_stays(output: &Path, trunk: &Path) -> Result<()> {
     let (Ok(output), Ok(trunk)) = (output.canonicalize(), trunk.canonicalize()) else {
         return Ok(());
     };

@@ -14,7 +14,7 @@ use tar::Archive;
 use super::walk::has_ending;
 use super::{Builder, Location};
 use crate::output;
-use crate::pictures::{IMAGE_FOLDER, MAX_FILE};
+use crate::pictures::{IMAGE_FOLDER, MAX_FILE, too_large};
 
 /// Headers, contents and the end of an archive come in blocks of so many bytes.
 const BLOCK: u64 = 512;
@@ -352,10 +352,7 @@ fn broken(error: &io::Error) -> Error {
 pub(super) fn read(path: &Path, offset: u64, len: u64) -> Result<Vec<u8>> {
     let error = |error: &io::Error| Error::new(ErrorKind::Image, error.to_string());
     if len > MAX_FILE {
-        return Err(Error::new(
-            ErrorKind::Image,
-            format!("has over {MAX_FILE} bytes, too many for a picture"),
-        ));
+        return Err(too_large());
     }
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;

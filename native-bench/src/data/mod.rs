@@ -29,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 use self::classes::Mapping;
 use self::rows::Rows;
 use crate::args::Exif;
+use crate::files::check_regular;
 use crate::pictures::{self, Picture};
 
 /// A data set whose pictures are known by name; none of them was read.
@@ -289,13 +290,7 @@ impl Builder {
         let meta = path
             .metadata()
             .map_err(|error| walk::unreadable(path, &error))?;
-        // Its pictures are read where they lie; opening a pipe would wait for ever.
-        if !meta.is_file() {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("{}: is not a regular file", path.display()),
-            ));
-        }
+        check_regular(path, &meta)?;
         self.files.push((path.to_owned(), meta.len()));
         Ok(self.files.len() - 1)
     }

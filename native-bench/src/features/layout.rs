@@ -3,7 +3,7 @@
 //! Source: `clip_retrieval/clip_inference/writer.py`. Numbers have leading zeros, one digit more than the logarithm of
 //! their count.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,12 +15,15 @@ use crate::data::walk;
 use crate::files::{Lock, make_folder, remove_stale, unwritable, write_whole};
 use crate::output;
 
+/// The most partitions that features are cut into.
+pub const MAX_PARTITIONS: u32 = 1_000_000;
+
 /// The folders in it.
 const INNER: [&str; 2] = ["img_emb", "metadata"];
 
 /// What the features are of: partitions of other ones have no place in a folder.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Of {
+pub struct Identity {
     /// The model's hash, and in what precision it ran.
     pub model: String,
     pub dtype: String,
@@ -52,7 +55,7 @@ impl Layout {
     ///
     /// # Errors
     /// Kind `Option` if it holds others or files that aim-bench did not write, or can't be written.
-    pub fn open(folder: &Path, of: &Of) -> Result<Self> {
+    pub fn open(folder: &Path, identity: &Identity) -> Result<Self> {
         let own = folder.join("features.json");
         for inner in INNER {
             make_folder(&folder.join(inner))?;
@@ -61,14 +64,16 @@ impl Layout {
         let _lock = Lock::waiting(&folder.join(".features.lock"))?;
         let in_use = folder.join(".in-use.lock");
         let in_use = File::create(&in_use).map_err(|error| unwritable(&in_use, &error))?;
-        let layout = Self::of(folder, of);
+        let layout = Self::at(folder, identity);
         match fs::read(&own) {
             Ok(text) => {
-                let there: Option<Of> = serde_json::from_slice(&text).ok();
-                if there.as_ref() != Some(of) {
-                    // Features that nobody finished, or is making, need no other folder.
-                    let is_free = !matches!(in_use.try_lock(), Err(TryLockError::WouldBlock));
-                    let begun = there.map(|there| Self::of(folder, &there));
+                let there: Option<Identity> = serde_json::from_slice(&text).ok();
+                if there.as_ref() != Some(identity) {
+                    // Features that nobody finished, or is making, need no other folder. Without locks nobody knows.
+                    let is_free = in_use.try_lock().is_ok();
+                    let begun = there
+                        .filter(|there| there.partitions <= MAX_PARTITIONS.into())
+                        .map(|there| Self::at(folder, &there));
                     match begun.filter(|begun| is_free && !begun.has_any()) {
                         Some(begun) => begun.remove_halves(),
                         None => {
@@ -81,12 +86,12 @@ impl Layout {
                             ));
                         }
                     }
-                    write_whole(&own, (output::to_json(of)? + "\n").as_bytes())?;
+                    write_whole(&own, (output::to_json(identity)? + "\n").as_bytes())?;
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 layout.check_unused()?;
-                write_whole(&own, (output::to_json(of)? + "\n").as_bytes())?;
+                write_whole(&own, (output::to_json(identity)? + "\n").as_bytes())?;
             }
             Err(error) => {
                 return Err(Error::new(
@@ -107,11 +112,11 @@ impl Layout {
         })
     }
 
-    fn of(folder: &Path, of: &Of) -> Self {
+    fn at(folder: &Path, identity: &Identity) -> Self {
         Self {
             folder: folder.to_owned(),
-            partitions: of.partitions,
-            ending: match of.format {
+            partitions: identity.partitions,
+            ending: match identity.format {
                 FeatureFormat::Npy => "npy",
                 FeatureFormat::Safetensors => "safetensors",
             },

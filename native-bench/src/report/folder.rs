@@ -6,7 +6,7 @@ use std::path::Path;
 use aim_web::Result;
 
 use super::{Report, confusion};
-use crate::files::{Unfinished, make_folder, write_whole};
+use crate::files::{self, make_folder, write_whole};
 use crate::output;
 
 /// Makes the folder, and sees whether files can be written to it.
@@ -15,7 +15,7 @@ use crate::output;
 /// If not.
 pub fn try_out(folder: &Path) -> Result<()> {
     make_folder(folder)?;
-    Unfinished::new(&folder.join("report.json")).map(drop)
+    files::try_out(&folder.join("report.json"))
 }
 
 /// Writes `report.json`, `classes.csv`, `confusion.json`, `confusion.csv` and `confusion.svg`.

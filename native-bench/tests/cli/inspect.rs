@@ -78,6 +78,9 @@ fn options_of_files_are_for_files() {
             "{line}"
         );
     }
+    let file = test_file("../models/aim-tiny/model-00001-of-00001.safetensors");
+    let line = refused(aim_bench("inspect").arg(file).args(["--trunk", "x"]));
+    assert!(line.contains("--trunk"), "{line}");
 }
 
 #[test]

@@ -409,6 +409,19 @@ fn a_report_that_can_not_be_written_takes_no_result_along() {
     }
     // Only what was written is there.
     assert_eq!(fs::read_dir(&report).expect("readable").count(), 2);
+
+    // Nor the other way round.
+    #[cfg(target_os = "linux")]
+    {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let report = work.path().join("second");
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_aim-bench"));
+        program.arg("merge").args(parts(&folder));
+        program.arg("--report").arg(&report);
+        let status = program.stdout(full.expect("Linux has it")).status();
+        assert_eq!(status.expect("it starts").code(), Some(1));
+        assert!(report.join("confusion.svg").is_file());
+    }
 }
 
 #[test]

@@ -52,6 +52,37 @@ fn the_size_is_the_models_or_the_one_asked_for() {
 }
 
 #[test]
+fn options_of_a_model_are_for_one_that_is_named() {
+    for option in ["--config", "--trunk"] {
+        let mut program = aim_bench("preprocess");
+        program.arg(test_file("pictures/gray.png"));
+        program.args(["--output", "unused.safetensors", option, "x"]);
+        let line = refused(&mut program);
+        assert!(
+            line.contains(option) && line.contains("--model"),
+            "{option}: {line}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_replaced_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let work = tempdir().expect("a temporary folder");
+    let file = work.path().join("input.safetensors");
+    std::fs::write(&file, "earlier").expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    let mut program = aim_bench("preprocess");
+    program.arg(test_file("pictures/gray.png"));
+    program.arg("--output").arg(&file).assert().success();
+    let meta = file.metadata().expect("it is there");
+    assert!(meta.len() > 7);
+    assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn several_pictures_make_one_tensor() {
     let [first, second] = ["pictures/tiny_50x37.png", "pictures/gray.png"].map(test_file);
     let alone = [&first, &second].map(|picture| preprocess(picture, &[]).1);

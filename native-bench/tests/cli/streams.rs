@@ -146,6 +146,23 @@ fn a_full_disk_behind_standard_output_is_an_error() {
 }
 
 #[test]
+fn reports_that_can_not_be_written_are_refused_before_the_sweep() {
+    let work = tempdir().expect("a temporary folder");
+    let long = "n".repeat(300);
+    for name in ["charts/", "no/chart.svg", &long] {
+        let svg = work.path().join(name);
+        let args = ["bench", "--synthetic", "64x2", "--device", "cpu", "--svg"];
+        let mut args = args.map(str::to_owned).to_vec();
+        args.push(svg.display().to_string());
+        let Output { status, stdout, .. } = run(&args, work.path(), Stdio::piped());
+        assert_eq!(status.code(), Some(1), "{name}");
+        assert!(stdout.is_empty(), "{name}");
+    }
+    let there = std::fs::read_dir(work.path()).expect("listed");
+    assert_eq!(there.count(), 0);
+}
+
+#[test]
 fn files_of_an_earlier_sweep_stay_if_this_one_does_not_end() {
     let work = tempdir().expect("a temporary folder");
     let files = ["bench.svg", "bench.md"].map(|name| work.path().join(name));

@@ -77,12 +77,19 @@ fn it_is_the_model_of_the_safetensors_file() {
     let elsewhere = elsewhere.display().to_string();
     let folder = world.hub.folder("me/torch");
     let url = format!("{folder}/pytorch_model.bin");
+    // `convert` writes an index.
+    let sharded = world.path("sharded");
+    let mut convert = world.command("convert");
+    convert.args(["--dtype", "fp32", "--model", &torch, "--output", &sharded]);
+    convert.assert().success();
     for dtype in ["fp32", "q8", "q4"] {
         let expected = world.logits(&["--dtype", dtype, "--model", &world.path("safetensors")]);
         for model in [
             &["--model", &torch][..],
             &["--model", &file],
             &["--model", &elsewhere, "--config", &config],
+            &["--model", &torch, "--config", &config],
+            &["--model", &sharded, "--config", &config],
             &["--model", "me/torch"],
             &["--model", "ME/Torch"],
             &["--model", &folder],

@@ -335,6 +335,40 @@ fn a_head_does_not_replace_its_own_trunk() {
 }
 
 #[test]
+fn the_trunk_that_an_option_names_is_named_and_stays() {
+    let (work, data, head) = lesson();
+    let [whole, moved] = ["whole", "moved"].map(|name| work.path().join(name));
+    train(&data, &whole).arg("--full").assert().success();
+    train(&data, &head)
+        .arg("--model")
+        .arg(&whole)
+        .assert()
+        .success();
+    std::fs::rename(&whole, &moved).unwrap();
+    let on_moved = |output: &Path| {
+        let mut program = train(&data, output);
+        program.arg("--model").arg(&head).arg("--trunk").arg(&moved);
+        program
+    };
+    let error = refused(on_moved(&moved).arg("--overwrite"));
+    assert!(error.contains("holds the trunk"), "{error}");
+    let second = work.path().join("second");
+    on_moved(&second).assert().success();
+    assert_eq!(label(&second, "dress"), "garment");
+}
+
+#[test]
+fn a_folder_called_as_the_embedded_model_is_no_trunk() {
+    let (work, data, _) = lesson();
+    for overwrite in [&[][..], &["--overwrite"]] {
+        let mut program = train(&data, Path::new("aim-tiny"));
+        program.current_dir(work.path()).args(overwrite);
+        program.assert().success();
+    }
+    assert_eq!(label(&work.path().join("aim-tiny"), "dress"), "garment");
+}
+
+#[test]
 fn heads_that_name_each_other_are_errors() {
     let (work, data, first) = lesson();
     let second = work.path().join("second");

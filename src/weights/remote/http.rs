@@ -132,8 +132,8 @@ async fn get(
     timeouts: Timeouts,
     arrived: &UnboundedSender<u64>,
 ) -> Result<Response, Failure> {
-    let no_address = |error| Failure::Final(format!("this is no address: {error}"));
-    let first = Url::parse(&request.url).map_err(no_address)?;
+    let first = Url::parse(&request.url)
+        .map_err(|error| Failure::Final(format!("this is no address: {error}")))?;
     let mut url = first.clone();
     for _ in 0..=REDIRECTS {
         let answer = timeout(timeouts.stall, send(client, &request, &url, &first))
@@ -145,7 +145,12 @@ async fn get(
         if status.is_redirection()
             && let Some(target) = text(answer.headers(), &LOCATION)
         {
-            let next = url.join(&target).map_err(no_address)?;
+            let next = url.join(&target).map_err(|error| {
+                Failure::Final(format!(
+                    "{} redirects to what is no address: {error}",
+                    host(&url)
+                ))
+            })?;
             if url.scheme() == "https" && next.scheme() != "https" {
                 return Err(Failure::Final(format!(
                     "{} redirects to an address without TLS",
@@ -206,10 +211,10 @@ async fn send(
     builder.send().await.map_err(|error| {
         let mut reason = reason(&error);
         if error.is_connect()
-            && let Some(proxy) = proxy_variable(url.scheme())
+            && let Some(proxy) = proxy_variable(url)
         {
             reason += &format!(
-                " ({proxy} is set: the proxy may be what does not answer; NO_PROXY={} goes without it)",
+                " ({proxy} is set: the proxy may be what does not answer; with {} in NO_PROXY it is not asked)",
                 host(url)
             );
         }
@@ -217,13 +222,24 @@ async fn send(
     })
 }
 
-/// The variable that names a proxy for addresses of this scheme, if one is set.
-fn proxy_variable(scheme: &str) -> Option<String> {
-    let own = format!("{scheme}_proxy");
-    let all = "all_proxy".to_owned();
-    [own.to_uppercase(), own, all.to_uppercase(), all]
-        .into_iter()
-        .find(|name| env::var_os(name).is_some_and(|value| !value.is_empty()))
+/// The variable that names a proxy for an address, if one does.
+fn proxy_variable(url: &Url) -> Option<String> {
+    let set = |name: &str| {
+        [name.to_uppercase(), name.to_lowercase()]
+            .into_iter()
+            .find_map(|name| {
+                let value = env::var(&name).ok().filter(|value| !value.is_empty())?;
+                Some((name, value))
+            })
+    };
+    let is_exempt = set("no_proxy").is_some_and(|(_, hosts)| {
+        hosts.split(',').map(str::trim).any(|exempt| {
+            let parent = host(url).strip_suffix(exempt.trim_start_matches('.'));
+            exempt == "*" || parent.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    });
+    let (name, _) = set(&format!("{}_proxy", url.scheme())).or_else(|| set("all_proxy"))?;
+    (!is_exempt).then_some(name)
 }
 
 /// Reads a body up to a byte over `limit`; an error is why it ended early.

@@ -48,7 +48,8 @@ pub struct Response {
 pub enum Failure {
     /// The server was not reached, or took too long. Trying again may help.
     Network(String),
-    /// There is no asking: the address is none, say, or no server may be asked. Trying again does not help.
+    /// The request can't be made, as with an address that is none, or where no server may be asked. Trying again does not
+    /// help.
     Final(String),
     /// The caller gave up.
     Aborted,

@@ -77,34 +77,40 @@ impl Staging {
         fs::write(&path, text).map_err(|error| unwritable(&path, &error))
     }
 
-    /// Puts the folder in its place. Where something else appeared there meanwhile the folder stays where it is, and the error
-    /// says where.
+    /// Puts the folder in its place. Where that can't be done, as where something else appeared there meanwhile, the folder
+    /// stays where it is, and the error says where.
     ///
     /// # Errors
     /// [`ErrorKind::Option`] if it can't be put there.
     pub fn finish(mut self) -> Result<()> {
-        if let Err(error) = check(&self.target, self.overwrite) {
-            // It may have taken hours.
-            self.is_complete = true;
+        let placed = self.place();
+        // It may have taken hours: even what has no place is kept.
+        self.is_complete = true;
+        let replaced = placed.map_err(|error| {
             let kept = format!("{error}; what was written is in {}", self.dir.display());
-            return Err(Error::new(error.kind(), kept));
+            Error::new(error.kind(), kept)
+        })?;
+        match replaced {
+            Some(old) => fs::remove_dir_all(&old).map_err(|error| unwritable(&old, &error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the folder its name: where the one is that had it.
+    fn place(&self) -> Result<Option<PathBuf>> {
+        check(&self.target, self.overwrite)?;
+        let error = |error: io::Error| unwritable(&self.target, &error);
+        if !self.target.exists() {
+            fs::rename(&self.dir, &self.target).map_err(error)?;
+            return Ok(None);
         }
         let old = self.dir.with_extension("old");
-        let had_old = self.target.exists();
-        if had_old {
-            fs::rename(&self.target, &old).map_err(|error| unwritable(&self.target, &error))?;
+        fs::rename(&self.target, &old).map_err(error)?;
+        if let Err(broken) = fs::rename(&self.dir, &self.target) {
+            let _ = fs::rename(&old, &self.target);
+            return Err(error(broken));
         }
-        if let Err(error) = fs::rename(&self.dir, &self.target) {
-            if had_old {
-                let _ = fs::rename(&old, &self.target);
-            }
-            return Err(unwritable(&self.target, &error));
-        }
-        self.is_complete = true;
-        if had_old {
-            fs::remove_dir_all(&old).map_err(|error| unwritable(&old, &error))?;
-        }
-        Ok(())
+        Ok(Some(old))
     }
 }
 
@@ -199,6 +205,22 @@ mod tests {
             (text(&target), text(&kept)),
             ("first".into(), "late".into())
         );
+    }
+
+    #[test]
+    fn what_can_not_be_put_in_its_place_is_kept() {
+        let work = tempfile::tempdir().unwrap();
+        let target = work.path().join("model");
+        fs::create_dir(&target).unwrap();
+        let staging = Staging::new(&target, true).unwrap();
+        staging.write("config.json", "{}").unwrap();
+        let kept = staging.dir().to_owned();
+        // What is in the way of the folder that is replaced.
+        let way = kept.with_extension("old");
+        fs::create_dir_all(way.join("thesis")).unwrap();
+        let error = staging.finish().unwrap_err();
+        assert!(error.to_string().contains("what was written is in"));
+        assert!(kept.join("config.json").is_file() && target.is_dir());
     }
 
     #[test]

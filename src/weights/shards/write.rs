@@ -91,7 +91,8 @@ fn infos(spec: &TensorSpec, stored: StoredAs) -> Result<Vec<TensorInfo>> {
 /// The shards of a model: for each the entries, in the order in which the model runs.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a tensor is too large for any file.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a packed tensor is too large for any file; of others
+/// [`write_header`] says it.
 pub fn plan(config: &Config, stored: StoredAs) -> Result<Vec<Vec<TensorInfo>>> {
     let mut shards = vec![Vec::new()];
     // What a header takes is not known before it is written; this is more.
