@@ -364,7 +364,8 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
     };
     let loading = async {
         let mut wanted = Wanted {
-            arch: options.arch,
+            // Beside a trunk it is the trunk's.
+            arch: options.arch.filter(|_| options.trunk.is_none()),
             probe_layers: options.probe_layers.clone(),
             ..Wanted::default()
         };
@@ -381,7 +382,7 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
             match model.head_alone().await? {
                 None if options.trunk.is_some() && head.is_none() => {
                     return Err(Error::option(format!(
-                        "{name}: has its own trunk, and the option trunk is for a head alone: leave it out"
+                        "the option trunk is for a head that lies alone, and this is a whole model: leave it out"
                     )));
                 }
                 None => break model,
@@ -392,18 +393,20 @@ async fn load_onto(device: Device, options: Options, start: f64) -> Result<State
                 }
                 // A head that lies alone names its trunk, which may lie elsewhere by now.
                 Some(file) => {
-                    name = options
-                        .trunk
-                        .clone()
-                        .unwrap_or_else(|| file.trunk.name.clone());
-                    if options.trunk.is_none() {
-                        named = Some(file.trunk.clone());
+                    let mut trunk = file.trunk.clone();
+                    if let Some(other) = &options.trunk {
+                        trunk.name.clone_from(other);
                     }
+                    if let Some(arch) = options.arch {
+                        trunk.arch = Some(arch.name().to_owned());
+                    }
+                    name.clone_from(&trunk.name);
                     revision = None;
                     wanted = Wanted {
-                        arch: file.trunk.family()?,
+                        arch: trunk.family()?,
                         ..Wanted::default()
                     };
+                    named = Some(trunk);
                     head = Some(file);
                 }
             }

@@ -46,7 +46,10 @@ async function load() {
     resetNumbers();
     showButton();
   };
-  const loading = model.load(want, withoutModel);
+  const loading = model.load(want, () => {
+    void teach.begin(undefined);
+    withoutModel();
+  });
   if (!model.aim) withoutModel();
   announce('Loading the model');
   try {
@@ -54,12 +57,14 @@ async function load() {
     reason = aim.info.reason;
     withoutModel();
     announce('The model is ready');
-    // A lesson that comes with the address is what the visitor wants to see.
-    if (await teach.begin(aim)) tabs.show('teach');
+    const begun = teach.begin(aim);
     if (want.options.device === 'auto' && /WebGPU/.test(reason) && aim.device === 'wasm') {
       notice('no-webgpu', { title: 'Running on the CPU', text: `WebGPU would be faster, but: ${reason}.` });
     }
+    // The new model looks at the picture on the stage first, then at those of the lesson.
     if (picture) await classifyPicture();
+    // A lesson that comes with the address is what the visitor wants to see.
+    if (await begun) tabs.show('teach');
     document.body.dataset.ready = 'true';
     void keepOffline(aim.info);
   } catch (error) {

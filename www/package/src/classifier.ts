@@ -71,7 +71,7 @@ export class AimClassifier {
   /** What the classifier of a lesson's head stands on: kept for as long as it is. */
   readonly #below: AimClassifier | undefined;
   /** What of the load is asked for later: the trunk's name in files of heads, how long a server may be silent. */
-  readonly #trunk: Teacher['trunk'] & Pick<EngineOptions, 'timeouts'>;
+  readonly #asked: Teacher['trunk'] & Pick<EngineOptions, 'timeouts'>;
   readonly #video = new Turns();
   /** The frame of a video that waits: fires when a newer one takes its place. */
   #waiting: AbortController | undefined;
@@ -80,7 +80,7 @@ export class AimClassifier {
   private constructor(engine: Engine, note: string, trunk: Teacher['trunk'] & Pick<EngineOptions, 'timeouts'>, below?: AimClassifier) {
     this.#engine = engine;
     this.#note = note;
-    this.#trunk = trunk;
+    this.#asked = trunk;
     this.#below = below;
     forgotten?.register(this, engine);
   }
@@ -89,7 +89,7 @@ export class AimClassifier {
    * Loads a model and makes it ready: the device is open, the weights are on it, and it has run once.
    *
    * @param model - Nothing for the model that ships with this package, a hub name (`user/repo`), the URL
-   * of a folder that holds `config.json` and the weights, or an object of files in memory.
+   * of a folder that holds `config.json` and the weights, an object of files in memory, or the Blob of a lesson.
    * @throws AimError, or the signal's reason if it was aborted.
    */
   static async fromPretrained(model?: Model | null, options?: LoadOptions): Promise<AimClassifier> {
@@ -257,8 +257,8 @@ export class AimClassifier {
     return teach(
       {
         engine: this.#engine,
-        trunk: this.#trunk,
-        adopt: (engine) => new AimClassifier(engine, this.#note, this.#trunk, this.#below ?? this),
+        trunk: this.#asked,
+        adopt: (engine) => new AimClassifier(engine, this.#note, this.#asked, this.#below ?? this),
         each: async (images, options, work) => {
           const checked = viewOptions(options);
           return this.#each(images, checked, (frames) => work(frames, checked.signal));
@@ -282,7 +282,7 @@ export class AimClassifier {
   async #capture(input: unknown, { view, signal }: { view: View | undefined; signal: AbortSignal | undefined }): Promise<Frame> {
     const stop = new AbortController();
     try {
-      const frame = await orAbort(this.#over, orAbort(signal, capture(input, (url) => fetchBlob(url, stop, this.#trunk.timeouts.stall)), release), release);
+      const frame = await orAbort(this.#over, orAbort(signal, capture(input, (url) => fetchBlob(url, stop, this.#asked.timeouts.stall)), release), release);
       return view ? { ...frame, view } : frame;
     } finally {
       // What may still come is for nobody.

@@ -16,13 +16,13 @@ export interface Example {
 export interface ExportOptions {
   /** Also what was learnt of each picture and, if the lesson keeps them, the pictures: to go on later. False by default. */
   pictures?: boolean | undefined;
-  /** The head in a few kilobytes, for a link; for as many classes as a head of attention has channels. False by default. */
+  /** The head in a few kilobytes, for a link. A head that attends must have at most as many classes as one of its attention heads has channels. False by default. */
   compact?: boolean | undefined;
 }
 
 /** Classes of one's own on the trunk of a loaded model, from a few pictures each. */
 export interface Lesson {
-  /** How many pictures each class has, in the order in which classes came. */
+  /** How many pictures each class has. */
   readonly counts: Record<string, number>;
 
   /** The pictures, in the order in which they came. */

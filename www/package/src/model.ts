@@ -10,7 +10,7 @@ import { type EngineOptions, type ModelFiles } from './options.js';
 export interface Source {
   /** What to pass to the wasm module: a hub name or the URL of a folder. */
   address: string;
-  /** Local files are not worth a second copy in the cache. */
+  /** Local files are not worth a second copy in the cache. Of a head and its trunk it is the trunk's: the head is small, and not kept. */
   cacheable: boolean;
   /** Fetches its files. */
   fetch: GlueFetch;
@@ -23,7 +23,7 @@ export function source({ model, trunk }: Pick<EngineOptions, 'model' | 'trunk'>)
   const found = find(model, 'model', fetchOurs);
   if (!trunk) return found;
   const { address, cacheable, fetch } = find(trunk, 'trunk', found.fetch);
-  return { ...found, cacheable: found.cacheable && cacheable, fetch, trunk: address };
+  return { ...found, cacheable, fetch, trunk: address };
 }
 
 function find(model: EngineOptions['model'], part: string, otherwise: GlueFetch): Source {

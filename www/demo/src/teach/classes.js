@@ -10,7 +10,7 @@ export const NONE = 'None of these';
 /**
  * Lists classes in `list`. `on` has a function for each thing a visitor may want: `rename(from, to)` (false if that can't be),
  * `remove(name)`, `drop(id)` of a picture, `files(name, files)`, and once for each class `record(name, button)`. The `name()`
- * of the last two is what the class is called then.
+ * of the last two is what the class is called then, or undefined once it is gone.
  */
 export function classList(list, on) {
   /** By what they are called, in order. */
@@ -23,6 +23,7 @@ export function classList(list, on) {
     const part = (of) => element.querySelector(`[data-part=${of}]`);
     const card = { name, element, part, urls: new Map() };
     cards.push(card);
+    const nameNow = () => (cards.includes(card) ? card.name : undefined);
     const input = part('name');
     input.addEventListener('change', () => {
       const wanted = input.value.trim().replace(/\s+/g, ' ');
@@ -34,9 +35,9 @@ export function classList(list, on) {
     part('files').addEventListener('change', ({ target }) => {
       const files = [...target.files];
       target.value = '';
-      if (files.length > 0) on.files(() => card.name, files);
+      if (files.length > 0) on.files(nameNow, files);
     });
-    on.record(() => card.name, part('record'));
+    on.record(nameNow, part('record'));
     element.addEventListener('dragover', (event) => element.classList.toggle('dragging', event.dataTransfer?.types.includes('Files') ?? false));
     for (const type of ['dragleave', 'drop']) element.addEventListener(type, () => element.classList.remove('dragging'));
     element.addEventListener('drop', (event) => {
@@ -45,7 +46,7 @@ export function classList(list, on) {
       event.preventDefault();
       // The picture is this class's, not the stage's.
       event.stopPropagation();
-      on.files(() => card.name, files);
+      on.files(nameNow, files);
     });
     describe(card);
     list.append(element);

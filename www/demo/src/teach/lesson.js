@@ -13,17 +13,21 @@ const $ = (id) => document.getElementById(id);
 /** How long after the last change the lesson is kept, in milliseconds. */
 const CALM = 1500;
 
-/** The lesson of the model that is loaded. */
+/** The lesson of the model that is loaded, and what that is called. */
 let lesson;
+let modelName;
 /** Ends the training that is under way. */
 let training;
 /** What the page around does: `startCamera()`, `changed()` once there is another classifier, `open()` this tab. */
 let page;
 /** How many pictures there were when it was trained: with others it is out of date. */
 let trainedOn = 0;
+const OUTDATED = -1;
 let saving;
 /** Pictures that wait for a model: they were shown to the one before, and not yet to this one. */
 let unseen = [];
+/** A file that waits for a model, `{ blob, what }`: nothing but it has the head of a lesson without pictures. */
+let waiting;
 /** Whether the address, and the last visit, may bring a lesson that was not taken yet. */
 let [addressWaits, visitWaits] = [true, true];
 
@@ -39,7 +43,7 @@ export function classifier() {
 /** Pictures a class. A class may be called as something that every object has. */
 const counts = () => lesson?.counts ?? Object.create(null);
 const pictures = () => Object.values(counts()).reduce((sum, count) => sum + count, 0);
-const counted = (count, name) => `${count} ${count === 1 ? 'picture' : 'pictures'} of ${name}`;
+const counted = (count, name) => `${count} ${count === 1 ? 'picture' : 'pictures'}${name === undefined ? '' : ` of ${name}`}`;
 const bad = (title, text, error) => notice('lesson', { title, text, detail: error && `${error.code ?? error.name}: ${error.message}`, bad: true });
 
 const classes = classList($('classes'), {
@@ -52,6 +56,7 @@ const classes = classList($('classes'), {
     for (const one of unseen) if (one.label === from) one.label = to;
     // A class without pictures is the page's alone.
     const renaming = counts()[from] ? lesson.rename(from, to) : Promise.resolve();
+    trainedOn = OUTDATED;
     void renaming.then(changed);
     return true;
   },
@@ -80,43 +85,66 @@ const classes = classList($('classes'), {
       },
       take: async () => camera.live() && add(name, camera.video),
       done(count) {
-        if (count > 0) announce(counted(counts()[name()] ?? 0, name()));
+        if (count > 0) tellCount(name());
         changed();
       },
     });
   },
   async files(name, files) {
     dismiss('lesson');
-    for (const file of files) if (lesson && classes.has(name())) await add(name, file);
-    if (classes.has(name())) announce(counted(counts()[name()] ?? 0, name()));
+    for (const file of files) if (name() !== undefined) await add(name, file);
+    tellCount(name());
     changed();
   },
 });
 
-/** Shows the lesson a picture of the class `name()`; false if its class is gone, or, with a notice, if it could not be read. */
+function tellCount(name) {
+  if (name !== undefined) announce(counted(counts()[name] ?? 0, name));
+}
+
+/**
+ * Shows the lesson a picture of the class `name()`; without a model a file waits for the next one. False if it is not in the
+ * lesson: because its class is gone, or, with a notice, because it could not be read.
+ */
 async function add(name, image) {
+  const mine = lesson;
+  if (!mine) {
+    if (image instanceof Blob) unseen.push({ label: name(), picture: image });
+    show();
+    return false;
+  }
   try {
-    if (!(await learn(lesson, name, image))) return false;
+    if (!(await learn(mine, name, image))) return false;
     show();
     return true;
   } catch (error) {
-    if (error.code === 'disposed') return false;
+    if (error.code === 'disposed') {
+      if (name() === undefined || !(image instanceof Blob)) return false;
+      // Another model, or none, has taken the place of this one, or is about to.
+      if (mine !== lesson) return add(name, image);
+      unseen.push({ label: name(), picture: image });
+      return false;
+    }
     const what = image.name ? `“${image.name}” is no picture that this browser can read` : 'A picture of the camera could not be read';
     bad(what, 'It is left out; the others stay.', error);
     return false;
   }
 }
 
-/** Has a lesson learn a picture of the class `name()`, which a visitor may rename or remove meanwhile: false if it is gone. */
+/**
+ * Has a lesson learn a picture of the class `name()`, which a visitor may rename or remove meanwhile: false if it is gone, and
+ * `name()` undefined.
+ */
 async function learn(lesson, name, image) {
   const label = name();
   const id = await lesson.add(label, image);
-  if (!classes.has(name())) {
-    // It would bring the class back.
-    await lesson.remove(id);
+  const now = name();
+  if (now === undefined) {
+    // It would bring the class back, unless it is gone with it.
+    await lesson.remove(id).catch(() => undefined);
     return false;
   }
-  if (name() !== label) await lesson.rename(label, name());
+  if (now !== label) await lesson.rename(label, now);
   return true;
 }
 
@@ -129,7 +157,7 @@ function changed() {
 /** What is missing for a training, in words; nothing if it can begin. */
 function lacks() {
   const names = classes.names();
-  if (!lesson) return 'A model is needed first.';
+  if (!lesson) return `A model is needed first${unseen.length > 0 ? `: ${counted(unseen.length)} wait for it` : ''}.`;
   if (names.length < 2) return 'Two classes are needed, with two pictures each or more.';
   const poor = names.find((name) => (counts()[name] ?? 0) < 2);
   return poor && `“${poor}” needs ${counts()[poor] ? 'one more picture' : 'two pictures'} or more.`;
@@ -140,7 +168,7 @@ function show() {
   classes.update(counts(), lesson?.examples ?? []);
   const [need, all, has] = [lacks(), pictures(), classifier() !== undefined];
   $('train').disabled = need !== undefined || training !== undefined;
-  $('need').textContent = need ?? (has && trainedOn !== all ? 'There are other pictures now: train again to learn from them.' : '');
+  $('need').textContent = need ?? (has && trainedOn !== all ? 'The pictures or their names have changed: train again to learn from them.' : '');
   $('add-none').hidden = classes.has(NONE);
   $('export').disabled = !has && all === 0;
   $('link').disabled = !has;
@@ -177,6 +205,7 @@ async function train() {
   try {
     const report = await lesson.train({ signal: mine.signal, onprogress: ({ progress }) => ring(progress) });
     trainedOn = all;
+    waiting = undefined;
     const { score, advice } = inWords(report);
     tell(score, advice);
     announce(`It has learnt. ${score}`);
@@ -212,7 +241,7 @@ async function save() {
       await keep({ blob: await lesson.export({ pictures: all > 0 }), classes: classes.names() });
       visitWaits = false;
       // An empty lesson does not take the place of one that waits for its model.
-    } else if (!visitWaits) await forget();
+    } else if (!visitWaits && !waiting) await forget();
     dismiss('keep');
   } catch (error) {
     if (error.code === 'disposed') return;
@@ -221,14 +250,14 @@ async function save() {
   }
 }
 
-/** Takes a file, a link or what was kept into the lesson; false, with a notice, if that failed. */
+/** Takes a file, a link or what was kept into the lesson; false, with a notice, if that failed; undefined if its model is gone. */
 async function take(blob, what) {
   const mine = lesson;
+  const before = pictures();
   try {
     await mine.import(blob);
   } catch (error) {
-    // Another model takes the place of this one, and gets it too.
-    if (mine !== lesson || error.code === 'disposed') return false;
+    if (mine !== lesson || error.code === 'disposed') return undefined;
     const [title, text] = {
       integrity: ['This lesson belongs to another model', 'Load the model that it was made with, then open it again.'],
       format: ['That is no lesson', 'It must be a file that this page saved, or head.safetensors of aim-bench train.'],
@@ -236,12 +265,17 @@ async function take(blob, what) {
     bad(title, `${text} What you have here stays.`, error);
     return false;
   }
-  trainedOn = pictures();
   const labels = classifier()?.labels;
+  const taken = Object.keys(counts());
+  // What a visitor removed or renamed after the training is still in the head.
+  const isOfThese = taken.length === labels?.length && taken.every((name) => labels.includes(name));
+  trainedOn = before === 0 && isOfThese ? pictures() : OUTDATED;
+  // Another model that is loaded takes it again.
+  waiting = pictures() === 0 ? { blob, what } : undefined;
   // The empty classes that a lesson begins with make room.
   for (const name of classes.names()) if (/^Class \d+$/.test(name) && !counts()[name]) classes.remove(name);
   if (labels) {
-    for (const name of labels) classes.add(name);
+    if (taken.length === 0) for (const name of labels) classes.add(name);
     tell(`${what} knows ${labels.length > 4 ? `${labels.length} classes: ${labels.slice(0, 4).join(', ')} and more` : labels.join(', ')}.`);
     page.changed();
   }
@@ -259,6 +293,7 @@ export async function begin(aim) {
   training?.abort();
   void lesson?.dispose();
   const mine = (lesson = aim?.teach({ keepPictures: true }));
+  modelName = aim?.info.model;
   trainedOn = 0;
   tell('');
   begun();
@@ -266,7 +301,8 @@ export async function begin(aim) {
   const had = unseen.length > 0;
   while (unseen.length > 0) {
     const [one] = unseen;
-    const error = await learn(mine, () => one.label, one.picture).then(() => undefined, (error) => error);
+    const name = () => (unseen.includes(one) ? one.label : undefined);
+    const error = await learn(mine, name, one.picture).then(() => undefined, (error) => error);
     // One that can't be read is lost; whatever else fails, the next model sees it.
     if (!error || error.code === 'image') unseen = unseen.filter((other) => other !== one);
     if (mine !== lesson) return false;
@@ -275,13 +311,30 @@ export async function begin(aim) {
       show();
       return false;
     }
+    show();
   }
-  if (had) notice('lesson', { title: 'The lesson has another model now', text: 'It has looked at your pictures again: train to learn from them.' });
+  if (had) notice('lesson', { title: 'The model has looked at all of your pictures', text: 'Train to learn from them.' });
+  if (waiting && mine === lesson) await take(waiting.blob, waiting.what);
   let opened = false;
-  if (addressWaits) opened = await fromAddress();
+  if (addressWaits && mine === lesson) opened = await fromAddress();
   if (visitWaits && mine === lesson) await fromLastVisit();
   show();
   return opened;
+}
+
+/** Opens a file, or has it wait for a model. */
+async function openFile(blob) {
+  const what = 'This lesson';
+  let mine;
+  // Again if another model takes the place of this one meanwhile.
+  while (mine !== lesson) {
+    mine = lesson;
+    const taken = mine && (await take(blob, what));
+    if (taken) announce($('score').textContent || 'The lesson is open');
+    if (taken !== undefined) return;
+  }
+  waiting = { blob, what };
+  notice('lesson', { title: 'The lesson waits for a model', text: 'It is opened as soon as one is loaded.' });
 }
 
 async function fromAddress() {
@@ -336,7 +389,7 @@ export function connect(around) {
     const [file] = target.files;
     target.value = '';
     dismiss('lesson');
-    if (file && lesson && (await take(file, 'This lesson'))) announce($('score').textContent || 'The lesson is open');
+    if (file) await openFile(file);
   });
   $('export').addEventListener('click', async () => {
     dismiss('lesson');
@@ -353,7 +406,7 @@ export function connect(around) {
   $('link').addEventListener('click', async () => {
     dismiss('lesson');
     try {
-      const link = await linkOf(await lesson.export({ compact: true }));
+      const link = await linkOf(await lesson.export({ compact: true }), modelName);
       if (link.length > MOST) throw new Error(`the link would have ${link.length} characters`);
       $('link-field').hidden = false;
       $('link-text').value = link;
@@ -369,8 +422,12 @@ export function connect(around) {
     stopRecording();
     training?.abort();
     unseen = [];
+    waiting = undefined;
+    addressWaits = false;
+    if (hasHead()) history.replaceState(undefined, '', `${location.pathname}${location.search}#teach`);
     await lesson?.reset();
     classes.clear();
+    if ($('keep').checked && !visitWaits) await forget().catch(() => undefined);
     begun();
     trainedOn = 0;
     tell('');
@@ -381,6 +438,7 @@ export function connect(around) {
   });
   // A link that is opened in a tab that has the page already.
   addEventListener('hashchange', async () => {
+    addressWaits = hasHead();
     if (lesson && (await fromAddress())) page.open();
   });
   document.addEventListener('visibilitychange', () => {

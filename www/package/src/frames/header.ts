@@ -23,7 +23,7 @@ export async function isCut(head: Uint8Array, blob: Blob): Promise<boolean> {
   if (ascii(head, 0, 'RIFF')) return head.length < 8 || 8 + new DataView(head.buffer).getUint32(4, true) > blob.size;
   const text = (bytes: Uint8Array | ArrayBuffer) => new TextDecoder('latin1').decode(bytes);
   const tail = text(await blob.slice(-TAIL).arrayBuffer());
-  if (head[0] === 0xff) return !/\xff\xd9|SEFT$/.test(tail) && !/MotionPhoto|MicroVideo/.test(text(head));
+  if (head[1] === 0xd8) return !/\xff\xd9|SEFT$/.test(tail) && !/MotionPhoto|MicroVideo/.test(text(head));
   return ascii(head, 1, 'PNG') && !tail.includes('IEND');
 }
 

@@ -110,5 +110,5 @@ export async function taught(blob: Blob, options: LoadOptions | undefined): Prom
   const [, repository, revision] = /^([\w.-]+\/[\w.-]+)(?:@(.+))?$/.exec(name) ?? [];
   // A model in memory has no address, and aim-bench may have read a folder of its own machine.
   if (!options?.trunk && name !== EMBEDDED && !repository && !name.includes('://')) throw new tools.AimError('option', `this head was taught on '${name}', which can't be fetched from here: pass that model as the option trunk`);
-  return { head, model: options?.trunk ?? (name === EMBEDDED ? undefined : (repository ?? name)), options: { arch: arch as LoadOptions['arch'], revision, ...options, trunk: undefined } };
+  return { head, model: options?.trunk ?? (name === EMBEDDED ? undefined : (repository ?? name)), options: { arch: arch as LoadOptions['arch'], revision: options?.trunk ? undefined : revision, ...options, trunk: undefined } };
 }

@@ -122,8 +122,12 @@ export class Work {
     const give = (from: AbortSignal) => () => stop.abort(from.reason);
     const ends = [signal, this.#over].filter((one) => one !== undefined).map((one) => [one, give(one)] as const);
     for (const [one, end] of ends) one.addEventListener('abort', end);
+    let furthest = 0;
     const tell: NonNullable<TrainOptions['onprogress']> = (event) => {
-      if (!stop.signal.aborted) tools.notify(report, event);
+      // One whose GPU was lost goes on beside the one that takes its place.
+      if (stop.signal.aborted || event.progress < furthest) return;
+      furthest = event.progress;
+      tools.notify(report, event);
     };
     this.#training = true;
     try {
@@ -176,8 +180,9 @@ export class Work {
   /** The trunk's name in files: of a repository with its revision. */
   #trunk(): { trunk: string; arch: string | undefined } {
     const { trunk, trunkArch } = this.#teacher.engine.info;
-    if (trunk) return { trunk, arch: trunkArch };
     const { name, arch, revision } = this.#teacher.trunk;
+    // What lies in memory has no address.
+    if (trunk) return { trunk: trunk.includes('.invalid/') ? name : trunk, arch: trunkArch };
     return { trunk: revision && !name.includes('://') ? `${name}@${revision}` : name, arch };
   }
 

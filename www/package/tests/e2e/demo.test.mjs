@@ -527,7 +527,7 @@ describe('model', () => {
     await page.check('input[value=embedded]');
     await page.click('#load');
     await pictures('2 pictures');
-    assert.match(await message(page, 'lesson'), /looked at your pictures again/);
+    assert.match(await message(page, 'lesson'), /looked at all of your pictures/);
     await page.context().close();
   });
 
