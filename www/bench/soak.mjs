@@ -3,8 +3,8 @@
 //       [--share 1] [--results FILE]
 // It needs the built package, on Linux, and an hour; `--share 0.01` is a hundredth of the work. --results keeps what each part
 // gave, and takes the parts that are there already: a run that was broken off goes on. Fails if memory grows by more
-// than 2% once it has settled, or if anything ends otherwise than it should. What Chromium's GPU process keeps of a device
-// that no page has any more is measured without the package (`bare`) and not counted against it.
+// than 2% once it has settled, or if anything ends otherwise than it should. What Chromium keeps of a device that no page has
+// any more is measured without the package (`bare`) and not counted against it.
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -77,15 +77,7 @@ async function watched({ count, every, settled, webgpu, begin, step, expected = 
   return visit(webgpu, async ({ page: opened, memory }) => {
     const page = await opened();
     page.setDefaultTimeout(0);
-    await page.evaluate(() => {
-      globalThis.devices = 0;
-      if (typeof GPUAdapter !== 'function') return;
-      const { requestDevice } = GPUAdapter.prototype;
-      GPUAdapter.prototype.requestDevice = function (...args) {
-        devices += 1;
-        return requestDevice.apply(this, args);
-      };
-    });
+    await page.evaluate(() => (globalThis.devices = 0));
     await page.evaluate(begin);
     const samples = [];
     const wrong = [];
@@ -99,7 +91,7 @@ async function watched({ count, every, settled, webgpu, begin, step, expected = 
     const later = samples.filter(([done]) => done > settled);
     const means = [later.slice(0, MEAN), later.slice(-MEAN)].map((some) => [0, 1, 2].map((which) => some.reduce((sum, sample) => sum + sample[which], 0) / some.length));
     const [[from, ...first], [to, ...last]] = means;
-    // How many devices were made from the one mean to the other.
+    // How many devices went from the one mean to the other.
     const devices = ((await page.evaluate(() => devices)) / count) * (to - from);
     return { count, samples, grown: first.map((mib, i) => [mib, last[i]]), devices, wrong };
   });
@@ -166,6 +158,7 @@ const STAGES = {
           const device = await (await navigator.gpu.requestAdapter()).requestDevice();
           device.destroy();
           await device.lost;
+          devices += 1;
         }
         return [];
       },
@@ -192,7 +185,7 @@ const STAGES = {
         for (let i = from; i < from + count; i++) {
           const aim = await lib.AimClassifier.fromPretrained('/tiny/', { device: 'webgpu', warmup: false });
           const request = aim.logits(canvas).then((logits) => (difference(logits, right) / scale < 1e-4 ? '' : 'wrong'), (error) => (error.code === 'device_lost' ? '' : String(error)));
-          await loseDevice();
+          devices += await loseDevice();
           const ended = await request;
           const after = difference(await aim.logits(canvas), right) / scale;
           if (ended || !(after < 1e-4)) wrong.push(`device ${i}: ${ended}, ${after} afterwards`);
@@ -320,7 +313,7 @@ const WHAT = {
 /** By a part's name what it gave. */
 const results = values.results && existsSync(values.results) ? JSON.parse(readFileSync(values.results, 'utf8')) : {};
 const percent = (first, last) => `${(100 * (last / first - 1)).toFixed(1)}%`;
-/** What Chromium's GPU process keeps of each device that is gone, in MiB. */
+/** What Chromium keeps of each device that is gone, in MiB: in the page's process, and in the GPU's. */
 let kept;
 const rows = [];
 const curves = [];
@@ -336,16 +329,17 @@ try {
       if (values.results) writeFileSync(values.results, JSON.stringify(results));
     }
     const { count, samples, grown = [], devices, wrong, note, seconds } = results[name];
-    const [page = '', gpu = ''] = grown.map(([first, last]) => `${first.toFixed(1)} to ${last.toFixed(1)}, ${percent(first, last)}`);
-    let own = '';
-    if (name === 'bare') kept = devices > 0 ? (grown[1][1] - grown[1][0]) / devices : undefined;
-    else if (devices > 0) {
-      if (kept === undefined) throw new Error('--only: devices needs bare before it, which measures what Chromium keeps');
-      grown[1][1] -= kept * devices;
-      own = `; ${percent(...grown[1])} without what Chromium keeps of ${Math.round(devices)} devices`;
-    }
-    failed ||= wrong.length > 0 || (name !== 'bare' && grown.some(([first, last]) => last > first * GROWTH));
-    rows.push(`| ${count} ${WHAT[name]} | ${seconds} | ${page} | ${gpu}${own} | ${wrong.length === 0 ? 'nothing' : wrong.length}${note ? `; ${note}` : ''} |`);
+    const chromiums = name === 'devices' && devices > 0;
+    if (name === 'bare' && devices > 0) kept = grown.map(([first, last]) => (last - first) / devices);
+    if (chromiums && !kept) throw new Error('--only: devices needs bare before it, which measures what Chromium keeps');
+    const [page = '', gpu = ''] = grown.map(([first, last], i) => {
+      const all = `${first.toFixed(1)} to ${last.toFixed(1)}, ${percent(first, last)}`;
+      const own = chromiums ? last - kept[i] * devices : last;
+      failed ||= name !== 'bare' && own > first * GROWTH;
+      return chromiums ? `${all}; without what Chromium keeps ${percent(first, own)}` : all;
+    });
+    failed ||= wrong.length > 0;
+    rows.push(`| ${count} ${WHAT[name]} | ${seconds} | ${page} | ${gpu} | ${wrong.length === 0 ? 'nothing' : wrong.length}${note ? `; ${note}` : ''} |`);
     console.error(rows.at(-1));
     for (const line of wrong.slice(0, 10)) console.error(`  ${line}`);
     if (samples) curves.push({ title: `${count} ${WHAT[name]}`, samples, grown });
@@ -363,8 +357,8 @@ if (values.output) {
     `\`node www/bench/soak.mjs --output docs/browser.md --svg docs/soak.svg\` writes this section. Memory is what the processes of pages and of the
 GPU have for themselves, after garbage is collected: the mean of ${MEAN} samples once it has settled, and of the last ${MEAN}.
 
-${kept === undefined ? '' : `Chromium's GPU process keeps ${Math.round(kept * 1024)} KiB of each device that is gone, whoever made it: that is measured without this package, and
-taken off where the package loses devices.\n\n`}| what | s | pages, MiB | GPU's process, MiB | went wrong |
+${kept ? `Of each device that is gone, whoever made it, Chromium keeps ${kept.map((mib) => Math.round(mib * 1024)).join(' KiB in the page’s process and ')} KiB in the GPU's. That is
+measured without this package, and taken off where the package loses devices, two or so at each loss.\n\n` : ''}| what | s | pages, MiB | GPU's process, MiB | went wrong |
 |---|---|---|---|---|
 ${rows.join('\n')}
 

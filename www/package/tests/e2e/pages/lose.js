@@ -9,15 +9,16 @@ if (typeof GPUAdapter === 'function') {
   };
   new BroadcastChannel('lose').onmessage = () => {
     if (devices.length === 0) return;
-    for (const device of devices.splice(0)) device.destroy();
-    new BroadcastChannel('lost').postMessage('');
+    const gone = devices.splice(0);
+    for (const device of gone) device.destroy();
+    new BroadcastChannel('lost').postMessage(gone.length);
   };
 }
 
-/** Destroys the device of whoever has one, and waits until that is done. */
+/** Destroys the devices of whoever has some, and waits until that is done: how many were made since the last time. */
 globalThis.loseDevice = () =>
   new Promise((resolve) => {
     const lost = new BroadcastChannel('lost');
-    lost.onmessage = () => (lost.close(), resolve());
+    lost.onmessage = ({ data }) => (lost.close(), resolve(data));
     new BroadcastChannel('lose').postMessage('');
   });
