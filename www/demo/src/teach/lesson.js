@@ -157,7 +157,7 @@ function changed() {
 /** What is missing for a training, in words; nothing if it can begin. */
 function lacks() {
   const names = classes.names();
-  if (!lesson) return `A model is needed first${unseen.length > 0 ? `: ${counted(unseen.length)} wait for it` : ''}.`;
+  if (!lesson) return `A model is needed first${unseen.length > 0 ? `: it will look at your ${counted(unseen.length)}` : ''}.`;
   if (names.length < 2) return 'Two classes are needed, with two pictures each or more.';
   const poor = names.find((name) => (counts()[name] ?? 0) < 2);
   return poor && `“${poor}” needs ${counts()[poor] ? 'one more picture' : 'two pictures'} or more.`;

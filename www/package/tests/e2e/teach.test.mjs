@@ -364,7 +364,7 @@ test('pictures wait for a model, a head without pictures outlives one, a link na
   await page.goto(`${served.url}${PATH}?model=${encodeURIComponent(`${served.url}none/`)}#teach`);
   await page.waitForSelector('[data-key=model]');
   for (const [name, labels] of [['Class 1', HANDS], ['Class 2', GARMENTS]]) await page.setInputFiles(`[data-class="${name}"] input[type=file]`, labels.map(photograph));
-  await page.waitForFunction(() => /8 pictures wait for it/.test(document.getElementById('need').textContent));
+  await page.waitForFunction(() => /it will look at your 8 pictures/.test(document.getElementById('need').textContent));
   await page.click('#tab-name');
   await page.fill('#name', `${served.url}small/`);
   await page.click('#load');
