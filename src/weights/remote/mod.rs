@@ -33,7 +33,10 @@ pub mod progress;
 mod record;
 pub mod repository;
 pub mod retry;
-#[cfg(any(feature = "http", target_family = "wasm"))]
+#[cfg(any(
+    feature = "http",
+    all(target_family = "wasm", not(feature = "pictures"))
+))]
 pub mod stall;
 mod stream;
 pub mod transport;
