@@ -240,7 +240,10 @@ impl Classifier {
         set(&info, "imgSize", inner.img_size() as u32);
         set(&info, "trunkSha256", inner.engine().trunk_sha256());
         if let Some(Trunk { name, arch, .. }) = named {
-            set(&info, "trunk", name);
+            // What a page has in memory has an address that is no server's.
+            if !name.contains(".invalid/") {
+                set(&info, "trunk", name);
+            }
             if let Some(arch) = arch {
                 set(&info, "trunkArch", arch);
             }

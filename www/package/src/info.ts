@@ -20,7 +20,7 @@ export interface AimInfo {
   blocks: number;
   /** By what a taught head knows the trunk below it: a hash of the tensors that run. */
   trunkSha256: string;
-  /** Of a model that is a head alone: its trunk, as the head or the option `trunk` names it. */
+  /** Of a model that is a head alone: its trunk, as the head or the option `trunk` names it; one in memory has no name. */
   trunk?: string;
   /** Which released model that is, where its name does not say it. */
   trunkArch?: string;

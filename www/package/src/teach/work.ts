@@ -180,10 +180,9 @@ export class Work {
   /** The trunk's name in files: of a repository with its revision. */
   #trunk(): { trunk: string; arch: string | undefined } {
     const { trunk, trunkArch } = this.#teacher.engine.info;
+    if (trunk) return { trunk, arch: trunkArch };
     const { name, arch, revision } = this.#teacher.trunk;
-    // What lies in memory has no address.
-    if (trunk) return { trunk: trunk.includes('.invalid/') ? name : trunk, arch: trunkArch };
-    return { trunk: revision && !name.includes('://') ? `${name}@${revision}` : name, arch };
+    return { trunk: revision && !name.includes('://') ? `${name}@${revision}` : name, arch: trunkArch ?? arch };
   }
 
   #text(): LessonText {

@@ -170,13 +170,13 @@ test('a head that the page trains is the one that aim-bench trains of the same p
       const labels = [];
       for (const [trunk, worker] of [['/trunk/', true], [files, true], [files, false]]) {
         const taken = await lib.AimClassifier.fromPretrained('/heads/moved/', { trunk, worker });
-        labels.push((await taken.classify('/photo/skirt.jpg'))[0].label);
+        labels.push((await taken.classify('/photo/skirt.jpg'))[0].label, taken.info.trunk);
         await taken.dispose();
       }
       const code = async (...load) => (await outcome(lib.AimClassifier.fromPretrained(...load))).code;
       return [labels, await code('/heads/moved/', { timeouts: { longestWait: 0.1 } }), await code('/heads/moved/', { trunk: SMALL }), await code('/heads/moved/', { trunk: '/heads/attention/' }), await code(SMALL, { trunk: '/trunk/' })];
     });
-    assert.deepEqual(ends, [['garment', 'garment', 'garment'], 'network', 'integrity', 'format', 'option']);
+    assert.deepEqual(ends, [['garment', `${served.url}trunk/`, 'garment', undefined, 'garment', undefined], 'network', 'integrity', 'format', 'option']);
   } finally {
     await browser.close();
   }

@@ -92,11 +92,12 @@ describe('load', () => {
     }
     // What is in memory already is not kept once more.
     const kept = [];
-    for (const trunk of [undefined, 'https://host.invalid/trunk/', mockModel()]) {
-      await AimClassifier.fromPretrained('https://host.invalid/head/', { wasmUrl, trunk }).catch(() => undefined);
+    const [head, elsewhere] = ['https://host.invalid/head/', 'https://host.invalid/trunk/'];
+    for (const [model, trunk] of [[head, undefined], [head, elsewhere], [head, mockModel()], [mockModel(), elsewhere]]) {
+      await AimClassifier.fromPretrained(model, { wasmUrl, trunk }).catch(() => undefined);
       kept.push(counts.loads.at(-1).options.cache);
     }
-    assert.deepEqual(kept, [true, true, false]);
+    assert.deepEqual(kept, [true, true, false, true]);
     await assert.rejects(load({}, { trunk: 'trunk' }), aimError('option', /^trunk: 'trunk' is not valid/));
   });
 

@@ -326,6 +326,7 @@ describe('small parts', () => {
     assert.equal(await cut('RIFF', Uint8Array.of(8, 0, 0, 0), 'WEBPVP8 '), false);
     assert.equal(await cut('RIFF', Uint8Array.of(9, 0, 0, 0), 'WEBPVP8 '), true);
     assert.equal(await cut('GIF89a'), false);
+    assert.equal(await cut(Uint8Array.of(0xff, 0x0a), 'JPEG XL'), false);
   });
 
   test('whether a JPEG has to be turned', () => {

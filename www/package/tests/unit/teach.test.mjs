@@ -277,6 +277,13 @@ describe('files', () => {
     assert.deepEqual(again.labels, ['a', 'b']);
     await again.classify(picture);
     assert.equal(counts.loads.at(-1).options.trunk, undefined);
+    // The revision of the one repository is not the other's.
+    const onHub = file({ __metadata__: { 'aim.config': JSON.stringify({ trunk: { name: 'user/repo@abc', sha256: 'mock' } }) }, 'head.k': { dtype: 'U8', shape: [0], data_offsets: [0, 0] } });
+    for (const [trunk, model, revision] of [[undefined, 'user/repo', 'abc'], ['other/mirror', 'other/mirror', undefined]]) {
+      await assert.rejects(AimClassifier.fromPretrained(onHub, { wasmUrl, trunk }));
+      const { options } = counts.loads.pop();
+      assert.deepEqual([options.model, options.revision], [model, revision]);
+    }
     // And it can be taught further.
     await (await lessonOf(again)).train();
     assert.equal(counts.loads.length, 2);
