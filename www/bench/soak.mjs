@@ -1,10 +1,9 @@
 // Keeps the package at work for long in Chromium, under bad conditions, and writes a section of docs/browser.md and a chart:
-//   node www/bench/soak.mjs [--output docs/browser.md --svg docs/soak.svg] [--only frames,loads,bare,devices,tabs,quota,network]
-//       [--share 1] [--results FILE]
+//   node www/bench/soak.mjs [--output docs/browser.md --svg docs/soak.svg] [--only frames,loads,devices,tabs,quota,network] [--share 1]
+//       [--results FILE]
 // It needs the built package, on Linux, and an hour; `--share 0.01` is a hundredth of the work. --results keeps what each part
 // gave, and takes the parts that are there already: a run that was broken off goes on. Fails if memory grows by more
-// than 2% once it has settled, or if anything ends otherwise than it should. What Chromium keeps of a device that no page has
-// any more is measured without the package (`bare`) and not counted against it.
+// than 2% once it has settled, or if anything ends otherwise than it should.
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,7 +24,7 @@ const { values } = parseArgs({
   options: {
     output: { type: 'string' },
     svg: { type: 'string' },
-    only: { type: 'string', default: 'frames,loads,bare,devices,tabs,quota,network' },
+    only: { type: 'string', default: 'frames,loads,devices,tabs,quota,network' },
     share: { type: 'string', default: '1' },
     results: { type: 'string' },
   },
@@ -77,7 +76,6 @@ async function watched({ count, every, settled, webgpu, begin, step, expected = 
   return visit(webgpu, async ({ page: opened, memory }) => {
     const page = await opened();
     page.setDefaultTimeout(0);
-    await page.evaluate(() => (globalThis.devices = 0));
     await page.evaluate(begin);
     const samples = [];
     const wrong = [];
@@ -89,11 +87,9 @@ async function watched({ count, every, settled, webgpu, begin, step, expected = 
     }
     wrong.push(...page.problems.filter((problem) => !expected.test(problem)));
     const later = samples.filter(([done]) => done > settled);
-    const means = [later.slice(0, MEAN), later.slice(-MEAN)].map((some) => [0, 1, 2].map((which) => some.reduce((sum, sample) => sum + sample[which], 0) / some.length));
-    const [[from, ...first], [to, ...last]] = means;
-    // How many devices went from the one mean to the other.
-    const devices = ((await page.evaluate(() => devices)) / count) * (to - from);
-    return { count, samples, grown: first.map((mib, i) => [mib, last[i]]), devices, wrong };
+    const mean = (some, which) => some.reduce((sum, sample) => sum + sample[which], 0) / some.length;
+    const grown = [1, 2].map((which) => [mean(later.slice(0, MEAN), which), mean(later.slice(-MEAN), which)]);
+    return { count, samples, grown, wrong };
   });
 }
 
@@ -145,25 +141,6 @@ const STAGES = {
       },
     }),
 
-  /** GPUs that come and go in a page that does not use the package. */
-  bare: () =>
-    watched({
-      count: times(400),
-      every: Math.max(1, Math.round(10 * share)),
-      settled: 40 * share,
-      webgpu: 'software',
-      begin: () => undefined,
-      step: async ([, count]) => {
-        for (let i = 0; i < count; i++) {
-          const device = await (await navigator.gpu.requestAdapter()).requestDevice();
-          device.destroy();
-          await device.lost;
-          devices += 1;
-        }
-        return [];
-      },
-    }),
-
   /** GPUs that go away in the middle of a request. */
   devices: () =>
     watched({
@@ -185,7 +162,7 @@ const STAGES = {
         for (let i = from; i < from + count; i++) {
           const aim = await lib.AimClassifier.fromPretrained('/tiny/', { device: 'webgpu', warmup: false });
           const request = aim.logits(canvas).then((logits) => (difference(logits, right) / scale < 1e-4 ? '' : 'wrong'), (error) => (error.code === 'device_lost' ? '' : String(error)));
-          devices += await loseDevice();
+          await loseDevice();
           const ended = await request;
           const after = difference(await aim.logits(canvas), right) / scale;
           if (ended || !(after < 1e-4)) wrong.push(`device ${i}: ${ended}, ${after} afterwards`);
@@ -303,7 +280,6 @@ const STAGES = {
 const WHAT = {
   frames: 'frames of 640 x 480, the embedded model',
   loads: 'loads and disposals of the embedded model',
-  bare: 'GPUs made and destroyed without this package (SwiftShader)',
   devices: 'GPUs lost in mid-request (SwiftShader)',
   tabs: 'loads in each of two tabs on one cache, which each empties now and then',
   quota: 'loads of 230 MB with a quota of 50 MB',
@@ -312,9 +288,6 @@ const WHAT = {
 
 /** By a part's name what it gave. */
 const results = values.results && existsSync(values.results) ? JSON.parse(readFileSync(values.results, 'utf8')) : {};
-const percent = (first, last) => `${(100 * (last / first - 1)).toFixed(1)}%`;
-/** What Chromium keeps of each device that is gone, in MiB: in the page's process, and in the GPU's. */
-let kept;
 const rows = [];
 const curves = [];
 let failed = false;
@@ -328,17 +301,9 @@ try {
       results[name] = { ...result, seconds: Math.round((Date.now() - begun) / 1000) };
       if (values.results) writeFileSync(values.results, JSON.stringify(results));
     }
-    const { count, samples, grown = [], devices, wrong, note, seconds } = results[name];
-    const chromiums = name === 'devices' && devices > 0;
-    if (name === 'bare' && devices > 0) kept = grown.map(([first, last]) => (last - first) / devices);
-    if (chromiums && !kept) throw new Error('--only: devices needs bare before it, which measures what Chromium keeps');
-    const [page = '', gpu = ''] = grown.map(([first, last], i) => {
-      const all = `${first.toFixed(1)} to ${last.toFixed(1)}, ${percent(first, last)}`;
-      const own = chromiums ? last - kept[i] * devices : last;
-      failed ||= name !== 'bare' && own > first * GROWTH;
-      return chromiums ? `${all}; without what Chromium keeps ${percent(first, own)}` : all;
-    });
-    failed ||= wrong.length > 0;
+    const { count, samples, grown = [], wrong, note, seconds } = results[name];
+    failed ||= wrong.length > 0 || grown.some(([first, last]) => last > first * GROWTH);
+    const [page = '', gpu = ''] = grown.map(([first, last]) => `${first.toFixed(1)} to ${last.toFixed(1)}, ${(100 * (last / first - 1)).toFixed(1)}%`);
     rows.push(`| ${count} ${WHAT[name]} | ${seconds} | ${page} | ${gpu} | ${wrong.length === 0 ? 'nothing' : wrong.length}${note ? `; ${note}` : ''} |`);
     console.error(rows.at(-1));
     for (const line of wrong.slice(0, 10)) console.error(`  ${line}`);
@@ -357,8 +322,7 @@ if (values.output) {
     `\`node www/bench/soak.mjs --output docs/browser.md --svg docs/soak.svg\` writes this section. Memory is what the processes of pages and of the
 GPU have for themselves, after garbage is collected: the mean of ${MEAN} samples once it has settled, and of the last ${MEAN}.
 
-${kept ? `Of each device that is gone, whoever made it, Chromium keeps ${kept.map((mib) => Math.round(mib * 1024)).join(' KiB in the page’s process and ')} KiB in the GPU's. That is
-measured without this package, and taken off where the package loses devices, two or so at each loss.\n\n` : ''}| what | s | pages, MiB | GPU's process, MiB | went wrong |
+| what | s | pages, MiB | GPU's process, MiB | went wrong |
 |---|---|---|---|---|
 ${rows.join('\n')}
 

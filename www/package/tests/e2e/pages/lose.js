@@ -9,16 +9,15 @@ if (typeof GPUAdapter === 'function') {
   };
   new BroadcastChannel('lose').onmessage = () => {
     if (devices.length === 0) return;
-    const gone = devices.splice(0);
-    for (const device of gone) device.destroy();
-    new BroadcastChannel('lost').postMessage(gone.length);
+    for (const device of devices.splice(0)) device.destroy();
+    new BroadcastChannel('lost').postMessage('');
   };
 }
 
-/** Destroys the devices of whoever has some, and waits until that is done: how many were made since the last time. */
+/** Destroys the device of whoever has one, and waits until that is done. */
 globalThis.loseDevice = () =>
   new Promise((resolve) => {
     const lost = new BroadcastChannel('lost');
-    lost.onmessage = ({ data }) => (lost.close(), resolve(data));
+    lost.onmessage = () => (lost.close(), resolve());
     new BroadcastChannel('lose').postMessage('');
   });
