@@ -10,25 +10,6 @@ cd "$(dirname "$0")/.."
 need_rust
 need_wasm_bindgen
 
-# Starts a command beside what follows: a build ends on one core, and so do large parts of it. `joined` waits for it,
-# shows what it wrote, and fails if it did; it ends with the script.
-beside() {
-    beside_log=$(mktemp)
-    # A group of its own, so that its children end with it.
-    set -m
-    "$@" </dev/null >"$beside_log" 2>&1 &
-    beside=$!
-    set +m
-    trap 'kill -- "-$beside" 2>/dev/null || true; rm -f "$beside_log"' EXIT
-}
-
-joined() {
-    local status=0
-    wait "$beside" || status=$?
-    cat "$beside_log"
-    return "$status"
-}
-
 build() { # variant, profile, cargo features, target features; options of cargo, after -- those of rustc for aim-web alone
     local out=www/package/wasm/$1 artifact=target/wasm32-unknown-unknown/$2/aim_web.wasm
     step "$1"
@@ -73,13 +54,22 @@ build_variant() {
     esac
 }
 
-variants=${*:-webgpu cpu cpu-relaxed cpu-threads pictures}
-# That of WebGPU shares nothing with the others.
-if [[ $variants == *webgpu*cpu* ]]; then
-    variants=${variants/webgpu/}
-    beside build_variant webgpu
-fi
-for variant in $variants; do build_variant "$variant"; done
-if [ -n "${beside:-}" ]; then joined; fi
+build_variants() {
+    local variant
+    for variant in "$@"; do build_variant "$variant"; done
+}
+
+# Those that share their dependencies, and beside them those that share nothing: of one profile cargo builds one at a time.
+# A build ends on one core, and so do large parts of it.
+sharing=() apart=()
+for variant in ${*:-webgpu cpu cpu-relaxed cpu-threads pictures}; do
+    case $variant in
+        webgpu | cpu-threads) apart+=("$variant") ;;
+        *) sharing+=("$variant") ;;
+    esac
+done
+if [ ${#apart[@]} -gt 0 ]; then beside build_variants "${apart[@]}"; fi
+build_variants "${sharing[@]}"
+if [ ${#apart[@]} -gt 0 ]; then joined; fi
 
 pkg-scripts/wasm-sizes.sh

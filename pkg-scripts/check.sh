@@ -30,20 +30,28 @@ timed "what the tests need" need_packages \
 export AIM_BENCH=$PWD/target/checks/aim-bench AIM_HUB=$PWD/target/checks/examples/hub
 
 timed "format" cargo fmt --all --check
+
+# All that is built for a browser, beside what is built natively: much of either keeps one core waiting.
+browser_builds() {
+    timed "tools of the browser part" need_wasm_bindgen
+    timed "packages of npm" need_npm_packages
+    timed "builds for the browser, and their sizes" pkg-scripts/build-wasm.sh
+}
+beside browser_builds
+
 timed "lints" cargo clippy --profile checks --workspace --all-targets --locked -- -D warnings
 # A workspace of its own, which nobody would see break.
 timed "lints of the fuzz targets" cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked -- -D warnings
 # With the examples, whose dependencies have the features that the lints checked them with.
 RUSTDOCFLAGS="-D warnings" timed "documentation" \
     cargo doc --profile checks --workspace --no-deps --locked --lib --bins --examples
+timed "builds of the tests" cargo test --profile checks --workspace --locked --no-run
+timed "the rest of what is built for the browser" joined
 timed "tests" cargo test --profile checks --workspace --locked
 if command -v cargo-deny >/dev/null; then
     timed "licences and advisories" cargo deny check
 fi
 
-timed "tools of the browser part" need_wasm_bindgen
-timed "packages of npm" need_npm_packages
-timed "builds for the browser, and their sizes" pkg-scripts/build-wasm.sh
 timed "tests in a browser: model and pictures" pkg-scripts/test-wasm.sh
 timed "tests of the npm package and the page" npm test --silent --prefix www/package
 printf '\n== all is well, after %d s\n' "$SECONDS"

@@ -8,16 +8,15 @@ cd "$(dirname "$0")/.."
 need_rust
 need_packages "command -v chromium || command -v google-chrome" chromium "command -v chromedriver" chromium-driver
 need_wasm_bindgen
-need_wasm_pack
 
 # A model of the goldens takes a software adapter some seconds.
 export WASM_BINDGEN_TEST_TIMEOUT=600
-# Where wasm-pack looks for webdriver.json.
-export WASM_BINDGEN_TEST_WEBDRIVER_JSON=$PWD/webdriver.json
+export CHROMEDRIVER WASM_BINDGEN_TEST_WEBDRIVER_JSON=$PWD/webdriver.json
+CHROMEDRIVER=$(command -v chromedriver)
 # Profiles and features are those of the builds for the package, so that the dependencies are built once for both.
 test_on() { # feature, profile
-    RUSTFLAGS=$wasm_flags wasm-pack --log-level warn test --headless --chrome --chromedriver "$(command -v chromedriver)" \
-        --mode no-install tests/browser --locked --features "$1" --profile "$2"
+    RUSTFLAGS=$wasm_flags CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
+        cargo test --locked --package browser-tests --target wasm32-unknown-unknown --features "$1" --profile "$2"
 }
 test_on cpu wasm
 test_on gpu wasm-webgpu

@@ -13,6 +13,25 @@ missing() {
     exit 1
 }
 
+# Starts a command beside what follows. `joined` waits for it, shows what it wrote, and fails if it did; it ends with
+# the script.
+beside() {
+    beside_log=$(mktemp)
+    # A group of its own, so that its children end with it.
+    set -m
+    "$@" </dev/null >"$beside_log" 2>&1 &
+    beside=$!
+    set +m
+    trap 'kill -- "-$beside" 2>/dev/null || true; rm -f "$beside_log"' EXIT
+}
+
+joined() {
+    local status=0
+    wait "$beside" || status=$?
+    cat "$beside_log"
+    return "$status"
+}
+
 # Pairs of a command that succeeds if something is there, and the Debian package that brings it.
 need_packages() {
     local lacking=() sudo=()
@@ -48,7 +67,8 @@ install_tool() {
     CARGO_TARGET_DIR=$wasm_tools CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --root "$wasm_tools" "$1" --version "$2" "${@:3}"
 }
 
-# The target, and wasm-bindgen of the version that the lock file has of its crate: no other will do.
+# The target, and wasm-bindgen of the version that the lock file has of its crate: no other will do. The program that runs
+# tests in a browser comes with it.
 need_wasm_bindgen() {
     local version
     version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
@@ -56,10 +76,6 @@ need_wasm_bindgen() {
     # Without TLS: it talks to nobody but the driver of a browser on this machine.
     [ "$(wasm-bindgen --version 2>/dev/null)" = "wasm-bindgen $version" ] ||
         install_tool wasm-bindgen-cli "$version" --no-default-features
-}
-
-need_wasm_pack() {
-    command -v wasm-pack >/dev/null || install_tool wasm-pack 0.15.1
 }
 
 # The packages of www/package, if they are not those of its lock file.
