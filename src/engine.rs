@@ -162,7 +162,7 @@ async fn check_form<B: AimBackend>(
 ) -> Result<()> {
     cost::largest_batch::<B>(config, blocks, precision, device, memory, 1)?;
     let form = WeightFormat::of(precision, config, blocks, B::WEIGHTS)?;
-    B::self_check(form, device).await
+    B::self_check(form, config.embed_dim / config.num_heads, device).await
 }
 
 /// The most pictures of the trained size, up to `wanted`, that a model with its first `blocks` blocks will take at once on a
@@ -396,7 +396,7 @@ impl<B: AimBackend> OnBackend<B> {
             )));
         }
         // Clears a failure that an earlier pass left on this thread.
-        let _ = B::failure();
+        let _ = B::failure(&self.device);
         let [batch, _, height, width] = dims;
         let pass = Pass {
             batch,
@@ -441,7 +441,7 @@ impl<B: AimBackend> Engine for OnBackend<B> {
         async move {
             let images = self.images(images, layers.len(), false)?;
             let output = self.model.logits_and_features(images, layers)?;
-            B::failure()?;
+            B::failure(&self.device)?;
             Ok(HostOutput {
                 logits: read(output.logits).await?,
                 features: read_all(output.features).await?,
@@ -458,7 +458,7 @@ impl<B: AimBackend> Engine for OnBackend<B> {
         async move {
             let images = self.images(images, layers.len(), false)?;
             let features = self.model.features(images, layers)?;
-            B::failure()?;
+            B::failure(&self.device)?;
             read_all(features).await
         }
         .boxed_local()
@@ -475,17 +475,17 @@ impl<B: AimBackend> Engine for OnBackend<B> {
             let tokens = self.model.mean_of_layers(images, layers)?;
             match pool {
                 Pool::None => {
-                    B::failure()?;
+                    B::failure(&self.device)?;
                     read(tokens).await
                 }
                 Pool::Mean => {
                     let mean: Tensor<B, 2> = tokens.mean_dim(1).squeeze_dim(1);
-                    B::failure()?;
+                    B::failure(&self.device)?;
                     read(mean).await
                 }
                 Pool::Probe => {
                     let pooled = self.model.pooled_by_probe(tokens);
-                    B::failure()?;
+                    B::failure(&self.device)?;
                     read(pooled).await
                 }
             }
@@ -527,7 +527,7 @@ impl<B: AimBackend> Engine for OnBackend<B> {
         async move {
             let images = self.images(images, layers.len(), true)?;
             let features = self.model.causal_features(images, layers, prefix)?;
-            B::failure()?;
+            B::failure(&self.device)?;
             read_all(features).await
         }
         .boxed_local()

@@ -13,6 +13,9 @@ pub const LABELS_FILE: &str = "labels.json";
 /// first), as torchvision lists them in the metadata of its weights.
 const IMAGENET_1K: &str = include_str!("labels/imagenet_1k.txt");
 
+/// How many they are.
+const IMAGENET_CLASSES: usize = 1000;
+
 /// The numbers of the same classes in `WordNet`, which are the names of their folders, in the same order.
 const IMAGENET_1K_WNIDS: &str = include_str!("labels/imagenet_1k_wnids.txt");
 
@@ -69,9 +72,8 @@ impl Labels {
     /// What to call the classes of a model that brings no labels: ImageNet's names for a thousand
     /// classes, else `class 0`, `class 1`, and so on.
     pub fn unnamed(num_classes: usize) -> Self {
-        let imagenet: Vec<String> = imagenet_names().map(str::to_owned).collect();
-        if imagenet.len() == num_classes {
-            return Self(imagenet);
+        if num_classes == IMAGENET_CLASSES {
+            return Self(imagenet_names().map(str::to_owned).collect());
         }
         Self((0..num_classes).map(|id| format!("class {id}")).collect())
     }
@@ -126,7 +128,8 @@ mod tests {
     #[test]
     fn every_class_of_imagenet_has_a_name_and_a_number() {
         let wnids: Vec<&str> = imagenet_wnids().collect();
-        assert_eq!((wnids.len(), imagenet_names().count()), (1000, 1000));
+        assert_eq!(wnids.len(), IMAGENET_CLASSES);
+        assert_eq!(imagenet_names().count(), IMAGENET_CLASSES);
         // Folders are sorted, and classes follow them.
         assert!(wnids.is_sorted_by(|a, b| a < b));
         let is_wnid = |wnid: &str| {

@@ -75,6 +75,8 @@ enum Fault {
     Refuse(u16, u32),
     /// This many answers are 429 first, with this `Retry-After`.
     Busy(&'static str, u32),
+    /// This many answers are 429 first, with this `RateLimit`.
+    Limited(&'static str, u32),
     /// The signed address has expired, this many times.
     Expired(u32),
     /// The connection fails, this many times.
@@ -150,6 +152,13 @@ impl Server {
                     ..Response::default()
                 });
             }
+            Fault::Limited(rate_limit, times) if nth < times => {
+                return Ok(Response {
+                    status: 429,
+                    rate_limit: Some(rate_limit.to_owned()),
+                    ..Response::default()
+                });
+            }
             Fault::Expired(times) if nth < times => {
                 return Ok(Response {
                     status: 403,
@@ -189,6 +198,7 @@ impl Server {
             | Fault::Lost(_)
             | Fault::Refuse(..)
             | Fault::Busy(..)
+            | Fault::Limited(..)
             | Fault::Expired(_)
             | Fault::Unreachable(_)
             | Fault::Changes
@@ -307,13 +317,16 @@ fn a_busy_server_is_left_alone_as_long_as_it_asks() {
     for (retry_after, waits) in [
         ("0", own),
         ("Wed, 21 Oct 2026 07:28:00 GMT", own),
-        ("60", [Duration::from_secs(60); 3]),
+        ("300", [Duration::from_secs(300); 3]),
     ] {
         let server = Server::new(Fault::Busy(retry_after, 3));
         fetch(&server, &|_| {}).unwrap_or_else(|error| panic!("{retry_after}: {error}"));
         assert_eq!(*server.waits.borrow(), waits, "{retry_after}");
     }
-    for retry_after in ["61", "300", "86400"] {
+    let server = Server::new(Fault::Limited(r#""resolvers";r=0;t=55"#, 3));
+    fetch(&server, &|_| {}).expect("the hub says how long");
+    assert_eq!(*server.waits.borrow(), [Duration::from_secs(55); 3]);
+    for retry_after in ["301", "3600", "86400"] {
         let server = Server::new(Fault::Busy(retry_after, 1));
         let error = fetch(&server, &|_| {}).err().expect("it is told");
         assert_eq!(error.kind(), ErrorKind::Network, "{error}");

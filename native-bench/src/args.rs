@@ -1,13 +1,17 @@
 //! The command line: what can be asked for.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use aim_web::config::{Family, ProbeLayers};
+use aim_web::image::Preprocessor;
 use aim_web::precision::Precision;
 use aim_web::probe::HeadKind;
+use aim_web::probe::training::{HeldOut, Options};
 use aim_web::weights::shards::synth::Format;
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::features::layout::MAX_PARTITIONS;
@@ -20,6 +24,34 @@ pub mod bench;
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Args {
+    /// What this process was started with.
+    ///
+    /// # Errors
+    /// Those of clap, of values that contradict each other too; and what was asked to be shown in place of running.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        let args = Self::try_parse()?;
+        let world = match &args.command {
+            Command::Eval(eval) => Some(&eval.world),
+            Command::Features(features) => Some(&features.world),
+            _ => None,
+        };
+        if let Some(&World {
+            rank: Some(rank),
+            world_size: Some(size),
+            ..
+        }) = world
+            && rank >= size
+        {
+            return Err(Self::command().error(
+                clap::error::ErrorKind::ValueValidation,
+                format!("there is no --rank {rank} of --world-size {size}: ranks count from 0"),
+            ));
+        }
+        Ok(args)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -439,7 +471,7 @@ pub struct Preprocess {
     pub output: PathBuf,
 
     /// The side of the crop in pixels [default: that of --model, else 224].
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = img_size)]
     pub img_size: Option<usize>,
 
     #[command(flatten)]
@@ -519,6 +551,37 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "must be a number of seconds".to_owned())
 }
 
+fn img_size(text: &str) -> Result<usize, String> {
+    let preprocessor = Preprocessor::new(number(text)?);
+    preprocessor
+        .map(|preprocessor| preprocessor.img_size())
+        .map_err(|error| error.to_string())
+}
+
+fn rate(text: &str) -> Result<f32, String> {
+    let rate = number(text)?;
+    let options = Options {
+        rate: Some(rate),
+        ..Options::default()
+    };
+    options.check().map_err(|error| error.to_string())?;
+    Ok(rate)
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    let share = number(text)?;
+    let options = Options {
+        held_out: HeldOut::Share(share),
+        ..Options::default()
+    };
+    options.check().map_err(|error| error.to_string())?;
+    Ok(share)
+}
+
+fn number<N: FromStr<Err: Display>>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|error: N::Err| error.to_string())
+}
+
 fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(tolerance) if (0.0..f64::INFINITY).contains(&tolerance) => Ok(tolerance),
@@ -554,12 +617,12 @@ pub struct Train {
     pub epochs: Option<u32>,
 
     /// The highest rate of learning [default: 1e-3 with attention, 5e-3 with linear].
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
     pub lr: Option<f32>,
 
     /// The share of each class that is held out to say how good the head is; the one that is written is then trained
     /// on all pictures.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     pub val_split: f32,
 
     /// Also learn from each picture's mirror image and from two parts of it.

@@ -17,20 +17,64 @@ pub struct Memory {
     pub free: u64,
 }
 
-/// The memory of the GPU at an address such as `0000:01:00.0`.
-pub fn gpu_memory(pci_bus: &str) -> Option<Memory> {
+/// The memory of the GPU at an address such as `0000:01:00.0`; of one that is integrated, with what it may take of the
+/// machine's.
+pub fn gpu_memory(pci_bus: &str, is_integrated: bool) -> Option<Memory> {
     if pci_bus.is_empty() {
         return None;
     }
-    nvidia_memory(pci_bus).or_else(|| amd_memory(Path::new(SYS), pci_bus))
+    nvidia_memory(pci_bus).or_else(|| amd_memory(Path::new(SYS), pci_bus, is_integrated))
 }
 
-/// The address of the GPU of NVIDIA's that CUDA counts as this one, if nothing but its place says which that is.
+/// The address of the GPU of NVIDIA's that CUDA counts as this one, if it can be known.
 #[cfg(feature = "cuda")]
 pub fn cuda_bus(number: usize) -> Option<String> {
     let nvml = Nvml::init().ok()?;
-    let device = nvml.device_by_index(u32::try_from(number).ok()?).ok()?;
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let device = match visible_gpu(number, visible.as_deref())? {
+        Visible::Uuid(uuid) => nvml.device_by_uuid(uuid).ok()?,
+        // CUDA counts the fastest first, and those that are alike by their addresses, as this library counts all.
+        Visible::Number(number) => {
+            let by_address =
+                std::env::var("CUDA_DEVICE_ORDER").is_ok_and(|order| order == "PCI_BUS_ID");
+            if !by_address && !are_alike(&nvml)? {
+                return None;
+            }
+            nvml.device_by_index(number).ok()?
+        }
+    };
     Some(device.pci_info().ok()?.bus_id)
+}
+
+/// Whether all GPUs of NVIDIA's here have one name.
+#[cfg(feature = "cuda")]
+fn are_alike(nvml: &Nvml) -> Option<bool> {
+    let names = (0..nvml.device_count().ok()?).map(|i| nvml.device_by_index(i)?.name());
+    let mut names = names.collect::<Result<Vec<String>, _>>().ok()?;
+    names.dedup();
+    Some(names.len() <= 1)
+}
+
+/// How a GPU is named in `CUDA_VISIBLE_DEVICES`.
+#[cfg(any(feature = "cuda", test))]
+#[derive(Debug, PartialEq, Eq)]
+enum Visible<'a> {
+    Number(u32),
+    Uuid(&'a str),
+}
+
+/// Which GPU CUDA counts as `number`, of those that it is let see.
+#[cfg(any(feature = "cuda", test))]
+fn visible_gpu(number: usize, visible: Option<&str>) -> Option<Visible<'_>> {
+    let Some(visible) = visible else {
+        return u32::try_from(number).ok().map(Visible::Number);
+    };
+    let name = visible.split(',').nth(number)?.trim();
+    match name.parse() {
+        Ok(number) => Some(Visible::Number(number)),
+        // A part of a GPU has no memory and no energy of its own there.
+        Err(_) => name.starts_with("GPU-").then_some(Visible::Uuid(name)),
+    }
 }
 
 fn nvidia_memory(pci_bus: &str) -> Option<Memory> {
@@ -46,14 +90,20 @@ fn nvidia_memory(pci_bus: &str) -> Option<Memory> {
     })
 }
 
-fn amd_memory(sys: &Path, pci_bus: &str) -> Option<Memory> {
+fn amd_memory(sys: &Path, pci_bus: &str, is_integrated: bool) -> Option<Memory> {
     let device = sys.join("bus/pci/devices").join(pci_bus);
-    let total = number(&device.join("mem_info_vram_total"))?;
-    let used = number(&device.join("mem_info_vram_used"))?;
-    Some(Memory {
-        total,
-        free: total.saturating_sub(used),
-    })
+    let of = |kind: &str| {
+        let total = number(&device.join(format!("mem_info_{kind}_total")))?;
+        let used = number(&device.join(format!("mem_info_{kind}_used")))?;
+        Some((total, total.saturating_sub(used)))
+    };
+    let (mut total, mut free) = of("vram")?;
+    // What its firmware set apart is little; the rest it shares.
+    if is_integrated && let Some((shared, shared_free)) = of("gtt") {
+        total = total.saturating_add(shared);
+        free = free.saturating_add(shared_free);
+    }
+    Some(Memory { total, free })
 }
 
 /// A file that holds a whole number.
@@ -204,7 +254,7 @@ mod tests {
     fn cards_tell_of_memory_and_energy() {
         let sys = tempfile::tempdir().unwrap();
         let bus = "0000:03:00.0";
-        assert_eq!(amd_memory(sys.path(), bus), None);
+        assert_eq!(amd_memory(sys.path(), bus, false), None);
         assert!(EnergyMeter::of_card(sys.path(), bus).is_none());
         let card = sys.path().join("bus/pci/devices").join(bus);
         write(&card.join("mem_info_vram_total"), "1000");
@@ -213,7 +263,16 @@ mod tests {
             total: 1000,
             free: 700,
         };
-        assert_eq!(amd_memory(sys.path(), bus), Some(memory));
+        assert_eq!(amd_memory(sys.path(), bus, false), Some(memory));
+        assert_eq!(amd_memory(sys.path(), bus, true), Some(memory));
+        write(&card.join("mem_info_gtt_total"), "5000");
+        write(&card.join("mem_info_gtt_used"), "100");
+        assert_eq!(amd_memory(sys.path(), bus, false), Some(memory));
+        let with_the_machines = Memory {
+            total: 6000,
+            free: 5600,
+        };
+        assert_eq!(amd_memory(sys.path(), bus, true), Some(with_the_machines));
         let energy = card.join("hwmon/hwmon4/energy1_input");
         write(&energy, "7");
         let meter = EnergyMeter::of_card(sys.path(), bus).unwrap();
@@ -224,8 +283,23 @@ mod tests {
 
     #[test]
     fn nothing_is_known_of_a_card_without_an_address() {
-        assert_eq!(gpu_memory(""), None);
+        assert_eq!(gpu_memory("", true), None);
         assert!(EnergyMeter::of_gpu("").is_none());
-        assert_eq!(gpu_memory("ffff:ff:1f.7"), None);
+        assert_eq!(gpu_memory("ffff:ff:1f.7", false), None);
+    }
+
+    #[test]
+    fn cuda_counts_what_it_is_let_see() {
+        let seen = |number, visible| visible_gpu(number, visible);
+        assert_eq!(seen(2, None), Some(Visible::Number(2)));
+        assert_eq!(seen(0, Some("3,1")), Some(Visible::Number(3)));
+        assert_eq!(seen(1, Some("3, 1")), Some(Visible::Number(1)));
+        assert_eq!(seen(1, Some("3")), None);
+        assert_eq!(seen(0, Some("")), None);
+        assert_eq!(
+            seen(0, Some("GPU-8932f937")),
+            Some(Visible::Uuid("GPU-8932f937"))
+        );
+        assert_eq!(seen(0, Some("MIG-8932f937")), None);
     }
 }

@@ -40,6 +40,11 @@ pub fn load(model: Model, blocks: usize, args: &args::Model) -> Result<(Box<dyn 
     Ok((engine, device))
 }
 
+/// Makes the pool of threads: so many, or with 0 as many as the machine has cores.
+pub fn start_threads(count: usize) -> Result<()> {
+    threads::start(count).map_err(|error| error.at("--threads"))
+}
+
 /// The same for batches of `wanted` pictures: whether they fit is counted before anything is loaded. The batch that fits comes
 /// with the model; if it is smaller, there is a warning.
 pub fn load_for_batch(
@@ -50,7 +55,7 @@ pub fn load_for_batch(
 ) -> Result<(Box<dyn Engine>, Device, usize)> {
     let model = located(model)?;
     let precision = args.settings.dtype.into();
-    threads::start(args.settings.threads.unwrap_or_default().into())?;
+    start_threads(args.settings.threads.unwrap_or_default().into())?;
     let device = open(args.settings.target, &model.config, blocks, precision)?;
     let batch = fitting_batch(&model.config, blocks, precision, &device, wanted)?;
     let engine = load_onto(model, blocks, precision, &device)?;
@@ -194,7 +199,7 @@ fn language(device: DeviceChoice) -> Result<gpu::Language> {
 async fn open_gpu(adapters: gpu::Adapters, language: gpu::Language) -> Result<Device> {
     let mut gpu = gpu::open_as(adapters, language, gpu::Extent::All).await?;
     if gpu.memory.is_none() {
-        gpu.memory = drivers::gpu_memory(&gpu.pci_bus).map(|memory| memory.free);
+        gpu.memory = drivers::gpu_memory(&gpu.pci_bus, gpu.is_integrated).map(|memory| memory.free);
     }
     Ok(Device::Gpu(gpu))
 }
@@ -204,8 +209,19 @@ async fn open_gpu(adapters: gpu::Adapters, language: gpu::Language) -> Result<De
 fn open_cuda(number: usize) -> Result<Device> {
     let mut gpu = gpu::cuda::open(number)?;
     gpu.pci_bus = drivers::cuda_bus(number).unwrap_or_default();
-    gpu.memory = drivers::gpu_memory(&gpu.pci_bus).map(|memory| memory.free);
+    gpu.memory = drivers::gpu_memory(&gpu.pci_bus, false).map(|memory| memory.free);
     Ok(Device::Cuda(gpu))
+}
+
+/// That of a local rank, counted around: each process may be let see one of its own alone.
+#[cfg(feature = "cuda")]
+fn open_cuda_around(rank: usize) -> Result<Device> {
+    open_cuda(rank.checked_rem(gpu::cuda::count()).unwrap_or(0))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda_around(rank: usize) -> Result<Device> {
+    open_cuda(rank)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -232,7 +248,7 @@ pub fn load_in_world(
         None => set.unwrap_or_else(|| world.threads(cores())),
     };
     let model = located(model)?;
-    threads::start(threads)?;
+    start_threads(threads)?;
     let (config, head) = (model.config.clone(), model.head);
     let precision = args.settings.dtype.into();
     let device = open_in_world(args.settings.target, &config, blocks, precision, world)?;
@@ -294,7 +310,7 @@ fn open_in_world(
     };
     let language = language(target.device)?;
     if target.device == DeviceChoice::Cuda {
-        return open_cuda(rank);
+        return open_cuda_around(rank);
     }
     let device = block_on(async {
         let device = open_gpu(gpu::Adapters::Nth(rank), language).await?;

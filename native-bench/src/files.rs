@@ -55,8 +55,11 @@ impl Unfinished {
                 OpenOptions::new().write(true).open(target).map_err(error)?;
                 let real = fs::canonicalize(target).map_err(error)?;
                 let (file, path) = temporary(&real).map_err(error)?;
-                // Not every file system has modes.
-                let _ = file.set_permissions(there.permissions());
+                let is_owned = keep_owner(&file, &there).is_ok();
+                // Of another owner it would keep out whom it let in. Not every file system has modes.
+                if is_owned {
+                    let _ = file.set_permissions(there.permissions());
+                }
                 (file, Some(path), real)
             }
             Err(absent) if absent.kind() == io::ErrorKind::NotFound => {
@@ -73,6 +76,11 @@ impl Unfinished {
         })
     }
 
+    /// True of a pipe or a device, which is written to as it is.
+    pub const fn is_pipe(&self) -> bool {
+        self.path.is_none()
+    }
+
     /// True if both will be one file, so that the second one would replace the first. A device or a pipe takes both.
     pub fn is_same_as(&self, other: &Self) -> bool {
         // However their folder is spelt.
@@ -80,7 +88,7 @@ impl Unfinished {
             let folder = fs::canonicalize(folder_of(&file.target)).ok();
             (folder, file.target.file_name().map(ToOwned::to_owned))
         };
-        self.path.is_some() && other.path.is_some() && place(self) == place(other)
+        !self.is_pipe() && !other.is_pipe() && place(self) == place(other)
     }
 
     /// What to write to.
@@ -123,6 +131,25 @@ impl Drop for Unfinished {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Gives a file the owner and the group of the one that it will replace; where this process may not, the group alone.
+#[cfg(unix)]
+fn keep_owner(file: &File, there: &fs::Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, fchown};
+
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) == (there.uid(), there.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(there.uid()), Some(there.gid()))
+        .or_else(|_| fchown(file, None, Some(there.gid())))
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
+const fn keep_owner(_: &File, _: &fs::Metadata) -> io::Result<()> {
+    Ok(())
 }
 
 /// What a path at which nothing is leads to if it is a link.
@@ -322,6 +349,26 @@ mod tests {
         let error = write_whole(&circle, b"").unwrap_err();
         assert!(error.to_string().contains("links"), "{error}");
         assert!(circle.is_symlink());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_keeps_its_owner_and_its_mode() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+
+        let work = tempfile::tempdir().unwrap();
+        let path = work.path().join("file");
+        write_whole(&path, b"one").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        // Where this is root, a file of somebody else.
+        let _ = chown(&path, Some(65534), Some(65534));
+        let of = |path: &Path| {
+            let meta = fs::metadata(path).unwrap();
+            (meta.uid(), meta.gid(), meta.mode())
+        };
+        let before = of(&path);
+        write_whole(&path, b"two").unwrap();
+        assert_eq!(of(&path), before);
     }
 
     #[test]

@@ -26,8 +26,6 @@ mod xml;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use aim_web::Result;
 use args::{Args, Command};
 use commands::Outcome;
@@ -36,7 +34,7 @@ use commands::Outcome;
 const CLOSED: u8 = 128 + 13;
 
 fn main() -> ExitCode {
-    let code = match Args::try_parse() {
+    let code = match Args::of_process() {
         Ok(args) => run(args.command).map(|outcome| match outcome {
             Outcome::Complete => ExitCode::SUCCESS,
             Outcome::Incomplete => ExitCode::FAILURE,

@@ -67,19 +67,22 @@ pub fn open(args: &args::Model) -> Result<Model> {
 
 /// Refuses options that say something of a model where none is named; `--arch` only if it says nothing either.
 pub fn check_unnamed(source: &args::Source, with_arch: bool) -> Result<()> {
-    let of_files = [
-        ("--config", source.config.is_some()),
-        ("--arch", with_arch && source.arch.is_some()),
-        ("--trunk", source.trunk.is_some()),
-    ];
-    match of_files.iter().find(|(_, is_given)| *is_given) {
+    let needs = "is for a model that --model or --backbone names: name one, or leave it out";
+    refuse(
+        &[
+            ("--config", source.config.is_some()),
+            ("--arch", with_arch && source.arch.is_some()),
+            ("--trunk", source.trunk.is_some()),
+        ],
+        needs,
+    )
+}
+
+/// Refuses the first option that is given, for a reason.
+fn refuse(options: &[(&str, bool)], reason: &str) -> Result<()> {
+    match options.iter().find(|(_, is_given)| *is_given) {
         None => Ok(()),
-        Some((option, _)) => Err(Error::new(
-            ErrorKind::Option,
-            format!(
-                "{option} is for a model that --model or --backbone names: name one, or leave it out"
-            ),
-        )),
+        Some((option, _)) => Err(Error::new(ErrorKind::Option, format!("{option} {reason}"))),
     }
 }
 
@@ -178,10 +181,15 @@ fn head_at(path: &Path) -> Result<Option<HeadFile>> {
 fn on_trunk(head: HeadFile, args: &args::Model) -> Result<Model> {
     let name = args.source.trunk.as_ref().unwrap_or(&head.trunk.name);
     let beneath = |error: Error| error.at("the trunk below the head");
+    let arch = match &args.source {
+        // It says more than a name does.
+        source if source.config.is_some() => source.arch,
+        source => source.arch.or(head.trunk.family().map_err(beneath)?),
+    };
     let arguments = args::Model {
         source: args::Source {
             model: Some(name.clone()),
-            arch: args.source.arch.or(head.trunk.family().map_err(beneath)?),
+            arch,
             trunk: None,
             ..args.source.clone()
         },
@@ -191,6 +199,15 @@ fn on_trunk(head: HeadFile, args: &args::Model) -> Result<Model> {
         },
     };
     let trunk = if name == file::EMBEDDED {
+        let source = &args.source;
+        let options = [
+            ("--config", source.config.is_some()),
+            ("--arch", source.arch.is_some()),
+        ];
+        refuse(
+            &options,
+            "is for a trunk in files, and this head's is the embedded model: leave it out",
+        )?;
         embedded::open()?.into()
     } else {
         open_named(name, &arguments, true).map_err(beneath)?
@@ -236,28 +253,39 @@ pub fn open_path(path: &Path, args: &args::Model) -> Result<LocalModel> {
 /// A directory of a model, or of the files that Apple published.
 fn open_dir(dir: &Path, repository: &str, args: &args::Model) -> Result<LocalModel> {
     let own = dir.join("config.json");
-    let config = match &args.source.config {
-        Some(config) => config,
-        None if own.is_file() => &own,
-        None => {
-            let layers = args.settings.probe_layers.as_ref();
-            if let Some((model, warning)) = LocalModel::from_apple(dir, args.source.arch, layers)? {
-                if let Some(warning) = warning {
-                    output::warn(&warning);
-                }
-                return Ok(model);
-            }
-            let checkpoint = Candidate::ALL.into_iter().find_map(|candidate| {
-                let path = dir.join(candidate.name());
-                (matches!(candidate, Candidate::Checkpoint(_)) && path.is_file()).then_some(path)
-            });
-            if let (Some(_), Some(checkpoint)) = (args.source.arch, checkpoint) {
-                return open_files(&[checkpoint], args);
-            }
-            &own
+    let config = args.source.config.as_ref();
+    let config = config.or_else(|| own.is_file().then_some(&own));
+    let is_there = |candidate: &Candidate| dir.join(candidate.name()).is_file();
+    if let Some(config) = config
+        && Candidate::ALL.iter().any(is_there)
+    {
+        return LocalModel::from_snapshot(dir, config, repository);
+    }
+    let layers = args.settings.probe_layers.as_ref();
+    if let Some((model, warning)) = LocalModel::from_apple(dir, args.source.arch, layers)? {
+        if args.source.config.is_some() {
+            return Err(Error::new(
+                ErrorKind::Option,
+                format!(
+                    "{}: holds files that Apple published, whose configuration is known: leave --config out",
+                    dir.display()
+                ),
+            ));
         }
-    };
-    LocalModel::from_snapshot(dir, config, repository)
+        if let Some(warning) = warning {
+            output::warn(&warning);
+        }
+        return Ok(model);
+    }
+    let is_checkpoint = |candidate: &Candidate| matches!(candidate, Candidate::Checkpoint(_));
+    let mut checkpoints = Candidate::ALL.into_iter().filter(is_checkpoint);
+    if args.source.arch.is_some()
+        && config.is_none()
+        && let Some(checkpoint) = checkpoints.find(is_there)
+    {
+        return open_files(&[dir.join(checkpoint.name())], args);
+    }
+    LocalModel::from_snapshot(dir, config.unwrap_or(&own), repository)
 }
 
 fn open_files(checkpoints: &[PathBuf], args: &args::Model) -> Result<LocalModel> {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use aim_web::config::{Config, Family};
 use aim_web::labels::LABELS_FILE;
-use aim_web::weights::files::{Candidate, is_checkpoint};
+use aim_web::weights::files::{ApplePair, Candidate, is_checkpoint};
 use aim_web::weights::local::read_text;
 use aim_web::weights::remote::client::Client;
 use aim_web::weights::remote::disk_cache::{self, DiskCache};
@@ -166,6 +166,8 @@ fn address(model: &str) -> Option<Result<Address>> {
         }
         // As the hub's own links to downloads have it.
         let model = model.strip_suffix("?download=true").unwrap_or(model);
+        let download = download_of_page(model, &endpoint);
+        let model = download.as_deref().unwrap_or(model);
         let (folder, file) = match model.rsplit_once('/') {
             Some((folder, file)) if is_checkpoint(file) => (folder, Some(file.to_owned())),
             _ => (model, None),
@@ -206,8 +208,24 @@ fn page_of_hub(url: &str, endpoint: &str) -> Option<String> {
         // Elsewhere it may be a folder.
         [user, name] if endpoint == ENDPOINT => Some(format!("{user}/{name}")),
         [user, name, "tree", revision] => Some(format!("{user}/{name}@{revision}")),
+        // The page of a file that is no checkpoint by itself.
+        [user, name, "blob", revision, file] if !is_checkpoint(file) => {
+            Some(format!("{user}/{name}@{revision}"))
+        }
         _ => None,
     }
+}
+
+/// The address of a checkpoint whose page on the hub this is.
+fn download_of_page(url: &str, endpoint: &str) -> Option<String> {
+    let endpoint = endpoint.trim_end_matches('/');
+    let path = url.strip_prefix(endpoint)?.strip_prefix('/')?;
+    let (user, path) = path.split_once('/')?;
+    let (name, path) = path.split_once('/')?;
+    let file = path
+        .strip_prefix("blob/")
+        .filter(|file| is_checkpoint(file))?;
+    Some(format!("{endpoint}/{user}/{name}/resolve/{file}"))
 }
 
 fn open_address(address: Address, args: &args::Model) -> Result<Found> {
@@ -224,10 +242,10 @@ fn open_address(address: Address, args: &args::Model) -> Result<Found> {
         .clone()
         .map(|cache| Store::new(Rc::new(cache), Rc::new(output::warn)));
     let client = client(location, &endpoint)?;
-    let snapshot = |commit: &str| {
+    let snapshot = |commit: &str, is_listed: &dyn Fn(&str) -> bool| {
         let cache = cache.as_ref().filter(|_| is_repository)?;
         let dir = cache.snapshot(&name, commit)?;
-        holds_model(&dir).then_some(dir)
+        holds_model(&dir, args, is_listed).then_some(dir)
     };
     let found = |dir: PathBuf| Found::Snapshot {
         dir,
@@ -239,25 +257,29 @@ fn open_address(address: Address, args: &args::Model) -> Result<Found> {
             let noted = cache
                 .as_ref()
                 .and_then(|cache| cache.noted_commit(&name, &revision));
-            let dir = noted.and_then(|commit| snapshot(&commit));
+            let dir = noted.and_then(|commit| snapshot(&commit, &|_| false));
             return dir.map(found).ok_or(error);
         }
         Err(error) => return Err(error),
     };
-    if let Some(dir) = repository.commit().and_then(snapshot)
+    let is_listed = |file: &str| repository.may_have(file);
+    if let Some(commit) = repository.commit()
+        && let Some(dir) = snapshot(commit, &is_listed)
         && (dir.join(LABELS_FILE).is_file() || !repository.may_have(LABELS_FILE))
     {
         return Ok(found(dir));
     }
+    // Beside a trunk they are of that, and what is opened here is a head.
+    let is_head = args.source.trunk.is_some();
     let config = match &args.source.config {
-        Some(path) => {
+        Some(path) if !is_head => {
             let text = read_text(path)?;
             Some(Config::from_json(&text).map_err(|error| error.at(path.display()))?)
         }
-        None => None,
+        _ => None,
     };
     let wanted = Wanted {
-        arch: args.source.arch,
+        arch: args.source.arch.filter(|_| !is_head),
         config,
         probe_layers: args.settings.probe_layers.clone(),
         file,
@@ -266,8 +288,9 @@ fn open_address(address: Address, args: &args::Model) -> Result<Found> {
     Ok(Found::Model(Box::new(model)))
 }
 
-/// Whether a download into a directory brought all that a model needs: it may have been interrupted.
-fn holds_model(dir: &Path) -> bool {
+/// Whether a download into a directory brought all that a model needs: it may have been interrupted, or have been of some files
+/// alone. `is_listed` is true for whatever else the repository is known to hold.
+fn holds_model(dir: &Path, args: &args::Model, is_listed: &dyn Fn(&str) -> bool) -> bool {
     let has = |file: &str| dir.join(file).is_file();
     let is_whole = |candidate: Candidate| match candidate {
         Candidate::Checkpoint(name) => has(name),
@@ -276,7 +299,34 @@ fn holds_model(dir: &Path) -> bool {
             .and_then(|text| Index::from_json(&text).ok())
             .is_some_and(|index| index.files().iter().all(|file| has(file))),
     };
-    has("config.json") && Candidate::ALL.into_iter().any(is_whole)
+    // Beside a trunk they are of that, and what is opened here is a head.
+    let source = (args.source.trunk.is_none()).then_some(&args.source);
+    let arch = source.and_then(|source| source.arch);
+    let has_config = source.is_some_and(|source| source.config.is_some());
+    let mut candidates = Candidate::ALL
+        .into_iter()
+        .filter(|candidate| has(candidate.name()));
+    if has_config || has("config.json") {
+        if candidates.any(is_whole) {
+            return true;
+        }
+    } else if arch.is_some()
+        && candidates.any(|candidate| matches!(candidate, Candidate::Checkpoint(_)))
+    {
+        return true;
+    }
+    if has_config {
+        return false;
+    }
+    let is_known = |file: &str| has(file) || is_listed(file);
+    let family = match (arch, ApplePair::families(is_known).as_slice()) {
+        (Some(family), _) => family,
+        // Beside a configuration they have the labels that it names.
+        (None, [family]) if !is_known("config.json") => *family,
+        _ => return false,
+    };
+    let pair = ApplePair::new(family, args.settings.probe_layers.as_ref());
+    pair.names().iter().all(|name| has(name))
 }
 
 fn var(name: &str) -> Option<String> {
@@ -351,6 +401,25 @@ mod tests {
             (
                 "https://huggingface.co/me/m/resolve/main/model.safetensors?download=true",
                 (main, file.clone()),
+            ),
+            (
+                "https://huggingface.co/me/m/blob/main/model.safetensors",
+                (main, file.clone()),
+            ),
+            (
+                "https://huggingface.co/me/m/blob/v1/sub/model.pth",
+                (
+                    "https://huggingface.co/me/m/resolve/v1/sub/",
+                    Some("model.pth".to_owned()),
+                ),
+            ),
+            (
+                "https://huggingface.co/me/m/blob/main/config.json",
+                (main, None),
+            ),
+            (
+                "https://a.b/me/m/blob/main/model.pth",
+                ("https://a.b/me/m/blob/main/", Some("model.pth".to_owned())),
             ),
             ("https://a.b/c/model.safetensors", ("https://a.b/c/", file)),
             ("http://a.b/c", ("http://a.b/c/", None)),

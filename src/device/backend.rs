@@ -55,6 +55,11 @@ pub trait AimBackend: Backend {
     /// - output: `[n, d_output]`
     fn product(x: Tensor<Self, 2>, w: &Self::Matrix) -> Tensor<Self, 2>;
 
+    /// Products of activations, in all bits of f32: of the last two dimensions.
+    fn matmul<const D: usize>(lhs: Tensor<Self, D>, rhs: Tensor<Self, D>) -> Tensor<Self, D> {
+        lhs.matmul(rhs)
+    }
+
     /// `y = epilogue(x Wᵀ)`
     ///
     /// # Shapes
@@ -133,20 +138,22 @@ pub trait AimBackend: Backend {
         head.pool_layer_by_layer(tokens)
     }
 
-    /// What went wrong in the parts that ran since the last call on this thread. Their outputs are tensors, with no
-    /// place for an error.
+    /// What went wrong in the parts that ran on a device since the last call on this thread. Their outputs are tensors, with
+    /// no place for an error.
     ///
     /// # Errors
     /// The first one.
-    fn failure() -> Result<()> {
-        Ok(())
-    }
+    fn failure(device: &Self::Device) -> Result<()>;
 
-    /// Whether a device computes products with matrices of this form rightly.
+    /// Whether a device computes products with matrices of this form, and attention of heads of this size, rightly.
     ///
     /// # Errors
     /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if it does not.
-    fn self_check(form: WeightFormat, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>>;
+    fn self_check(
+        form: WeightFormat,
+        head_dim: usize,
+        device: &Self::Device,
+    ) -> LocalBoxFuture<'_, Result<()>>;
 }
 
 /// What is done to a product before it is written.

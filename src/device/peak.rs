@@ -49,17 +49,20 @@ pub async fn flops(device: &Device, precision: Precision, clock: &dyn Fn() -> f6
         #[cfg(feature = "cpu")]
         Device::Cpu => {
             let device = cpu::device();
-            best.plain::<cpu::Cpu>(&device, |x| x).await;
+            best.plain::<cpu::Cpu>(&device, |x| x, cpu::Cpu::matmul)
+                .await;
             best.own::<cpu::Cpu>(form, &device).await;
         }
         #[cfg(feature = "gpu")]
         Device::Gpu(gpu) => {
             let measuring = async {
-                best.plain::<gpu::Gpu>(&gpu.device, |x| x).await;
+                best.plain::<gpu::Gpu>(&gpu.device, |x| x, gpu::Gpu::matmul)
+                    .await;
                 best.own::<gpu::Gpu>(form, &gpu.device).await;
                 if gpu.has_halves() && form != WeightFormat::Fp32 {
                     let halved = |x: Tensor<gpu::Gpu, 2>| x.cast(DType::F16);
-                    best.plain::<gpu::Gpu>(&gpu.device, halved).await;
+                    best.plain::<gpu::Gpu>(&gpu.device, halved, Tensor::matmul)
+                        .await;
                 }
                 Ok(())
             };
@@ -68,11 +71,13 @@ pub async fn flops(device: &Device, precision: Precision, clock: &dyn Fn() -> f6
         }
         #[cfg(feature = "cuda")]
         Device::Cuda(gpu) => {
-            best.plain::<gpu::cuda::Cuda>(&gpu.device, |x| x).await;
+            best.plain::<gpu::cuda::Cuda>(&gpu.device, |x| x, gpu::cuda::Cuda::matmul)
+                .await;
             best.own::<gpu::cuda::Cuda>(form, &gpu.device).await;
             if form != WeightFormat::Fp32 {
                 let halved = |x: Tensor<gpu::cuda::Cuda, 2>| x.cast(DType::F16);
-                best.plain::<gpu::cuda::Cuda>(&gpu.device, halved).await;
+                best.plain::<gpu::cuda::Cuda>(&gpu.device, halved, Tensor::matmul)
+                    .await;
             }
         }
     }
@@ -87,18 +92,19 @@ struct Best<'a> {
 }
 
 impl Best<'_> {
-    /// burn's own product of two matrices, after something is done to them.
+    /// A product of two matrices, after something is done to them.
     async fn plain<B: AimBackend>(
         &mut self,
         device: &B::Device,
         prepare: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>,
+        multiply: impl Fn(Tensor<B, 2>, Tensor<B, 2>) -> Tensor<B, 2>,
     ) {
         for &side in SIDES {
             if !fits::<B>(side, device) {
                 return;
             }
             let [x, w] = [1, 2].map(|seed| prepare(matrix(side, seed, device)));
-            if !self.time(side, || x.clone().matmul(w.clone())).await {
+            if !self.time(side, || multiply(x.clone(), w.clone())).await {
                 return;
             }
         }

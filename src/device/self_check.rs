@@ -9,69 +9,67 @@ use crate::error::{Error, Result};
 use crate::precision::WeightFormat;
 use crate::quant::{HalfMatrixBuilder, Method, Quantizer, dequantize};
 
-/// Rows of the inputs: few, and more than a tile of any device's kernel.
-pub(super) const N: [usize; 2] = [3, 133];
+/// The terms that are added up here to compare with: a few milliseconds of work.
+const MOST_TERMS: usize = 20_000_000;
 
-/// Rows of the matrix, likewise.
-const D_OUTPUT: usize = 136;
-
-/// Two groups of the largest size.
-const D_INPUT: usize = 256;
-
-/// Multiplies small matrices of so many rows as a model of this form would, and compares with the same products made
-/// here.
+/// Multiplies matrices of a shape, `[n, d_output, d_input]`, as a model of this form would, and compares with the same
+/// products made here: of a large shape with those of some rows.
 ///
 /// # Errors
 /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the product is wrong or none comes.
 pub(super) async fn product<B: AimBackend>(
     form: WeightFormat,
-    rows: &[usize],
+    [n, d_output, d_input]: [usize; 3],
     tolerance: f32,
     device: &B::Device,
 ) -> Result<()> {
-    let w = some(D_OUTPUT * D_INPUT, 37);
+    let w = some(d_output * d_input, 37);
     let (matrix, w) = match form {
         WeightFormat::Fp32 => {
-            let mut rows = B::Rows::new(D_OUTPUT, D_INPUT, device)?;
+            let mut rows = B::Rows::new(d_output, d_input, device)?;
             rows.push(&w)?;
             (rows.finish()?, w)
         }
         WeightFormat::Fp16 => {
-            let mut builder = HalfMatrixBuilder::new(D_OUTPUT, D_INPUT)?;
+            let mut builder = HalfMatrixBuilder::new(d_output, d_input)?;
             builder.push(&w)?;
             let packed = B::pack(PackedMatrix::Half(builder.finish()?), device)?;
             let rounded = w.iter().map(|&w| f16::from_f32(w).to_f32()).collect();
             (packed, rounded)
         }
         WeightFormat::Quantised(scheme) => {
-            let mut quantizer = Quantizer::new(D_OUTPUT, D_INPUT, scheme, Method::Nearest)?;
+            let mut quantizer = Quantizer::new(d_output, d_input, scheme, Method::Nearest)?;
             quantizer.push(&w)?;
             let matrix = quantizer.finish()?;
             let w = dequantize::matrix(&matrix)?;
             (B::pack(PackedMatrix::Quantised(matrix), device)?, w)
         }
     };
-    for &n in rows {
-        let x = some(n * D_INPUT, 53);
-        let x_there = Tensor::from_data(TensorData::new(x.clone(), [n, D_INPUT]), device);
-        let y = host::read(B::product(x_there, &matrix)).await?.values;
-        if y.len() != n * D_OUTPUT || !is_near(&product_here(&x, &w), &y, tolerance) {
-            return Err(wrong(&format!("{} products", form.precision())));
-        }
+    let x = some(n * d_input, 53);
+    let x_there = Tensor::from_data(TensorData::new(x.clone(), [n, d_input]), device);
+    let y = B::product(x_there, &matrix);
+    B::failure(device)?;
+    let y = host::read(y).await?.values;
+    let step = (n * d_output * d_input).div_ceil(MOST_TERMS);
+    let rows = x.chunks_exact(d_input).zip(y.chunks_exact(d_output));
+    let is_right = |(x, y): (&[f32], &[f32])| is_near(&product_here(x, &w), y, tolerance);
+    if y.len() != n * d_output || !rows.step_by(step).all(is_right) {
+        return Err(wrong(&format!("{} products", form.precision())));
     }
     Ok(())
 }
 
-/// Attends with some tokens, and compares with the same made here.
+/// Attends with some tokens and heads of a size, and compares with the same made here.
 ///
 /// # Errors
 /// As [`product`].
-pub(super) async fn attention<B: AimBackend>(device: &B::Device) -> Result<()> {
-    let (tokens, heads, head_dim) = (37, 2, 36);
+pub(super) async fn attention<B: AimBackend>(head_dim: usize, device: &B::Device) -> Result<()> {
+    let (tokens, heads) = (37, 2);
     let dim = heads * head_dim;
     let qkv = some(tokens * 3 * dim, 29);
     let there = TensorData::new(qkv.clone(), [1, tokens, 3 * dim]);
     let y = B::attend(Tensor::from_data(there, device), heads, None);
+    B::failure(device)?;
     let y = host::read(y).await?.values;
     let expected = attention_here(&qkv, tokens, heads, head_dim);
     if y.len() != expected.len() || !is_near(&expected, &y, EXACT) {
@@ -118,15 +116,10 @@ fn attention_here(qkv: &[f32], tokens: usize, heads: usize, head_dim: usize) -> 
     y
 }
 
-/// `x Wᵀ`
+/// `x Wᵀ` of one row.
 fn product_here(x: &[f32], w: &[f32]) -> Vec<f32> {
-    let row = |x: &[f32]| -> Vec<f32> {
-        let dots = w
-            .chunks_exact(D_INPUT)
-            .map(|w| x.iter().zip(w).map(|(x, w)| x * w).sum());
-        dots.collect()
-    };
-    x.chunks_exact(D_INPUT).flat_map(row).collect()
+    let dot = |w: &[f32]| x.iter().zip(w).map(|(x, w)| x * w).sum();
+    w.chunks_exact(x.len()).map(dot).collect()
 }
 
 /// What sums in f32 may be off. They are of the order of 10.
@@ -149,10 +142,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_not_near() {
-        let x = vec![0.5; 3 * D_INPUT];
-        let w = vec![0.25; 2 * D_INPUT];
-        let y = product_here(&x, &w);
-        assert_eq!(y, [32.0; 2 * 3]);
+        let y = product_here(&[0.5; 256], &[0.25; 6 * 256]);
+        assert_eq!(y, [32.0; 6]);
         assert!(is_near(&y, &y, EXACT));
         for wrong in [0.0, 31.99, f32::NAN] {
             let mut broken = y.clone();

@@ -11,7 +11,7 @@ const SMALL: Tile = Tile {
 };
 
 /// For many rows: half the reads of memory, a quarter of the cubes.
-const LARGE: Tile = Tile {
+pub(crate) const LARGE: Tile = Tile {
     rows: 128,
     columns: 128,
     step: 16,
@@ -141,6 +141,24 @@ pub(crate) fn plan(n: usize, d_output: usize, d_input: usize, bits: u32, limits:
     Plan::Tiles(small, wanted.min(most).min(4))
 }
 
+/// Shapes of products, `[n, d_output, d_input]`, that between them take each way that a device has: to try it with. All have
+/// tiles that are not full, and two groups of the largest size or more.
+pub(crate) fn shapes_of_plans(limits: Limits) -> Vec<[usize; 3]> {
+    let mut shapes = vec![[3, 136, 256], [133, 136, 256]];
+    if !limits.is_software {
+        // A sum in parts.
+        shapes.push([133, 136, 768]);
+    }
+    // A page takes one picture at a time: only the largest model has a product for them.
+    if limits.has_room(LARGE) && !cfg!(target_family = "wasm") {
+        shapes.push([2041, 2056, 256]);
+    }
+    if limits.matrices {
+        shapes.push([MANY_ROWS + 5, 136, 256]);
+    }
+    shapes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +236,35 @@ mod tests {
             ..LARGE_GPU
         };
         assert_eq!(plan(256, 1536, 1536, 32, software), Plan::Tiles(SMALL, 1));
+    }
+
+    #[test]
+    fn each_way_of_a_device_is_tried() {
+        let plans = |limits| -> Vec<Plan> {
+            let shapes = shapes_of_plans(limits).into_iter();
+            shapes
+                .map(|[n, d_output, d_input]| plan(n, d_output, d_input, 32, limits))
+                .collect()
+        };
+        let small = |parts| Plan::Tiles(SMALL, parts);
+        let software = Limits {
+            is_software: true,
+            ..LARGE_GPU
+        };
+        assert_eq!(plans(software), [Plan::Rows, small(1)]);
+        assert_eq!(plans(LEAST), [Plan::Rows, small(1), small(3)]);
+        assert_eq!(
+            plans(LARGE_GPU),
+            [Plan::Rows, small(1), small(3), Plan::Tiles(LARGE, 1)]
+        );
+        let matrices = Limits {
+            matrices: true,
+            ..HALVES
+        };
+        let taken =
+            |[n, d_output, d_input]: [usize; 3]| takes_matrices(n, d_output, d_input, 16, matrices);
+        let by_matrices = shapes_of_plans(matrices).into_iter().filter(|&s| taken(s));
+        assert_eq!(by_matrices.count(), 1);
     }
 
     #[test]

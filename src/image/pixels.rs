@@ -53,7 +53,6 @@ pub(super) fn zeros(len: u64) -> Result<Vec<u8>> {
 }
 
 /// Checks that there is memory for so many bytes, before a decoder takes them that would end the process without.
-#[cfg(not(target_family = "wasm"))]
 pub(super) fn check_memory(bytes: u64) -> Result<()> {
     empty(bytes).map(drop)
 }

@@ -3,9 +3,9 @@
 use std::io::Cursor;
 
 use ::image::codecs::webp::WebPDecoder;
-use ::image::{GenericImage, RgbImage};
+use ::image::{GenericImage, ImageDecoder as _, RgbImage};
 
-use super::pixels::{check_size, picture, read, truncated, zeros};
+use super::pixels::{check_memory, check_size, picture, read, truncated, zeros};
 use crate::{Error, Result};
 
 /// Bit of the VP8X flags: the picture is animated.
@@ -34,7 +34,41 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
 }
 
 fn still(bytes: &[u8]) -> Result<RgbImage> {
-    read(WebPDecoder::new(Cursor::new(bytes)), "WebP")
+    let decoder = WebPDecoder::new(Cursor::new(bytes));
+    if let Ok(decoder) = &decoder {
+        let (width, height) = decoder.dimensions();
+        check_size(width, height)?;
+        check_frame(bytes, width, height)?;
+    }
+    read(decoder, "WebP")
+}
+
+/// Checks that there is memory for what the decoder takes, which ends the process without. For a lossy frame that is what
+/// the frame itself says of its size, before it is compared with the picture's.
+fn check_frame(bytes: &[u8], width: u32, height: u32) -> Result<()> {
+    let pixels = u64::from(width) * u64::from(height);
+    // Red, green, blue and alpha.
+    let mut taken = pixels * 4;
+    for (name, content, _) in parts(bytes.get(12..).unwrap_or(&[])) {
+        match (name, content) {
+            (b"VP8 ", &[_, _, _, _, _, _, w0, w1, h0, h1, ..]) => {
+                // The upper two bits are a scale.
+                let side = |bytes| u32::from(u16::from_le_bytes(bytes) & 0x3FFF);
+                let (w, h) = (side([w0, w1]), side([h0, h1]));
+                if (w, h) != (width, height) {
+                    return Err(Error::image(format!(
+                        "the WebP picture is {width} x {height}, but its frame {w} x {h}: save it again"
+                    )));
+                }
+                // A plane of brightness and two of a quarter, in blocks of 16 x 16.
+                taken += u64::from(w + 15) * u64::from(h + 15) * 3 / 2;
+            }
+            // Colours, or as many for the alpha, and the alpha.
+            (b"VP8L" | b"ALPH", _) => taken += pixels * 5,
+            _ => {}
+        }
+    }
+    check_memory(taken)
 }
 
 /// The first frame on a black canvas. The frame is wrapped as a still and decoded as one: a decoder of
@@ -101,15 +135,25 @@ fn wrap(data: &[u8], width: [u8; 3], height: [u8; 3]) -> Vec<u8> {
 }
 
 /// The chunks of a RIFF body: names and contents, up to the first that is cut short.
-fn chunks(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+    parts(bytes)
+        .take_while(|(.., is_whole)| *is_whole)
+        .map(|(name, content, _)| (name, content))
+}
+
+/// The chunks of a RIFF body, of one that is cut short what is there of it, and whether each is whole.
+fn parts(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8], bool)> {
     std::iter::from_fn(move || {
         let (name, rest) = bytes.split_first_chunk::<4>()?;
         let (len, rest) = rest.split_first_chunk::<4>()?;
         let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
-        let (content, rest) = rest.split_at_checked(len)?;
+        let Some((content, rest)) = rest.split_at_checked(len) else {
+            bytes = &[];
+            return Some((name, rest, false));
+        };
         // Chunks are padded to an even length.
         bytes = rest.get(len % 2..).unwrap_or(&[]);
-        Some((name, content))
+        Some((name, content, true))
     })
 }
 

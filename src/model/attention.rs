@@ -71,7 +71,7 @@ impl<B: AimBackend> Attention<B> {
 /// - `qkv`: `[batch, tokens, 3 * dim]`
 /// - `mask`: `[tokens, tokens]`, true where a row's token may not see a column's
 /// - output: `[batch, tokens, dim]`
-pub fn attention<B: Backend>(
+pub fn attention<B: AimBackend>(
     qkv: Tensor<B, 3>,
     num_heads: usize,
     mask: Option<&Tensor<B, 2, Bool>>,
@@ -92,19 +92,19 @@ pub fn attention<B: Backend>(
 /// - `k`, `v`: `[batch, heads, keys, head_dim]`
 /// - `mask`: `[queries, keys]`, true where a query may not see a key
 /// - output: `[batch, heads, queries, head_dim]`
-pub fn attend<B: Backend>(
+pub fn attend<B: AimBackend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,
     mask: Option<&Tensor<B, 2, Bool>>,
 ) -> Tensor<B, 4> {
     let [_, _, _, head_dim] = q.dims();
-    let mut scores = q.matmul(k.transpose()) / (head_dim as f64).sqrt();
+    let mut scores = B::matmul(q, k.transpose()) / (head_dim as f64).sqrt();
     if let Some(mask) = mask {
         let mask = mask.clone().unsqueeze::<4>().expand(scores.dims());
         scores = scores.mask_fill(mask, f32::NEG_INFINITY);
     }
-    softmax(scores, 3).matmul(v)
+    B::matmul(softmax(scores, 3), v)
 }
 
 /// `[batch, tokens, heads * head_dim]` to `[batch, heads, tokens, head_dim]`.

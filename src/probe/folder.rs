@@ -63,7 +63,7 @@ impl HeadFolder {
         self,
         file: &HeadFile,
         trunk: &Config,
-        files: &mut [Box<dyn Checkpoint>],
+        mut files: Vec<Box<dyn Checkpoint>>,
     ) -> Result<u64> {
         let head = file.to_bytes()?;
         let header = Header::parse(&head, head.len() as u64)?;
@@ -100,6 +100,8 @@ impl HeadFolder {
             files[of].read(index, &mut write)?;
         }
         out.flush().map_err(failed)?;
+        // They may lie in the folder that this one replaces, and Windows replaces none that is in use.
+        drop((out, files));
         let config = Config {
             quantization: trunk.quantization,
             ..file.config.clone()

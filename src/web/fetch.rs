@@ -214,6 +214,7 @@ impl Transport for Fetch {
             etag: header("etag"),
             content_range: header("content-range"),
             retry_after: header("retry-after"),
+            rate_limit: header("ratelimit"),
             error_code: header("x-error-code"),
             redirected_to: answer.redirected().then(|| answer.url()),
             // `fetch` decodes what is compressed: a whole file comes out right, but what it makes of a

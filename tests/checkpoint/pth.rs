@@ -494,14 +494,39 @@ fn state_dicts_in_other_dicts() {
     let tensor = rebuild(&float(4), 0, &[4], &[1]);
     let inner = dict(&[("w", tensor.clone())]);
     let inner = inner[2..inner.len() - 1].to_vec();
-    for key in ["state_dict", "model"] {
-        let pickle = dict(&[
-            ("epoch", int(3)),
-            (key, inner.clone()),
-            ("lr", b"N".to_vec()),
-        ]);
-        assert_eq!(load(pth(&pickle, &count(4))).unwrap(), [[0., 1., 2., 3.]]);
+    let accuracy = rebuild(&float(4), 1, &[], &[]);
+    for key in ["state_dict", "model_state_dict", "model"] {
+        // What PyTorch's own examples keep beside it may be a tensor too.
+        for beside in [b"N".to_vec(), accuracy.clone()] {
+            let pickle = dict(&[
+                ("epoch", int(3)),
+                (key, inner.clone()),
+                ("best_acc1", beside),
+                ("optimizer", dict(&[])[2..3].to_vec()),
+            ]);
+            assert_eq!(load(pth(&pickle, &count(4))).unwrap(), [[0., 1., 2., 3.]]);
+        }
     }
+    // One of the names may be taken by something else.
+    let pickle = dict(&[
+        ("state_dict", b"}".to_vec()),
+        ("model", inner.clone()),
+        ("best_acc1", accuracy),
+    ]);
+    assert_eq!(load(pth(&pickle, &count(4))).unwrap(), [[0., 1., 2., 3.]]);
+    // Which of two models is meant, nobody can tell.
+    let pickle = dict(&[("head.w", tensor.clone()), ("model", inner.clone())]);
+    refused(
+        pth(&pickle, &count(4)),
+        ErrorKind::Format,
+        "model is a dict, not a tensor",
+    );
+    let pickle = dict(&[("state_dict_ema", inner.clone())]);
+    refused(
+        pth(&pickle, &count(4)),
+        ErrorKind::Format,
+        "state_dict_ema is a dict, not a tensor",
+    );
     let pickle = dict(&[("other", inner.clone())]);
     refused(
         pth(&pickle, &count(4)),

@@ -18,6 +18,7 @@ use super::{Logged, State};
 
 const PAGE: &[u8] = b"<!DOCTYPE html><html><title>Please log in</title><p>Sorry.</html>";
 const EXPIRED: &[u8] = b"<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
+const DENIED: &[u8] = b"<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:4665a5ea423c2713d436b5ee50593a9640e0018c1550b5a0002f74190d6caea8\nsize 12\n";
 
 /// Answers one request; an error ends the connection.
@@ -265,7 +266,7 @@ fn files(dir: &Path) -> Vec<(String, u64)> {
 }
 
 /// A name of the repository's state.
-fn commit(dir: &Path) -> String {
+pub(super) fn commit(dir: &Path) -> String {
     let mut hasher = Sha256::new();
     if !dir.is_dir() {
         return String::new();
@@ -325,6 +326,10 @@ fn file_of(
         .iter()
         .fold(state.root.clone(), |dir, part| dir.join(part));
     let Ok(mut file) = File::open(&path) else {
+        let is_hidden = state.plan.lock().unwrap().hides && request.path.starts_with("/files/");
+        if is_hidden {
+            return plain(state, connection, request, 403, DENIED);
+        }
         return plain(state, connection, request, 404, b"");
     };
     let len = file.metadata()?.len();

@@ -73,6 +73,8 @@ pub struct Plan {
     pub token: Option<String>,
     /// Who may not read is told that the model is gated.
     pub gated: bool,
+    /// What is not in a folder is answered with 403, as by an object store that may not be listed.
+    pub hides: bool,
     /// Large files are redirected twice, the second time to another host.
     pub bridge: bool,
 }
@@ -88,6 +90,7 @@ impl Default for Plan {
             other_names: false,
             token: None,
             gated: false,
+            hides: false,
             bridge: false,
         }
     }
@@ -149,6 +152,7 @@ impl Plan {
             other_names: query.contains_key("other-names"),
             token: query.get("token").cloned(),
             gated: query.contains_key("gated"),
+            hides: query.contains_key("hides"),
             bridge: query.contains_key("bridge"),
         })
     }

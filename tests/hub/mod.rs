@@ -114,6 +114,11 @@ impl Hub {
         self.state.sent.load(Ordering::SeqCst)
     }
 
+    /// The newest commit of a repository.
+    pub fn commit(&self, repository: &str) -> String {
+        answer::commit(&self.state.root.join(repository))
+    }
+
     /// The URL of a repository as a plain folder.
     pub fn folder(&self, repository: &str) -> String {
         format!("{}/files/{repository}", self.endpoint)

@@ -108,6 +108,40 @@ fn restart_markers_that_nothing_asks_for_take_no_memory() {
     assert_eq!(decode(&many).unwrap(), decode(&bytes).unwrap());
 }
 
+/// A frame of a lossy WebP that says it is of another size than the picture, and of four hundred megabytes.
+#[test]
+fn a_frame_of_another_size_takes_no_memory() {
+    let mut frame = b"\x10\0\0\x9d\x01\x2a\xff\x3f\xff\x3f".to_vec();
+    frame.resize(64, 7);
+    let chunk = |name: &[u8; 4], content: &[u8]| {
+        let len = u32::try_from(content.len()).unwrap().to_le_bytes();
+        [&name[..], &len, content].concat()
+    };
+    let file = |chunks: &[Vec<u8>]| chunk(b"RIFF", &[b"WEBP".to_vec(), chunks.concat()].concat());
+    // Of 40 x 30, with alpha; then animated.
+    let canvas = |flags: u8| chunk(b"VP8X", &[flags, 0, 0, 0, 39, 0, 0, 29, 0, 0]);
+    let alpha = chunk(b"ALPH", &[0; 2]);
+    let still = file(&[canvas(0x10), alpha.clone(), chunk(b"VP8 ", &frame)]);
+    let place = [0, 0, 0, 0, 0, 0, 39, 0, 0, 29, 0, 0, 50, 0, 0, 2];
+    let inside = [&place[..], &alpha, &chunk(b"VP8 ", &frame)].concat();
+    let animated = file(&[
+        canvas(0x12),
+        chunk(b"ANIM", &[0; 6]),
+        chunk(b"ANMF", &inside),
+    ]);
+    // Its last chunk says that it goes on, which the decoder does not mind.
+    let mut long = file(&[canvas(0x10), alpha, chunk(b"VP8 ", &frame)]);
+    let at = long.windows(4).position(|name| name == b"VP8 ").unwrap();
+    long[at + 4..at + 8].copy_from_slice(&[0, 1, 0, 0]);
+    for (name, bytes) in [("still", still), ("animated", animated), ("long", long)] {
+        let message = refused(&bytes).unwrap_or_default();
+        assert!(
+            message.contains("is 40 x 30, but its frame 16383 x 16383"),
+            "{name}: {message}"
+        );
+    }
+}
+
 #[test]
 fn what_is_not_read_is_named() {
     for (bytes, says) in [

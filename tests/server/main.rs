@@ -838,6 +838,80 @@ fn several_loads_may_share_a_cache() {
 }
 
 #[test]
+fn loads_at_once_fetch_a_model_once() {
+    let world = World::new();
+    let alone = world.load(By::Shards, 10).unwrap();
+    let needed = world.hub.sent();
+    for by in [By::Shards, By::Plain] {
+        DiskCache::new(world.home.path())
+            .delete(&world.location(By::Shards).name)
+            .unwrap();
+        world.hub.reset();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let loaded = world.load(by, 10).unwrap();
+                    assert_eq!(loaded.logits, alone.logits);
+                });
+            }
+        });
+        assert_eq!(world.hub.sent(), needed, "{by:?}");
+        world.hub.reset();
+        world.load(By::Shards, 10).unwrap();
+    }
+}
+
+#[test]
+fn who_fetches_and_gets_nowhere_is_not_waited_for() {
+    let world = World::new();
+    world.load(By::Shards, 3).unwrap();
+    let chunks = files_under(world.home.path());
+    let chunk = chunks
+        .iter()
+        .find(|path| path.ends_with("00000001"))
+        .unwrap();
+    std::fs::remove_file(chunk).unwrap();
+    // Another process has it locked and does nothing; its lock stays, and so does its file.
+    let path = chunk.with_file_name(".00000001.lock");
+    let lock = std::fs::File::create(&path).unwrap();
+    lock.lock().unwrap();
+    let loaded = world.load(By::Shards, 3).unwrap();
+    assert_eq!(loaded.logits, expected());
+    assert_eq!(loaded.traffic.1, CHUNK);
+    assert!(path.exists());
+    // One that was left by a process that ended keeps nobody.
+    drop(lock);
+    std::fs::remove_file(chunk).unwrap();
+    world.load(By::Shards, 3).unwrap();
+    assert!(chunk.exists() && !path.exists());
+}
+
+#[test]
+fn a_file_is_signed_for_once() {
+    let world = World::new();
+    let count = |what: &str| {
+        let log = world.hub.log();
+        let meant = |path: &str| path.contains(what) && path.ends_with(".safetensors");
+        log.iter().filter(|entry| meant(&entry.path)).count()
+    };
+    world.load(By::Shards, 10).unwrap();
+    // Its first chunk came in two halves at once.
+    assert!(count("/resolve/") <= 2);
+    assert!(count("/signed/") > 4);
+    // An address that expires meanwhile is renewed, and nothing is waited for.
+    DiskCache::new(world.home.path())
+        .delete("me/shards")
+        .unwrap();
+    world.hub.reset();
+    world.hub.set(Plan {
+        after: 3,
+        ..Plan::passing(Fault::Expired, 1)
+    });
+    assert_eq!(world.load(By::Shards, 3).unwrap().logits, expected());
+    assert!(count("/resolve/") <= 3);
+}
+
+#[test]
 fn a_cache_that_can_not_be_written_is_a_warning() {
     let mut world = World::new();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -857,10 +931,16 @@ fn the_cache_is_listed_and_deleted() {
     let cache = DiskCache::new(world.home.path());
     let models = cache.list().unwrap();
     let folder = world.hub.folder("me/plain");
+    // With a slash it is the same one.
+    let slash = Location::new(&format!("{folder}/"), None, None).unwrap();
+    assert_eq!(
+        world.load_from(slash, None, 3).unwrap().traffic.1,
+        2 * CHUNK
+    );
     let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
     assert_eq!(names, [folder.as_str(), "me/shards"]);
     assert!(models.iter().all(|model| model.bytes > 2 * CHUNK));
-    for name in [folder.as_str(), "me/shards"] {
+    for name in [format!("{folder}/").as_str(), "me/shards"] {
         assert!(cache.delete(name).unwrap() > 2 * CHUNK);
         cache.delete(name).expect_err("it is gone");
     }

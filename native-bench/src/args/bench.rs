@@ -74,7 +74,7 @@ pub struct Bench {
 #[derive(Clone, Copy, Debug, ClapArgs)]
 pub struct Timing {
     /// Batches before the first that is timed.
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=100_000))]
     pub warmup: u32,
 
     /// Batches that are timed [default: as many as --seconds allow, at least 3].

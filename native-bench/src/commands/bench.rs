@@ -1,6 +1,7 @@
 //! `aim-bench bench`: how fast this machine runs a model.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Instant;
 
 use aim_web::config::ProbeLayers;
@@ -39,7 +40,7 @@ type Peaks = HashMap<(Option<String>, String, Option<usize>, String), Option<f64
 pub fn run(args: &Bench) -> Result<Outcome> {
     let settings = settings(args)?;
     // Before the first combination: a sweep may take long.
-    try_reports(args)?;
+    let Pipes { svg, markdown } = try_reports(args)?;
     if args.dtype.contains(&Dtype::Fp16) && args.device.contains(&DeviceChoice::Cpu) {
         output::note("a CPU has no products of fp16: fp32 is measured in its place");
     }
@@ -71,23 +72,27 @@ pub fn run(args: &Bench) -> Result<Outcome> {
             "the time is up: {left_out} combinations are left out"
         ));
     }
-    if let Some(list) = report.json {
-        list.end()?;
-    }
-    if let Some(svg) = &args.svg {
-        write_whole(svg, chart::svg(&report.rows).as_bytes())?;
-    }
-    if let Some(markdown) = &args.markdown {
-        write_whole(markdown, table::markdown(&report.rows).as_bytes())?;
-    }
+    // What was measured is kept wherever it can be, though one of the three is broken.
+    let list = report.json.map_or(Ok(()), JsonList::end);
+    let svg = write(svg, args.svg.as_deref(), || chart::svg(&report.rows));
+    let markdown = write(markdown, args.markdown.as_deref(), || {
+        table::markdown(&report.rows)
+    });
+    list.and(svg).and(markdown)?;
     if report.rows.iter().any(|row| row.error.is_some()) {
         return Ok(Outcome::Incomplete);
     }
     Ok(Outcome::Complete)
 }
 
+/// The reports that go to a pipe or a device, open: whoever reads one waits for its end.
+struct Pipes {
+    svg: Option<Unfinished>,
+    markdown: Option<Unfinished>,
+}
+
 /// Sees whether the reports can be written, and leaves what is there as it is.
-fn try_reports(args: &Bench) -> Result<()> {
+fn try_reports(args: &Bench) -> Result<Pipes> {
     let svg = args.svg.as_deref().map(Unfinished::new).transpose()?;
     let markdown = args.markdown.as_deref().map(Unfinished::new).transpose()?;
     match (&svg, &markdown) {
@@ -95,7 +100,19 @@ fn try_reports(args: &Bench) -> Result<()> {
             ErrorKind::Option,
             "--svg and --markdown are one file: name two",
         )),
-        _ => Ok(()),
+        _ => Ok(Pipes {
+            svg: svg.filter(Unfinished::is_pipe),
+            markdown: markdown.filter(Unfinished::is_pipe),
+        }),
+    }
+}
+
+/// Writes a report, if it is asked for.
+fn write(pipe: Option<Unfinished>, path: Option<&Path>, text: impl Fn() -> String) -> Result<()> {
+    match (pipe, path) {
+        (Some(pipe), _) => pipe.finish_with(text().as_bytes()),
+        (None, Some(path)) => write_whole(path, text().as_bytes()),
+        (None, None) => Ok(()),
     }
 }
 

@@ -112,7 +112,7 @@ fn load(args: &BenchModel, row: &mut Row, largest: usize) -> Result<Loaded> {
     };
     row.probe_layers.clone_from(&config.probe_layers);
     let blocks = config.blocks_to_run();
-    threads::start(options.settings.threads.unwrap_or_default().into())?;
+    engine::start_threads(options.settings.threads.unwrap_or_default().into())?;
     let device = engine::open(options.settings.target, &config, blocks, precision)?;
     describe(row, &device);
     library::largest_batch(&config, blocks, precision, &device, largest)?;

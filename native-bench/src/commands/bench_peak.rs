@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use aim_web::Result;
-use aim_web::cpu::threads;
 use aim_web::device::peak;
 use pollster::block_on;
 
@@ -13,7 +12,7 @@ use crate::engine;
 
 /// Writes the operations a second.
 pub fn run(args: &BenchPeak) -> Result<()> {
-    threads::start(args.threads.unwrap_or_default().into())?;
+    engine::start_threads(args.threads.unwrap_or_default().into())?;
     let device = engine::open_named(args.target)?;
     let start = Instant::now();
     let clock = || start.elapsed().as_secs_f64();

@@ -88,7 +88,7 @@ fn gpu(number: usize, adapter: Adapter) -> Gpu {
         let (total, free) = host::memory();
         Some(Memory { total, free })
     } else {
-        drivers::gpu_memory(&adapter.pci_bus)
+        drivers::gpu_memory(&adapter.pci_bus, adapter.kind == "integrated")
     };
     Gpu {
         number,

@@ -52,11 +52,14 @@ pub fn run(args: &Preprocess) -> Result<()> {
 }
 
 fn img_size(args: &Preprocess) -> Result<usize> {
+    let is_named = args.model.source.model.is_some() || args.model.source.backbone.is_some();
+    if !is_named {
+        model::check_unnamed(&args.model.source, false)?;
+    }
     if let Some(size) = args.img_size {
         return Ok(size);
     }
-    if args.model.source.model.is_none() && args.model.source.backbone.is_none() {
-        model::check_unnamed(&args.model.source, false)?;
+    if !is_named {
         return Ok(args
             .model
             .source

@@ -47,8 +47,6 @@ pub fn run(args: &Train) -> Result<Outcome> {
         held_out: HeldOut::Share(args.val_split),
         ..Options::default()
     };
-    // The features of many pictures take long.
-    options.check()?;
     let data = Data::open(args)?;
     let frozen = Model::from(&args.frozen);
     let model = model::open(&frozen)?;
@@ -100,7 +98,7 @@ pub fn run(args: &Train) -> Result<Outcome> {
             ));
         };
         let trunk = local.config.clone();
-        folder.finish_whole(&file, &trunk, &mut local.into_files())?
+        folder.finish_whole(&file, &trunk, local.into_files())?
     } else {
         folder.finish(&file)?
     };

@@ -46,6 +46,7 @@ pub(super) fn open(files: &[PathBuf], builder: &mut Builder) -> Result<()> {
             entry.class = class_folder(&entry.path, shared);
         }
     } else {
+        entries = samples(entries, files)?;
         builder.are_numbers(entries.iter().filter_map(|entry| entry.class.as_deref()));
     }
     for entry in entries {
@@ -61,6 +62,49 @@ pub(super) fn open(files: &[PathBuf], builder: &mut Builder) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The pictures of `WebDataset`'s samples. A sample is all fields of a key; its picture is the one that is called by a
+/// picture's ending alone. Another, such as `key.seg.png`, is not what the class is of.
+fn samples(entries: Vec<Entry>, files: &[PathBuf]) -> Result<Vec<Entry>> {
+    let is_picture = |entry: &Entry| {
+        let (_, field) = key(&entry.path);
+        IMAGE_FOLDER.contains(&field.to_ascii_lowercase().as_str())
+    };
+    let (pictures, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_picture);
+    let wrong = |file: usize, message: String| {
+        let error = Error::new(ErrorKind::Format, message);
+        match files.get(file) {
+            Some(path) => error.at(path.display()),
+            None => error,
+        }
+    };
+    let mut keys: HashMap<(usize, &str), &str> = HashMap::new();
+    for Entry { file, path, .. } in &pictures {
+        let (key, _) = key(path);
+        if let Some(before) = keys.insert((*file, key), path) {
+            return Err(wrong(
+                *file,
+                format!(
+                    "the sample {key:?} has two pictures, {before} and {path}, and nothing tells which its class is of: \
+                     leave one, or give each a key of its own"
+                ),
+            ));
+        }
+    }
+    for Entry { file, path, .. } in others.iter().filter(|entry| entry.class.is_some()) {
+        let (key, field) = key(path);
+        if !keys.contains_key(&(*file, key)) {
+            return Err(wrong(
+                *file,
+                format!(
+                    "the sample {key:?} has a class, but no picture that is called {key}.jpg or alike: is {path} its \
+                     picture? WebDataset takes {field:?} for the name of a field of its own"
+                ),
+            ));
+        }
+    }
+    Ok(pictures)
 }
 
 /// Goes through an archive.
@@ -381,6 +425,51 @@ mod tests {
         assert_eq!(key("a.b/000.jpg"), ("a.b/000", "jpg"));
         assert_eq!(key("000.seg.png"), ("000", "seg.png"));
         assert_eq!(key("a/none"), ("a/none", ""));
+    }
+
+    #[test]
+    fn a_sample_has_one_picture() {
+        let samples = |paths: &[&str]| {
+            let entry = |path: &&str| Entry {
+                file: 0,
+                path: (*path).to_owned(),
+                offset: 0,
+                len: 0,
+                // Those of the key `none` have no class.
+                class: (!path.contains("none")).then(|| "3".to_owned()),
+            };
+            let entries = paths.iter().map(entry).collect();
+            let pictures = samples(entries, &["a.tar".into()])?;
+            let paths = pictures.into_iter().map(|entry| entry.path);
+            Ok::<_, Error>(paths.collect::<Vec<_>>())
+        };
+        let taken = samples(&[
+            "000.seg.png",
+            "000.jpg",
+            "./x.y/000.JPG",
+            "x.y/1.mask.png",
+            "x.y/1.webp",
+            "none.seg.png",
+            "none.jpg",
+            "none/._000.jpg",
+        ]);
+        assert_eq!(
+            taken.unwrap(),
+            ["000.jpg", "./x.y/000.JPG", "x.y/1.webp", "none.jpg"]
+        );
+        for (paths, part) in [
+            (&["0.jpg", "0.png"][..], "0.jpg and 0.png"),
+            (&["0.jpg", "1.jpg", "0.jpg"], "0.jpg and 0.jpg"),
+            (&["0.jpg", "1.seg.png"], "is 1.seg.png its picture?"),
+        ] {
+            let error = samples(paths).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Format);
+            let error = error.to_string();
+            assert!(
+                error.starts_with("a.tar: ") && error.contains(part),
+                "{error}"
+            );
+        }
     }
 
     #[test]

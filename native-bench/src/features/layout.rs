@@ -72,7 +72,7 @@ impl Layout {
                     // Features that nobody finished, or is making, need no other folder. Without locks nobody knows.
                     let is_free = in_use.try_lock().is_ok();
                     let begun = there
-                        .filter(|there| there.partitions <= MAX_PARTITIONS.into())
+                        .filter(|there| (1..=MAX_PARTITIONS.into()).contains(&there.partitions))
                         .map(|there| Self::at(folder, &there));
                     match begun.filter(|begun| is_free && !begun.has_any()) {
                         Some(begun) => begun.remove_halves(),

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use aim_web::{Error, ErrorKind, Result};
 
-use super::counts::{Counts, Score};
+use super::counts::{Counts, Score, is_same};
 use super::{Broken, ClassReport, DataId, ModelId, Report};
 use crate::args::Exif;
 use crate::data::classes::By;
@@ -198,6 +198,25 @@ impl Counted {
                 == (total.pictures, total.top_1, total.top_5);
         if !is_whole {
             return Err(damaged("pictures"));
+        }
+        // What is there for people has to be what the sums give.
+        let said = [
+            [report.loss, report.mean_loss],
+            [report.top_1_percent, report.top_5_percent],
+            report.top_1_interval,
+            report.top_5_interval,
+            report.loss_interval,
+        ];
+        let is = [
+            [total.loss(), total.mean_loss()],
+            [total.percent(total.top_1), total.percent(total.top_5)],
+            total.interval(total.top_1),
+            total.interval(total.top_5),
+            total.loss_interval(),
+        ];
+        let mut pairs = said.as_flattened().iter().zip(is.as_flattened());
+        if !pairs.all(|(&said, &is)| is_same(said, is)) {
+            return Err(damaged("losses, percentages or intervals"));
         }
         let is_possible = report.rank < report.world_size
             && report.errors.len() as u64 <= report.broken.min(MOST_ERRORS as u64)
@@ -499,6 +518,46 @@ mod tests {
         other(|of| of.classes.swap(0, 1), "classes");
     }
 
+    /// Makes what is there for people agree with the sums.
+    fn agree(report: &mut Report, total: &Counts) {
+        (report.loss, report.mean_loss) = (total.loss(), total.mean_loss());
+        report.top_1_percent = total.percent(total.top_1);
+        report.top_5_percent = total.percent(total.top_5);
+        report.top_1_interval = total.interval(total.top_1);
+        report.top_5_interval = total.interval(total.top_5);
+        report.loss_interval = total.loss_interval();
+    }
+
+    #[test]
+    fn losses_of_files_are_held_to_what_they_are_the_sums_of() {
+        let report = |change: &dyn Fn(&mut serde_json::Value)| {
+            let mut file = serde_json::from_str(&text(&counted(0..10))).unwrap();
+            change(&mut file);
+            serde_json::from_value::<Report>(file)
+        };
+        assert!(Counted::from_report(report(&|_| ()).unwrap()).is_ok());
+        let error = report(&|file| file["classes"]["a"]["loss"] = 0.into()).unwrap_err();
+        assert!(error.to_string().contains("not its exact sum"), "{error}");
+        // A single class beyond all bounds, whatever else is made to agree with it.
+        let refused = |exact: &str, units: u64| {
+            let mut report = report(&|file| {
+                let class = &mut file["classes"]["a"];
+                class["exact"][exact] = units.into();
+                class["loss"] = serde_json::Value::Null;
+            })
+            .unwrap();
+            let total = report.total().unwrap();
+            agree(&mut report, &total);
+            let error = Counted::from_report(report).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Format);
+            assert!(error.to_string().contains("(classes)"), "{error}");
+        };
+        for units in [0, 1 << 40, 1 << 63] {
+            refused("loss", units);
+            refused("loss_squares", units);
+        }
+    }
+
     #[test]
     fn damaged_counts_are_refused() {
         let damaged = |change: fn(&mut Report)| {
@@ -527,6 +586,7 @@ mod tests {
             change(report.classes.get_mut("a").unwrap());
             let total = report.total().unwrap();
             (report.top_1, report.top_5) = (total.top_1, total.top_5);
+            agree(&mut report, &total);
             let error = Counted::from_report(report).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Format, "{error}");
         };
@@ -537,6 +597,13 @@ mod tests {
         class(|class| class.index = 1);
         class(|class| class.index = 99);
         class(|class| class.label.push('x'));
+        damaged(|report| report.loss = 0.0);
+        damaged(|report| report.loss *= 1.000_001);
+        damaged(|report| report.mean_loss += 0.01);
+        damaged(|report| report.top_1_percent = 100.0);
+        damaged(|report| report.top_5_percent = f64::NAN);
+        damaged(|report| report.top_5_interval[1] -= 1.0);
+        damaged(|report| report.loss_interval = [0.0, 9.0]);
         damaged(|report| report.rank = report.world_size);
         damaged(|report| report.not_turned = u64::MAX);
         damaged(|report| report.data.hidden = 11);

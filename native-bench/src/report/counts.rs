@@ -8,6 +8,10 @@ const LOSS_UNITS: f64 = (1_u64 << 28) as f64;
 /// Their squares, for the interval alone, in units of 2^-20.
 const SQUARE_UNITS: f64 = (1_u64 << 20) as f64;
 
+/// The loss and the square of a single picture are below so many of their units: sums of thousands of millions of them
+/// still fit.
+const MOST_UNITS: u64 = 1 << 56;
+
 /// What the logits of one picture say.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
@@ -52,7 +56,7 @@ impl Score {
 
 /// Counts over some pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Stored", into = "Stored")]
+#[serde(try_from = "Stored", into = "Stored")]
 pub struct Counts {
     pub pictures: u64,
     pub top_1: u64,
@@ -70,8 +74,7 @@ struct Stored {
     top_1: u64,
     top_5: u64,
     /// The sum of the pictures' cross-entropies, for people: the exact sums follow.
-    #[serde(default)]
-    loss: f64,
+    loss: Option<f64>,
     exact: Exact,
 }
 
@@ -83,14 +86,21 @@ struct Exact {
     loss_squares: u64,
 }
 
-impl From<Stored> for Counts {
-    fn from(stored: Stored) -> Self {
-        Self {
+impl TryFrom<Stored> for Counts {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        let counts = Self {
             pictures: stored.pictures,
             top_1: stored.top_1,
             top_5: stored.top_5,
             loss: stored.exact.loss,
             loss_squares: stored.exact.loss_squares,
+        };
+        if stored.loss.is_none_or(|loss| is_same(loss, counts.loss())) {
+            Ok(counts)
+        } else {
+            Err("a class's `loss` is not its exact sum: the counts are damaged")
         }
     }
 }
@@ -101,7 +111,7 @@ impl From<Counts> for Stored {
             pictures: counts.pictures,
             top_1: counts.top_1,
             top_5: counts.top_5,
-            loss: counts.loss(),
+            loss: Some(counts.loss()),
             exact: Exact {
                 loss: counts.loss,
                 loss_squares: counts.loss_squares,
@@ -118,8 +128,7 @@ impl Counts {
     pub fn of(score: &Score) -> Result<Self> {
         let units = |value: f64, units: f64| {
             let scaled = (value.max(0.0) * units).round();
-            // Sums of thousands of millions of these still fit.
-            (scaled < (1_u64 << 56) as f64).then_some(scaled as u64)
+            (scaled < MOST_UNITS as f64).then_some(scaled as u64)
         };
         let loss = units(score.loss, LOSS_UNITS);
         let squares = units(score.loss * score.loss, SQUARE_UNITS);
@@ -164,14 +173,35 @@ impl Counts {
     }
 
     /// True if there can be such pictures: damaged files have others.
-    pub const fn is_possible(&self) -> bool {
+    pub fn is_possible(&self) -> bool {
         let is_counted = self.top_1 <= self.top_5 && self.top_5 <= self.pictures;
-        is_counted && (self.pictures > 0 || (self.loss == 0 && self.loss_squares == 0))
+        is_counted && self.are_losses_possible()
+    }
+
+    /// Whether so many numbers of at least 0 can have this sum, and their squares that one.
+    fn are_losses_possible(&self) -> bool {
+        let most = self.pictures.saturating_mul(MOST_UNITS - 1);
+        if self.loss > most || self.loss_squares > most {
+            return false;
+        }
+        let n = self.pictures as f64;
+        let (sum, squares) = (self.loss(), self.squares());
+        // Each picture's were rounded; and a hair for the sums here.
+        let (off, off_square) = (n * 0.5 / LOSS_UNITS, n * 0.5 / SQUARE_UNITS);
+        let is_at_most = |small: f64, large: f64| small <= large * (1.0 + PRECISION);
+        // Of all that add up to a sum equal ones have the least squares, and a single one has the most.
+        is_at_most((sum - off).max(0.0).powi(2), n * (squares + off_square))
+            && is_at_most(squares - off_square, (sum + off).powi(2))
     }
 
     /// The sum of the cross-entropies.
     pub fn loss(&self) -> f64 {
         self.loss as f64 / LOSS_UNITS
+    }
+
+    /// The sum of their squares.
+    fn squares(&self) -> f64 {
+        self.loss_squares as f64 / SQUARE_UNITS
     }
 
     /// Their mean; 0 of none.
@@ -203,11 +233,19 @@ impl Counts {
         if self.pictures < 2 {
             return [mean, mean];
         }
-        let squares = self.loss_squares as f64 / SQUARE_UNITS;
+        let squares = self.squares();
         let variance = ((squares - n * mean * mean) / (n - 1.0)).max(0.0);
         let half = Z * (variance / n).sqrt();
         [mean - half, mean + half]
     }
+}
+
+/// How far numbers that are the same may differ, by their size: a reader of decimals may miss the last bit.
+const PRECISION: f64 = 1e-12;
+
+/// Whether a file says a number as it has to be.
+pub fn is_same(said: f64, is: f64) -> bool {
+    (said - is).abs() <= is.abs() * PRECISION
 }
 
 /// Of the normal distribution 95% lie within so many standard deviations.
@@ -271,6 +309,64 @@ mod tests {
             ..whole
         };
         assert!(parts.add(&most).is_err());
+    }
+
+    #[test]
+    fn losses_are_what_so_many_pictures_can_have() {
+        let loss = |loss| Score {
+            above: 0,
+            predicted: 0,
+            loss,
+        };
+        // What is rounded up and down, all equal, and far apart.
+        for losses in [
+            &[][..],
+            &[0.0],
+            &[1e-9, 2e-9, 1e-5],
+            &[6.91; 999],
+            &[3.7e-9; 999],
+            &[0.000_9; 999],
+            &[0.0, 0.0, 250_000.0],
+            &[262_143.9; 99],
+        ] {
+            let scores: Vec<Score> = losses.iter().map(|&own| loss(own)).collect();
+            let sum = counts(&scores);
+            assert!(sum.is_possible(), "{losses:?}");
+            assert!(is_same(sum.loss() * (1.0 - f64::EPSILON), sum.loss()));
+        }
+        let two = counts(&[loss(1.0), loss(2.0)]);
+        for (loss, loss_squares) in [
+            (0, two.loss_squares),
+            (two.loss, 0),
+            (two.loss * 2, two.loss_squares),
+            (two.loss / 2, two.loss_squares),
+            (1 << 63, two.loss_squares),
+            (two.loss, 1 << 63),
+            (1 << 63, 1 << 63),
+            (u64::MAX, u64::MAX),
+        ] {
+            let sum = Counts {
+                loss,
+                loss_squares,
+                ..two
+            };
+            assert!(!sum.is_possible(), "{sum:?}");
+        }
+        // However many pictures they are said to be of.
+        for pictures in [0, 1 << 20, 1 << 40] {
+            let sum = Counts {
+                pictures,
+                loss: 1 << 63,
+                ..two
+            };
+            assert!(!sum.is_possible(), "{sum:?}");
+        }
+        for other in [0.0, 3.000_001, -3.0, f64::NAN, f64::INFINITY] {
+            assert!(
+                is_same(3.0, two.loss()) && !is_same(other, two.loss()),
+                "{other}"
+            );
+        }
     }
 
     #[test]

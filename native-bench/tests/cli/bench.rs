@@ -407,6 +407,30 @@ fn a_way_that_is_not_built_in_says_how_to_get_it() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_report_through_a_pipe_reaches_who_reads_it_and_no_other_report_is_lost() {
+    let work = tempdir().expect("a temporary folder");
+    let [pipe, page] = ["bench.svg", "bench.md"].map(|name| work.path().join(name));
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo is there").success());
+    let read = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || std::fs::read_to_string(pipe))
+    };
+    let mut program = bench(&["--device", "cpu", "--json", "--svg"]);
+    program.arg(&pipe).arg("--markdown").arg(&page);
+    program.assert().success();
+    let svg = read.join().expect("no panic").expect("UTF-8");
+    roxmltree::Document::parse(&svg).expect("it is well formed");
+    assert!(page.is_file());
+    let is_pipe = |path: &std::path::Path| {
+        use std::os::unix::fs::FileTypeExt as _;
+        std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo())
+    };
+    assert!(is_pipe(&pipe));
+}
+
 #[test]
 fn one_file_does_not_take_two_reports() {
     let work = tempdir().expect("a temporary folder");

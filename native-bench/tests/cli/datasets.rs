@@ -163,6 +163,39 @@ fn archives_of_webdataset_are_read() {
 }
 
 #[test]
+fn a_sample_of_webdataset_is_one_picture_whatever_its_other_fields() {
+    let work = tempdir().expect("a temporary folder");
+    let expected = counts(&of_folder(work.path()));
+    let mut files = Vec::new();
+    for (n, (class, photo)) in pictures().into_iter().enumerate() {
+        let bytes = fs::read(&photo).expect("readable");
+        let class = number(&class).to_string().into_bytes();
+        let ending = photo.extension().unwrap().to_str().unwrap();
+        files.extend([
+            (format!("a.b/{n:03}.depth.png"), bytes.clone()),
+            (format!("a.b/{n:03}.{ending}"), bytes),
+            (format!("a.b/{n:03}.seg.png"), b"no picture".to_vec()),
+            (format!("a.b/{n:03}.cls"), class),
+        ]);
+    }
+    let path = work.path().join("shard.tar");
+    write_tar(&path, &files);
+    assert_eq!(counts(&json(&mut eval(&path))), expected);
+
+    let mut two = files.clone();
+    two.push(("a.b/000.bmp".to_owned(), b"".to_vec()));
+    write_tar(&path, &two);
+    let line = refused(&mut eval(&path));
+    assert!(
+        line.contains("shard.tar: the sample \"a.b/000\" has two pictures"),
+        "{line}"
+    );
+    write_tar(&path, &files[2..]);
+    let line = refused(&mut eval(&path));
+    assert!(line.contains("is a.b/000.seg.png its picture?"), "{line}");
+}
+
+#[test]
 fn an_archive_of_a_folder_of_classes_is_read() {
     let work = tempdir().expect("a temporary folder");
     let expected = counts(&of_folder(work.path()));

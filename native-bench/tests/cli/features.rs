@@ -287,11 +287,13 @@ fn a_folder_without_features_is_no_ones() {
     // A count of partitions that none has is not gone through.
     let own = out.join("features.json");
     let text = fs::read_to_string(&own).expect("it is there");
-    let many = format!("\"partitions\": {}", u64::MAX);
     assert!(text.contains("\"partitions\": 1"), "{text}");
-    fs::write(&own, text.replace("\"partitions\": 1", &many)).expect("written");
-    let line = refused(features(&path("data"), &out).args(options));
-    assert!(line.contains("take another folder"), "{line}");
+    for count in [0, u64::MAX] {
+        let other = format!("\"partitions\": {count}");
+        fs::write(&own, text.replace("\"partitions\": 1", &other)).expect("written");
+        let line = refused(features(&path("data"), &out).args(options));
+        assert!(line.contains("take another folder"), "{line}");
+    }
     fs::write(&own, text).expect("written");
 
     // Not while another process writes to it.

@@ -303,11 +303,10 @@ fn ranks_that_make_no_sense_are_refused() {
         &["--rank", "0", "--world-size", "0"][..],
         &["--rank", "0"],
         &["--rank", "-1", "--world-size", "2"],
+        &["--rank", "2", "--world-size", "2"],
     ] {
         alone(eval(&root)).args(options).assert().code(2);
     }
-    let line = refused(alone(eval(&root)).args(["--rank", "2", "--world-size", "2"]));
-    assert!(line.contains("count from 0"), "{line}");
 }
 
 #[test]

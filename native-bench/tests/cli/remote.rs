@@ -1,6 +1,10 @@
 //! Models from a server, and those that are kept of them.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aim_web::config::{Config, Family};
@@ -161,7 +165,74 @@ fn a_proxy_that_does_not_answer_is_named() {
             .env("HTTP_PROXY", "http://127.0.0.1:9"),
     );
     assert!(error.contains("HTTP_PROXY is set"), "{error}");
-    assert!(error.contains("with a.b in NO_PROXY"), "{error}");
+    assert!(error.contains("unless NO_PROXY has a.b"), "{error}");
+}
+
+/// Connects to `address` whatever is asked for by SOCKS 5, and passes on what comes from either side.
+fn socks(mut client: TcpStream, address: &str) -> std::io::Result<()> {
+    let mut greeting = [0; 2];
+    client.read_exact(&mut greeting)?;
+    assert_eq!(greeting[0], 5);
+    client.read_exact(&mut vec![0; usize::from(greeting[1])])?;
+    client.write_all(&[5, 0])?;
+    let mut request = [0; 5];
+    client.read_exact(&mut request)?;
+    assert_eq!(request[..4], [5, 1, 0, 3], "a name to connect to");
+    let mut name = vec![0; usize::from(request[4])];
+    client.read_exact(&mut name)?;
+    assert_eq!(name, b"a.b");
+    client.read_exact(&mut [0; 2])?;
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+    let mut server = TcpStream::connect(address)?;
+    let (mut answers, mut back) = (server.try_clone()?, client.try_clone()?);
+    std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+    std::io::copy(&mut client, &mut server)?;
+    Ok(())
+}
+
+#[test]
+fn a_socks_proxy_is_used() {
+    let world = World::new();
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let own = proxy.local_addr().expect("it has one");
+    let hub = world.hub.endpoint.replace("http://", "");
+    std::thread::spawn(move || {
+        for stream in proxy.incoming().flatten() {
+            let hub = hub.clone();
+            std::thread::spawn(move || socks(stream, &hub));
+        }
+    });
+    let mut program = world.command("inspect");
+    program
+        .arg("http://a.b/files/me/tiny/model-00001-of-00001.safetensors")
+        .env("ALL_PROXY", format!("socks5h://{own}"));
+    let report = json(&mut program);
+    assert!(report["tensors"].is_array());
+}
+
+#[test]
+fn a_redirect_to_what_is_not_http_is_followed_by_nobody() {
+    let world = World::new();
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = server.local_addr().expect("it has one");
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    std::thread::spawn(move || {
+        for mut stream in server.incoming().flatten() {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(
+                b"HTTP/1.1 302 Found\r\nlocation: ftp://a.b/m\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            );
+        }
+    });
+    let error = refused(world.command("inspect").arg(format!("http://{address}/m/")));
+    assert!(
+        error.contains("127.0.0.1 redirects to an address of ftp"),
+        "{error}"
+    );
+    assert_eq!(requests.load(Ordering::Relaxed), 1);
 }
 
 #[test]
@@ -362,6 +433,84 @@ fn offline_a_snapshot_of_the_hubs_own_tools_is_used() {
         assert_eq!(json(&mut program), embedded, "{model} {variable}");
     }
     assert_eq!(world.hub.log().len(), 0);
+}
+
+#[test]
+fn a_snapshot_without_a_configuration_is_used_with_one() {
+    let world = World::new();
+    let tiny = world.root.path().join("me/tiny");
+    let config = world.root.path().join("config.json");
+    std::fs::rename(tiny.join("config.json"), &config).expect("moved");
+    let snapshot = world.snapshot();
+    copy_files(&tiny, &snapshot);
+    std::fs::copy(
+        tiny.join("labels.json"),
+        config.with_file_name("labels.json"),
+    )
+    .expect("copied");
+    let mut program = world.classify();
+    program
+        .arg("--config")
+        .arg(&config)
+        .env("HF_HUB_OFFLINE", "1");
+    assert_eq!(
+        json(&mut program),
+        json(aim_bench("classify").arg(photograph()))
+    );
+    // Nothing says what it is.
+    refused(world.classify().env("HF_HUB_OFFLINE", "1"));
+    // One file of several.
+    std::fs::remove_file(snapshot.join("model-00001-of-00001.safetensors")).expect("removed");
+    let error = refused(&mut program);
+    assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
+}
+
+#[test]
+fn a_snapshot_of_apples_pairs_is_used() {
+    let world = World::new();
+    let tiny = world.root.path().join("me/tiny");
+    let weights = tiny.join("model-00001-of-00001.safetensors");
+    let snapshot = world.snapshot();
+    let backbone = "aim_600m_2bimgs_attnprobe_backbone.pth";
+    let head = "aim_600m_2bimgs_attnprobe_head_best_layers.pth";
+    std::fs::copy(&weights, snapshot.join(backbone)).expect("copied");
+    let classify = |arguments: &[&str]| {
+        let mut program = world.classify();
+        program.args(arguments).env("HF_HUB_OFFLINE", "1");
+        refused(&mut program)
+    };
+    // The probe is missing yet.
+    let arch = &["--arch", "aim-600M"][..];
+    let error = classify(arch);
+    assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
+    std::fs::copy(&weights, snapshot.join(head)).expect("copied");
+    let is_read = |error: &str| error.contains("snapshots") && error.contains(backbone);
+    // They are read, and are others than Apple's.
+    for arguments in [arch, &[]] {
+        let error = classify(arguments);
+        assert!(is_read(&error), "{error}");
+    }
+    for arguments in [
+        &["--arch", "aim-1B"][..],
+        &["--arch", "aim-600M", "--probe-layers", "last"],
+    ] {
+        let error = classify(arguments);
+        assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
+    }
+    assert_eq!(world.hub.log().len(), 0);
+
+    // Online too; and of several models in the repository one has to be chosen, whichever was downloaded.
+    std::fs::remove_dir_all(&tiny).expect("removed");
+    std::fs::create_dir(&tiny).expect("the folder is writable");
+    for name in [backbone, head, "aim_1b_5bimgs_attnprobe_backbone.pth"] {
+        std::fs::write(tiny.join(name), "not downloaded").expect("written");
+    }
+    let commit = world.hub.commit("me/tiny");
+    std::fs::rename(&snapshot, snapshot.with_file_name(commit)).expect("renamed");
+    let error = refused(world.classify().args(arch));
+    assert!(is_read(&error), "{error}");
+    let error = refused(&mut world.classify());
+    assert!(error.contains("several models"), "{error}");
 }
 
 #[test]

@@ -149,6 +149,23 @@ fn apples_pair_is_found_in_a_folder() {
     let mut program = world.command("inspect");
     let error = refused(program.args([&model, "--probe-layers", "last"]));
     assert!(error.contains("head_last_layers.pth"), "{error}");
+    copy("aim_600m_2bimgs_attnprobe_head_best_layers.pth");
+    // What they are is known, and these are others.
+    let is_of_apple = || {
+        let error = refused(world.command("inspect").arg(&model));
+        assert!(
+            error.contains("backbone.pth: tensor preprocessor"),
+            "{error}"
+        );
+    };
+    is_of_apple();
+    let config = dir.join("config.json");
+    let mut program = world.command("inspect");
+    let error = refused(program.arg(&model).arg("--config").arg(&config));
+    assert!(error.contains("leave --config out"), "{error}");
+    // One of theirs that lies beside says nothing else.
+    std::fs::copy(world.path("torch/config.json"), config).expect("copied");
+    is_of_apple();
     copy("aim_1b_5bimgs_attnprobe_backbone.pth");
     let error = refused(world.command("inspect").arg(&model));
     assert!(error.contains("--arch"), "{error}");

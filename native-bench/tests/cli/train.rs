@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use aim_web::probe::HeadFile;
 use tempfile::{TempDir, tempdir};
 
-use super::{aim_bench, float_model, json, refused, test_file};
+use super::hub::Hub;
+use super::{aim_bench, float_model, json, refused, test_file, use_hub};
 
 /// Hands and garments of the test photographs.
 const CLASSES: [(&str, [&str; 6]); 2] = [
@@ -195,6 +196,24 @@ fn a_whole_model_needs_no_trunk_and_another_trunk_is_refused() {
     classify(Some(&moved)).assert().success();
     let line = refused(&mut classify(Some(Path::new("aim-tiny"))));
     assert!(line.contains("another trunk"), "{line}");
+
+    // A trunk without a configuration beside it, below a head here and one on a server.
+    let bare = work.path().join("bare.safetensors");
+    std::fs::copy(moved.join("model.safetensors"), &bare).unwrap();
+    let there = work.path().join("hub/me/head");
+    std::fs::create_dir_all(&there).unwrap();
+    for entry in std::fs::read_dir(&output).unwrap().flatten() {
+        std::fs::copy(entry.path(), there.join(entry.file_name())).unwrap();
+    }
+    let hub = Hub::start(&work.path().join("hub"), 0);
+    for head in [output.as_path(), Path::new("me/head")] {
+        let mut program = aim_bench("classify");
+        use_hub(&mut program, &hub, &work.path().join("home"));
+        program.arg(photo("9")).arg("--model").arg(head);
+        program.arg("--trunk").arg(&bare);
+        program.arg("--config").arg(moved.join("config.json"));
+        program.assert().success();
+    }
     let weights = moved.join("model.safetensors");
     let mut bytes = std::fs::read(&weights).unwrap();
     let middle = bytes.len() / 2;
@@ -262,14 +281,6 @@ fn lessons_that_are_none_are_refused_and_leave_nothing() {
     ] {
         let line = refused(&mut train(data, &output));
         assert!(line.contains(says), "{line}");
-        assert!(!output.exists());
-    }
-    for option in ["--lr=2", "--val-split=1", "--val-split=-1"] {
-        // Before the first picture is read: nothing is said of progress.
-        let mut program = aim_bench("train");
-        program.args([option, "--progress", "lines", "--data-path"]);
-        let line = refused(program.arg(&data).arg("--output").arg(&output));
-        assert!(line.contains("must be"), "{line}");
         assert!(!output.exists());
     }
     train(&data, &output)
@@ -355,6 +366,21 @@ fn the_trunk_that_an_option_names_is_named_and_stays() {
     let second = work.path().join("second");
     on_moved(&second).assert().success();
     assert_eq!(label(&second, "dress"), "garment");
+}
+
+#[test]
+fn the_embedded_trunk_takes_no_options_of_files() {
+    let (_work, data, head) = lesson();
+    train(&data, &head).assert().success();
+    for option in [["--arch", "aim-7B"], ["--config", "none.json"]] {
+        let mut program = aim_bench("classify");
+        program.arg(photo("9")).arg("--model").arg(&head);
+        let line = refused(program.args(option));
+        assert!(
+            line.contains(option[0]) && line.contains("leave it out"),
+            "{line}"
+        );
+    }
 }
 
 #[test]

@@ -44,6 +44,51 @@ fn probe_layers_out_of_range_are_refused() {
 }
 
 #[test]
+fn values_out_of_range_exit_with_2() {
+    let train = ["train", "--data-path", "d", "--output", "o"];
+    let preprocess = ["preprocess", "a.png", "--output", "o"];
+    let eval = ["eval", "--data-path", "d"];
+    let features = ["features", "--data-path", "d", "--output", "o"];
+    for (command, option, part) in [
+        (&train[..], "--val-split=2", "from 0 to below 1"),
+        (&train, "--val-split=1", "from 0 to below 1"),
+        (&train, "--val-split=-1", "from 0 to below 1"),
+        (&train, "--val-split=NaN", "from 0 to below 1"),
+        (&train, "--val-split=half", "--val-split"),
+        (&train, "--lr=5", "above 0 and at most 1"),
+        (&train, "--lr=0", "above 0 and at most 1"),
+        (&train, "--lr=fast", "--lr"),
+        (&train, "--epochs=0", "--epochs"),
+        (&preprocess, "--img-size=0", "1 to 4096"),
+        (&preprocess, "--img-size=4097", "1 to 4096"),
+        (&preprocess, "--img-size=-1", "--img-size"),
+        (&eval, "--batch-size=0", "--batch-size"),
+        (&eval, "--save-every=-1", "--save-every"),
+        (
+            &eval,
+            "--rank=2 --world-size=2",
+            "--rank 2 of --world-size 2",
+        ),
+        (&eval, "--rank=0 --world-size=0", "--world-size"),
+        (
+            &features,
+            "--rank=9 --world-size=2",
+            "--rank 9 of --world-size 2",
+        ),
+        (&features, "--partitions=0", "--partitions"),
+        (&features, "--layers=", "--layers"),
+        (&["bench"], "--warmup=4294967295", "--warmup"),
+        (&["bench"], "--batch=0", "--batch"),
+        (&["bench"], "--time-limit=-1", "--time-limit"),
+    ] {
+        let mut program = aim_bench(command[0]);
+        let options = option.split(' ');
+        let assert = program.args(&command[1..]).args(options).assert().code(2);
+        assert.stderr(contains(part));
+    }
+}
+
+#[test]
 fn tolerances_that_are_none_exit_with_2() {
     for tolerance in ["NaN", "-1", "inf"] {
         aim_bench("parity")

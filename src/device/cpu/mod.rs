@@ -47,7 +47,7 @@ impl AimBackend for Cpu {
 
     const ATTENDS_IN_PARTS: bool = true;
 
-    fn failure() -> Result<()> {
+    fn failure(_: &Self::Device) -> Result<()> {
         tensor::failure()
     }
 
@@ -133,7 +133,7 @@ impl AimBackend for Cpu {
     }
 
     /// There is no driver between these kernels and the processor: the tests hold for it.
-    fn self_check(_: WeightFormat, _: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
+    fn self_check(_: WeightFormat, _: usize, _: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
         ready(Ok(())).boxed_local()
     }
 }

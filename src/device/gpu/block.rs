@@ -10,11 +10,11 @@ use futures_util::future::LocalBoxFuture;
 
 use super::runtime::GpuRuntime;
 use super::upload::{GpuRows, upload};
-use super::{GpuBackend, dense};
+use super::{GpuBackend, dense, submit};
 use crate::device::backend::{AimBackend, Epilogue, PackedMatrix};
 use crate::device::self_check;
 use crate::error::{Error, Result};
-use crate::gpu::launch::{MANY_ROWS, Plan, plan, takes_matrices};
+use crate::gpu::launch::{Plan, plan, shapes_of_plans, takes_matrices};
 use crate::gpu::linear::{Epilogue as KernelEpilogue, Tile, Variant, combine, linear};
 use crate::gpu::{attention, norm, rows};
 use crate::model::attention::attention as by_layers;
@@ -111,6 +111,15 @@ impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
         })
     }
 
+    fn matmul<const D: usize>(lhs: Tensor<Self, D>, rhs: Tensor<Self, D>) -> Tensor<Self, D> {
+        let [a, b] = [&lhs, &rhs].map(|x| x.clone().into_primitive().tensor());
+        // Where it refuses a shape, burn has another.
+        dense::exact(a, b).map_or_else(
+            |_| lhs.matmul(rhs),
+            |y| Tensor::from_primitive(TensorPrimitive::Float(y)),
+        )
+    }
+
     fn product(x: Tensor<Self, 2>, w: &Self::Matrix) -> Tensor<Self, 2> {
         let [n, d_input] = x.dims();
         let y = product(&buffer(x), n, d_input, w, KernelEpilogue::None, None);
@@ -170,6 +179,7 @@ impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
         let qkv = buffer(qkv);
         let y = empty_like(&qkv, batch * tokens * dim);
         let (_, _, most) = qkv.client.properties().hardware.max_cube_count;
+        submit::make_room(&qkv.client, operations([4, batch, tokens, tokens, dim]));
         let mut first = 0;
         while first < batch as u32 {
             let some = (batch as u32 - first).min(most);
@@ -193,9 +203,17 @@ impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
         tensor(y, [batch, tokens, dim])
     }
 
+    fn failure(device: &Self::Device) -> Result<()> {
+        submit::failure(&R::client(device))
+    }
+
     /// A kernel that a driver does not compile is an error of nobody's call, and one that it compiles
     /// wrongly none at all; both would show as wrong labels later.
-    fn self_check(form: WeightFormat, device: &Self::Device) -> LocalBoxFuture<'_, Result<()>> {
+    fn self_check(
+        form: WeightFormat,
+        head_dim: usize,
+        device: &Self::Device,
+    ) -> LocalBoxFuture<'_, Result<()>> {
         async move {
             let limits = R::limits(device);
             let is_rounded = limits.halves && form != WeightFormat::Fp32;
@@ -204,11 +222,10 @@ impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
             } else {
                 self_check::EXACT
             };
-            self_check::product::<Self>(form, &self_check::N, tolerance, device).await?;
-            if is_rounded && limits.matrices {
-                self_check::product::<Self>(form, &[MANY_ROWS], tolerance, device).await?;
+            for shape in shapes_of_plans(limits) {
+                self_check::product::<Self>(form, shape, tolerance, device).await?;
             }
-            self_check::attention::<Self>(device).await
+            self_check::attention::<Self>(head_dim, device).await
         }
         .boxed_local()
     }
@@ -243,21 +260,24 @@ fn product<R: GpuRuntime>(
     // What is not read has to be something.
     let addend = addend.unwrap_or_else(|| x.clone());
     let limits = R::limits(&x.device);
+    let a_row = operations([2, d_input, w.d_output]);
     // Where it refuses a shape, tiles take it.
-    if takes_matrices(n, w.d_output, d_input, w.bits, limits)
-        && let Ok(sums) = dense::product(x, n, d_input, w)
-    {
-        if epilogue == KernelEpilogue::None {
-            return sums;
+    if takes_matrices(n, w.d_output, d_input, w.bits, limits) {
+        submit::make_room(&x.client, a_row.saturating_mul(n as u64));
+        if let Ok(sums) = dense::product(x, n, d_input, w) {
+            if epilogue == KernelEpilogue::None {
+                return sums;
+            }
+            let y = empty_like(x, n * w.d_output);
+            end(sums, n, w.d_output, 1, epilogue, addend, &y);
+            return y;
         }
-        let y = empty_like(x, n * w.d_output);
-        end(sums, n, w.d_output, 1, epilogue, addend, &y);
-        return y;
     }
     let y = empty_like(x, n * w.d_output);
     let (_, most_rows, _) = x.client.properties().hardware.max_cube_count;
     match plan(n, w.d_output, d_input, w.bits, limits) {
         Plan::Rows => {
+            submit::make_room(&x.client, a_row.saturating_mul(n as u64));
             for first in (0..n as u32).step_by(most_rows as usize) {
                 rows::rows::launch(
                     &x.client,
@@ -348,7 +368,11 @@ fn tiles<R: GpuRuntime>(
     let (_, most_rows, _) = x.client.properties().hardware.max_cube_count;
     let (units_x, units_y) = tile.units();
     let rows = n.div_ceil(tile.rows) as u32;
+    let a_row = operations([2, tile.rows, d_input, w.d_output]);
+    let most_rows = most_rows.min(rows_at_once(a_row));
     for first in (0..rows).step_by(most_rows as usize) {
+        let some = (rows - first).min(most_rows);
+        submit::make_room(&x.client, a_row.saturating_mul(some.into()));
         let launch = if tile.halves {
             linear::launch::<f16, R>
         } else {
@@ -356,11 +380,7 @@ fn tiles<R: GpuRuntime>(
         };
         launch(
             &x.client,
-            CubeCount::Static(
-                w.d_output.div_ceil(tile.columns) as u32,
-                (rows - first).min(most_rows),
-                parts as u32,
-            ),
+            CubeCount::Static(w.d_output.div_ceil(tile.columns) as u32, some, parts as u32),
             CubeDim::new_2d(units_x, units_y),
             // The words of a load.
             match w.bits {
@@ -386,6 +406,18 @@ fn tiles<R: GpuRuntime>(
             tile,
         );
     }
+}
+
+/// A product of counts.
+fn operations<const N: usize>(counts: [usize; N]) -> u64 {
+    let counts = counts.into_iter().map(|count| count as u64);
+    counts.fold(1, u64::saturating_mul)
+}
+
+/// How many rows of so many operations make a submission.
+fn rows_at_once(operations: u64) -> u32 {
+    let rows = submit::MOST_OPERATIONS / operations.max(1);
+    u32::try_from(rows).unwrap_or(u32::MAX).max(1)
 }
 
 /// As many cubes, in two dimensions if there are more than one has.
@@ -426,4 +458,94 @@ pub(super) fn tensor<R: GpuRuntime, BT: BoolElement, const D: usize>(
         DType::F32,
     );
     Tensor::from_primitive(TensorPrimitive::Float(values))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+    use pollster::block_on;
+
+    use super::super::{Adapters, Gpu, open};
+    use super::*;
+    use crate::device::backend::Rows as _;
+    use crate::device::host::read;
+    use crate::gpu::launch::LARGE;
+
+    fn some(len: usize, step: usize) -> Vec<f32> {
+        (0..len)
+            .map(|i| (i * step % 101) as f32 / 50.0 - 1.0)
+            .collect()
+    }
+
+    /// A driver that computes on the CPU takes neither, so nothing else here runs them.
+    #[test]
+    fn large_tiles_and_sums_in_parts_give_the_same_products() {
+        let gpu = block_on(open(Adapters::Any)).expect("the GPU tests need an adapter");
+        let (n, d_output, d_input) = (300, 264, 328);
+        let (x, w) = (some(n * d_input, 53), some(d_output * d_input, 37));
+        let (residual, bias) = (some(n * d_output, 11), some(d_output, 7));
+        let there = |values: &[f32], shape: [usize; 2]| {
+            let data = TensorData::new(values.to_vec(), shape);
+            buffer(Tensor::<Gpu, 2>::from_data(data, &gpu.device))
+        };
+        let mut matrix = <Gpu as AimBackend>::Rows::new(d_output, d_input, &gpu.device).unwrap();
+        matrix.push(&w).unwrap();
+        let matrix = matrix.finish().unwrap();
+        let x_there = there(&x, [n, d_input]);
+        let halves = Tile {
+            step: 32,
+            halves: true,
+            ..LARGE
+        };
+        let (tile_kinds, tolerance) = if gpu.has_halves() {
+            (vec![LARGE, halves], [1e-3, 0.1])
+        } else {
+            (vec![LARGE], [1e-3, 0.1])
+        };
+        for (tile, tolerance) in tile_kinds.into_iter().zip(tolerance) {
+            for parts in [1, 2, 3] {
+                for epilogue in [
+                    KernelEpilogue::None,
+                    KernelEpilogue::Add,
+                    KernelEpilogue::Bias,
+                ] {
+                    let addend = match epilogue {
+                        KernelEpilogue::Bias => there(&bias, [1, d_output]),
+                        _ => there(&residual, [n, d_output]),
+                    };
+                    let y = empty_like(&x_there, n * d_output);
+                    if parts == 1 {
+                        tiles(
+                            &x_there, n, d_input, &matrix, tile, 1, epilogue, &addend, &y,
+                        );
+                    } else {
+                        let sums = empty_like(&x_there, parts * n * d_output);
+                        let none = KernelEpilogue::None;
+                        tiles(
+                            &x_there, n, d_input, &matrix, tile, parts, none, &x_there, &sums,
+                        );
+                        end(sums, n, d_output, parts, epilogue, addend, &y);
+                    }
+                    Gpu::failure(&gpu.device).unwrap();
+                    let y = block_on(read(tensor::<_, u32, 2>(y, [n, d_output]))).unwrap();
+                    for (i, y) in y.values.into_iter().enumerate() {
+                        let (row, column) = (i / d_output, i % d_output);
+                        let terms = (0..d_input).map(|k| {
+                            f64::from(x[row * d_input + k]) * f64::from(w[column * d_input + k])
+                        });
+                        let added = match epilogue {
+                            KernelEpilogue::Add => residual[i],
+                            KernelEpilogue::Bias => bias[column],
+                            _ => 0.0,
+                        };
+                        let expected = terms.sum::<f64>() + f64::from(added);
+                        assert!(
+                            (expected - f64::from(y)).abs() < tolerance,
+                            "{tile:?} in {parts}, {epilogue:?}: {expected} {y} at {i}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::GpuBackend;
 use super::dense;
 use super::runtime::{GpuRuntime, Upload};
 use super::upload::size_of_words;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::gpu::launch::{Limits, words};
 use crate::memory;
 
@@ -75,6 +75,16 @@ pub fn open(number: usize) -> Result<CudaGpu> {
         }),
         _ => Err(Error::device_lost(LACKING)),
     }
+}
+
+/// How many there are.
+pub fn count() -> usize {
+    let count = || CudaRuntime::enumerate_devices(0, &()).len();
+    // A library that is not there is a panic of CubeCL's.
+    if !has_driver() {
+        return 0;
+    }
+    catch_unwind(count).unwrap_or(0)
 }
 
 /// Whether the system knows of NVIDIA's driver.

@@ -1,6 +1,7 @@
 //! Products of many rows, on devices that multiply small matrices of f16 as a whole: cubek's kernel, between ours.
 
 use burn::tensor::{DType, Shape};
+use burn_cubecl::kernel::matmul::init_matmul_output;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::{ElemType, FloatKind, StorageType};
 use cubecl::prelude::*;
@@ -38,6 +39,18 @@ pub(super) fn product<R: GpuRuntime>(
     )
 }
 
+/// Products of floats of 32 bits in all their bits: what burn takes by itself rounds them to fewer where a device has such
+/// products of small matrices.
+pub(super) fn exact<R: GpuRuntime>(
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+) -> Result<CubeTensor<R>> {
+    let y = init_matmul_output(&lhs, &rhs, DType::F32);
+    let [lhs, rhs] = [lhs, rhs].map(|x| InputBinding::new(x.binding(), DType::F32.into()));
+    let strategy = Strategy::SimpleUnit(Default::default());
+    multiply(&strategy, lhs, rhs, DType::F32, y)
+}
+
 /// `[n, d_output]`, in f32, of `x`, `[n, d_input]`, both rounded to f16 for it.
 fn product_by<R: GpuRuntime>(
     strategy: &Strategy,
@@ -50,17 +63,35 @@ fn product_by<R: GpuRuntime>(
     let w = halves_of_matrix(w, d_input);
     let [d_output, _] = w.meta.shape().dims();
     let y = empty(&x, [n, d_output], DType::F32);
-    let mut dtypes = MatmulElems::from_globals(&MatmulGlobalElems {
-        lhs: x.dtype.into(),
-        rhs: w.dtype.into(),
-        out: y.dtype.into(),
-    });
-    let client = y.client.clone();
     let mut w = InputBinding::new(w.binding(), DType::F16.into());
     w.swap_dims(0, 1);
     let x = InputBinding::new(x.binding(), DType::F16.into());
-    launch_ref(strategy, &client, x, w, y.clone().binding(), &mut dtypes)
-        .map_err(|error| Error::unsupported(format!("this GPU has no such product: {error:?}")))?;
+    multiply(strategy, x, w, DType::F16, y)
+}
+
+/// Writes the product of two inputs of a type to `y`, which comes back.
+fn multiply<R: GpuRuntime>(
+    strategy: &Strategy,
+    lhs: InputBinding<R>,
+    rhs: InputBinding<R>,
+    dtype: DType,
+    y: CubeTensor<R>,
+) -> Result<CubeTensor<R>> {
+    let mut dtypes = MatmulElems::from_globals(&MatmulGlobalElems {
+        lhs: dtype.into(),
+        rhs: dtype.into(),
+        out: y.dtype.into(),
+    });
+    let client = y.client.clone();
+    launch_ref(
+        strategy,
+        &client,
+        lhs,
+        rhs,
+        y.clone().binding(),
+        &mut dtypes,
+    )
+    .map_err(|error| Error::unsupported(format!("this GPU has no such product: {error:?}")))?;
     Ok(y)
 }
 

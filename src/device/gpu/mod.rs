@@ -1,5 +1,7 @@
 //! A GPU through wgpu: Vulkan, Metal or DirectX 12 natively, WebGPU in a browser; and NVIDIA's through CUDA.
 
+#[cfg(feature = "vulkan")]
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn_cubecl::CubeBackend;
@@ -21,6 +23,7 @@ pub mod block;
 pub mod cuda;
 mod dense;
 pub mod runtime;
+mod submit;
 pub mod upload;
 
 /// burn's backend of a GPU's runtime: f32 values, i32 indices.
@@ -69,6 +72,8 @@ pub struct GpuDevice {
     pub is_software: bool,
     /// Where the adapter is, as `0000:01:00.0`; empty if its driver does not report it.
     pub pci_bus: String,
+    /// True if its memory is the machine's.
+    pub is_integrated: bool,
     /// The bytes that models and pictures may take of its memory. Of a software adapter those that the machine had left when
     /// it was opened; of others wgpu says nothing: whoever can ask the driver sets it.
     pub memory: Option<u64>,
@@ -339,11 +344,13 @@ async fn request(
     let info = adapter.get_info();
     #[cfg(feature = "vulkan")]
     if matches!(language, Language::Best | Language::SpirV) && extent == Extent::All {
-        if info.backend == wgpu::Backend::Vulkan
-            && let Some((device, queue)) =
-                cubecl::wgpu::vulkan::request_vulkan_device(adapter).await
-        {
-            return Ok((device, queue, wgpu::Backend::Vulkan));
+        if info.backend == wgpu::Backend::Vulkan {
+            // A device that the driver refuses is a panic of CubeCL's.
+            let requested = cubecl::wgpu::vulkan::request_vulkan_device(adapter);
+            let requested = AssertUnwindSafe(requested).catch_unwind().await;
+            if let Ok(Some((device, queue))) = requested {
+                return Ok((device, queue, wgpu::Backend::Vulkan));
+            }
         }
         if language == Language::SpirV {
             return Err(Error::unsupported(format!(
@@ -365,6 +372,8 @@ async fn request(
             adapter
                 .features()
                 .difference(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
+                // Nobody profiles, and of an adapter in a page it may not be true: see www/package/scripts/build.mjs.
+                .difference(wgpu::Features::TIMESTAMP_QUERY)
                 .difference(wgpu::Features::all_experimental_mask()),
             adapter.limits(),
         ),
@@ -513,7 +522,10 @@ pub async fn open_as(adapters: Adapters, language: Language, extent: Extent) -> 
         shared: allowed.max_compute_workgroup_storage_size as usize,
         is_software,
         halves,
-        matrices: halves && dense::has_matrices(&client),
+        // In WGSL there are none, though the adapter has them.
+        matrices: matches!(backend, wgpu::Backend::Vulkan | wgpu::Backend::Metal)
+            && halves
+            && dense::has_matrices(&client),
     };
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     open.push(Open {
@@ -526,6 +538,7 @@ pub async fn open_as(adapters: Adapters, language: Language, extent: Extent) -> 
         device: burns,
         adapter: info.name,
         is_software,
+        is_integrated: info.device_type == DeviceType::IntegratedGpu,
         pci_bus: info.device_pci_bus_id,
         // Its memory is the machine's.
         memory: is_software.then(memory::available).flatten(),

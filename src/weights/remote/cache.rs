@@ -29,6 +29,24 @@ pub struct Sealed {
     pub seal: [u8; 32],
 }
 
+/// What comes of asking to be the one who fetches an entry.
+#[cfg(not(target_family = "wasm"))]
+pub enum Claim {
+    /// Others wait until this is dropped.
+    Taken(Box<dyn Turn>),
+    /// Somebody else fetches it; the number changes for as long as that gets on.
+    Busy(u64),
+    /// Nothing tells who fetches it, so everybody may.
+    Open,
+}
+
+/// The right to fetch an entry.
+#[cfg(not(target_family = "wasm"))]
+pub trait Turn {
+    /// Tells those who wait that something came.
+    fn goes_on(&self);
+}
+
 /// A place where entries are kept. It may be emptied at any time.
 ///
 /// Several processes or pages may share it: a `put` has to be seen whole or not at all.
@@ -43,6 +61,12 @@ pub trait Cache {
         bytes: &'a [u8],
         seal: [u8; 32],
     ) -> LocalBoxFuture<'a, Result<(), String>>;
+
+    /// Asks to be the one who fetches an entry, without waiting.
+    #[cfg(not(target_family = "wasm"))]
+    fn claim(&self, _key: &Key) -> Claim {
+        Claim::Open
+    }
 
     /// Drops the entries of a content.
     fn remove<'a>(&'a self, repository: &'a str, content: &'a str) -> LocalBoxFuture<'a, ()>;
@@ -81,6 +105,15 @@ impl Store {
                 key.repository
             ));
         }
+    }
+
+    /// As [`Cache::claim`]; where nothing is kept, waiting for others brings nothing.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn claim(&self, key: &Key) -> Claim {
+        if self.is_full.get() {
+            return Claim::Open;
+        }
+        self.cache.claim(key)
     }
 
     pub(super) async fn remove(&self, repository: &str, content: &str) {

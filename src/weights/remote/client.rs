@@ -89,8 +89,8 @@ impl RemoteFile {
 enum Outcome {
     /// The bytes asked for, from where this attempt began; if not all of them, why.
     Bytes(Vec<u8>, Option<String>),
-    /// Try again; why, and the server's `Retry-After`.
-    Again(String, Option<String>),
+    /// Try again; why, and after how many seconds, if the server said so.
+    Again(String, Option<u64>),
 }
 
 impl<T: Transport> Client<T> {
@@ -148,14 +148,15 @@ impl<T: Transport> Client<T> {
     }
 
     /// Reads a small text file whole; `None` if there is no such file. A page of HTML counts as no
-    /// file: static hosts show one for every address they do not know.
+    /// file: static hosts show one for every address they do not know. So does a 403 in a folder, which is what
+    /// object stores answer of a file that is not there.
     ///
     /// # Errors
     /// [`ErrorKind::Network`] if the server can't be reached or keeps failing,
     /// [`ErrorKind::Format`] if the file is too large or no text, and those of an abort.
     pub async fn text(&self, file: &str) -> Result<Option<String>> {
         let url = self.location.url(file);
-        let body = self.whole(&url).await?;
+        let body = self.whole(&url, file).await?;
         body.map_or(Ok(None), |body| text(body).at(url))
     }
 
@@ -168,7 +169,7 @@ impl<T: Transport> Client<T> {
         let Some(url) = self.location.listing_url() else {
             return Ok(None);
         };
-        let body = match self.whole(&url).await {
+        let body = match self.whole(&url, "").await {
             Ok(body) => body,
             // It may be no hub but a mirror of its files; those tell what is wrong, if anything.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -178,8 +179,8 @@ impl<T: Transport> Client<T> {
         Ok(text.and_then(|text| Listing::from_hub(&text).ok()))
     }
 
-    /// Reads a small body whole; `None` for 404.
-    async fn whole(&self, url: &str) -> Result<Option<Vec<u8>>> {
+    /// Reads a small body whole; `None` for 404, and where the file only seems not to be there.
+    async fn whole(&self, url: &str, file: &str) -> Result<Option<Vec<u8>>> {
         let request = Request {
             url: url.to_owned(),
             range: None,
@@ -193,6 +194,10 @@ impl<T: Transport> Client<T> {
         let body = loop {
             let again = match self.get(request.clone(), &count).await {
                 Ok(Response { status: 404, .. }) => return Ok(None),
+                Ok(response) if self.may_be_absent(&response) => {
+                    self.note_absent(file, false);
+                    return Ok(None);
+                }
                 Ok(response) if response.status == 200 => {
                     self.check_encoding(url, &response)?;
                     match response.cut {
@@ -211,6 +216,14 @@ impl<T: Transport> Client<T> {
             )));
         }
         Ok(Some(body))
+    }
+
+    /// True of a refusal by which an object store says, to whoever may not list it, that there is no such file.
+    const fn may_be_absent(&self, response: &Response) -> bool {
+        response.status == 403
+            && response.error_code.is_none()
+            && response.redirected_to.is_none()
+            && !self.location.is_repository()
     }
 
     /// Carries out one request.
@@ -435,7 +448,7 @@ impl<T: Transport> Client<T> {
         url: &str,
         response: Response,
         is_renewed: &mut bool,
-    ) -> Result<(String, Option<String>)> {
+    ) -> Result<(String, Option<u64>)> {
         let status = response.status;
         // The hub redirects to signed addresses that expire; asking the hub again signs a new one. Its own refusals have a
         // code, also behind the redirect of a renamed repository.
@@ -445,10 +458,10 @@ impl<T: Transport> Client<T> {
             .filter(|_| status == 403 && response.error_code.is_none());
         if retry::is_passing(status) || (signed.is_some() && !*is_renewed) {
             *is_renewed |= signed.is_some();
-            return Ok((
-                format!("the server answered {status}"),
-                response.retry_after,
-            ));
+            let limit = response.rate_limit.as_deref().filter(|_| status == 429);
+            let after =
+                retry::seconds(response.retry_after.as_deref()).or_else(|| retry::renewal(limit?));
+            return Ok((format!("the server answered {status}"), after));
         }
         let said = match words(&response.body) {
             words if words.is_empty() => words,
@@ -506,11 +519,11 @@ impl<T: Transport> Client<T> {
         &self,
         url: &str,
         attempt: &mut u32,
-        (reason, retry_after): (String, Option<String>),
+        (reason, after): (String, Option<u64>),
     ) -> Result<()> {
         let fail = |what: String| Err(Error::new(ErrorKind::Network, format!("{url}: {what}")));
         let jitter = self.transport.jitter();
-        let wait = match retry::wait(*attempt, retry_after.as_deref(), jitter) {
+        let wait = match retry::wait(*attempt, after, jitter) {
             Ok(wait) => wait,
             Err(seconds) => {
                 return fail(format!(

@@ -2,20 +2,22 @@
 //!
 //! `HF_HOME/hub/models--USER--NAME` is where those keep a repository. What they downloaded whole,
 //! in `snapshots/COMMIT`, is used as it is; chunks of ours lie beside it, in `chunks`, each in a
-//! file with its SHA-256 behind its bytes. The chunks of models that are folders on other servers
+//! file with its SHA-256 behind its bytes; while one is fetched, a locked file beside it says so to other processes. The chunks of models that are folders on other servers
 //! lie in `HF_HOME/aim-web`.
 
-use std::fs;
+use std::cell::Cell;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture, ready};
 use sha2::{Digest as _, Sha256};
 
-use super::cache::{Cache, Key, Sealed};
+use super::cache::{Cache, Claim, Key, Sealed, Turn};
 use super::client::SMALL_FILE;
+use super::hub::folder_name;
 use super::listing::is_commit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hex::to_hex;
@@ -33,6 +35,13 @@ const MAX_ENTRY: u64 = if CHUNK > SMALL_FILE as u64 {
 
 /// The file that says whose chunks a folder holds.
 const NAME_FILE: &str = "name";
+
+/// What the names of temporary files end with, and of those that are locked while an entry is fetched.
+const TEMPORARY: &str = ".tmp";
+const LOCK: &str = ".lock";
+
+/// How often at most those who wait for an entry are told that it gets on.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// A temporary file of this age was left by a process that ended.
 const STALE: Duration = Duration::from_secs(24 * 3600);
@@ -100,7 +109,7 @@ impl DiskCache {
     /// Where the hub's own tools keep a commit of a repository, if they do.
     pub fn snapshot(&self, repository: &str, commit: &str) -> Option<PathBuf> {
         let dir = self.repository(repository).join("snapshots").join(commit);
-        dir.join("config.json").is_file().then_some(dir)
+        dir.is_dir().then_some(dir)
     }
 
     /// The commit that the hub's own tools noted for a branch or tag; a commit is its own.
@@ -139,6 +148,11 @@ impl DiskCache {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there are none, or they can't be deleted.
     pub fn delete(&self, name: &str) -> Result<u64> {
+        let name = if name.contains("://") {
+            folder_name(name)
+        } else {
+            name
+        };
         let chunks = self.chunks(name);
         if !chunks.is_dir() {
             return Err(Error::not_found(format!("{name}: is not in the cache")));
@@ -197,7 +211,7 @@ impl DiskCache {
     }
 
     fn read(&self, key: &Key) -> Option<Sealed> {
-        let file = fs::File::open(self.path(key)).ok()?;
+        let file = File::open(self.path(key)).ok()?;
         let len = file.metadata().ok()?.len();
         if len > MAX_ENTRY + SEAL as u64 {
             return None;
@@ -215,7 +229,8 @@ impl DiskCache {
         })
     }
 
-    fn write(&self, key: &Key, bytes: &[u8], seal: [u8; 32]) -> io::Result<()> {
+    /// The folder of an entry, made if it is not there.
+    fn folder(&self, key: &Key) -> io::Result<PathBuf> {
         let chunks = self.chunks(&key.repository);
         // First the name: entries without one are in no list, whenever this process ends.
         let name = chunks.join(NAME_FILE);
@@ -231,10 +246,60 @@ impl DiskCache {
         if !dir.is_dir() {
             fs::create_dir_all(&dir)?;
         }
+        Ok(dir)
+    }
+
+    fn write(&self, key: &Key, bytes: &[u8], seal: [u8; 32]) -> io::Result<()> {
+        let dir = self.folder(key)?;
         if bytes.len() as u64 == CHUNK {
             remove_stale(&dir);
         }
         replace(&dir.join(&key.entry), &[bytes, &seal])
+    }
+
+    /// Locks the file that says that an entry is fetched, which ends with the process at the latest.
+    fn lock(&self, key: &Key) -> io::Result<Claim> {
+        let path = self.folder(key)?.join(format!(".{}{LOCK}", key.entry));
+        let file = File::options().create(true).append(true).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Claim::Taken(Box::new(Lock {
+                beats: Cell::new(file.metadata()?.len()),
+                file,
+                path,
+                last: Cell::new(None),
+            }))),
+            // It grows while something comes.
+            Err(TryLockError::WouldBlock) => Ok(Claim::Busy(file.metadata()?.len())),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// A locked file.
+struct Lock {
+    file: File,
+    path: PathBuf,
+    /// Its length.
+    beats: Cell<u64>,
+    /// When it last grew.
+    last: Cell<Option<Instant>>,
+}
+
+impl Turn for Lock {
+    fn goes_on(&self) {
+        if self.last.get().is_none_or(|last| last.elapsed() >= BEAT) {
+            self.last.set(Some(Instant::now()));
+            self.beats.set(self.beats.get().saturating_add(1));
+            // Those who see nothing of it fetch for themselves.
+            let _ = self.file.set_len(self.beats.get());
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before the lock ends: whoever waits makes another file and finds the entry.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -255,6 +320,11 @@ impl Cache for DiskCache {
         ready(written).boxed_local()
     }
 
+    fn claim(&self, key: &Key) -> Claim {
+        // Where a file can't be made or locked, each process fetches for itself.
+        self.lock(key).unwrap_or(Claim::Open)
+    }
+
     fn remove<'a>(&'a self, repository: &'a str, content: &'a str) -> LocalBoxFuture<'a, ()> {
         // What can't be removed is found broken again next time.
         let _ = fs::remove_dir_all(self.chunks(repository).join(content));
@@ -269,12 +339,12 @@ fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
     let temporary = path.with_file_name(format!(
-        ".{name}.{}.{}.tmp",
+        ".{name}.{}.{}{TEMPORARY}",
         std::process::id(),
         COUNTER.fetch_add(1, Ordering::Relaxed)
     ));
     let written = (|| {
-        let mut file = fs::File::create(&temporary)?;
+        let mut file = File::create(&temporary)?;
         for part in parts {
             file.write_all(part)?;
         }
@@ -293,7 +363,9 @@ fn remove_stale(dir: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        let is_temporary = entry.file_name().to_string_lossy().ends_with(".tmp");
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_temporary = name.ends_with(TEMPORARY) || name.ends_with(LOCK);
         let age = || {
             let modified = entry.metadata().ok()?.modified().ok()?;
             SystemTime::now().duration_since(modified).ok()

@@ -1,8 +1,10 @@
 //! HTTP natively: reqwest on a thread of its own, so that any executor may wait for it.
 
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::env;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{
@@ -25,6 +27,9 @@ const REDIRECTS: usize = 5;
 /// Why the hub refuses a request.
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 
+/// What the hub allows of requests, and when more of them.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -36,6 +41,40 @@ pub struct Http {
     timeouts: Timeouts,
     /// Why no server may be asked.
     offline: Option<String>,
+    signed: Arc<Signed>,
+}
+
+/// Where files were last found that are asked for in parts: a hub counts how often it is asked for an address, and one that it
+/// has signed serves all parts of a file for a while.
+#[derive(Debug, Default)]
+struct Signed(Mutex<HashMap<String, Url>>);
+
+impl Signed {
+    fn of(&self, request: &Request) -> Option<Url> {
+        request.range.as_ref()?;
+        self.lock().get(&request.url).cloned()
+    }
+
+    /// Notes what an address answered that `request` was redirected to.
+    fn note(&self, request: &Request, url: &Url, status: u16) {
+        if request.range.is_none() {
+            return;
+        }
+        if matches!(status, 200 | 206) {
+            self.lock().insert(request.url.clone(), url.clone());
+        } else {
+            self.forget(request);
+        }
+    }
+
+    fn forget(&self, request: &Request) {
+        self.lock().remove(&request.url);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Url>> {
+        // An entry is there or not, whatever befell who put it there.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Http {
@@ -68,6 +107,7 @@ impl Http {
             client,
             timeouts,
             offline: None,
+            signed: Arc::default(),
         })
     }
 
@@ -87,9 +127,10 @@ impl Transport for Http {
         let (sender, mut receiver) = unbounded_channel();
         let client = self.client.clone();
         let timeouts = self.timeouts;
+        let signed = Arc::clone(&self.signed);
         let mut task = Task(
             self.runtime
-                .spawn(async move { get(&client, request, timeouts, &sender).await }),
+                .spawn(async move { get(&client, request, timeouts, &signed, &sender).await }),
         );
         while let Some(bytes) = receiver.recv().await {
             arrived(bytes);
@@ -130,13 +171,43 @@ async fn get(
     client: &Client,
     request: Request,
     timeouts: Timeouts,
+    signed: &Signed,
     arrived: &UnboundedSender<u64>,
 ) -> Result<Response, Failure> {
     let first = Url::parse(&request.url)
         .map_err(|error| Failure::Final(format!("this is no address: {error}")))?;
-    let mut url = first.clone();
+    if let Some(url) = signed.of(&request) {
+        let known = ask(client, &request, url, &first, timeouts, signed, arrived).await;
+        match known {
+            // It may have expired.
+            Ok(Response {
+                status: 400 | 401 | 403 | 404 | 410,
+                ..
+            }) => {}
+            known => {
+                if known.is_err() {
+                    signed.forget(&request);
+                }
+                return known;
+            }
+        }
+    }
+    let url = first.clone();
+    ask(client, &request, url, &first, timeouts, signed, arrived).await
+}
+
+/// Asks an address and those that it redirects to.
+async fn ask(
+    client: &Client,
+    request: &Request,
+    mut url: Url,
+    first: &Url,
+    timeouts: Timeouts,
+    signed: &Signed,
+    arrived: &UnboundedSender<u64>,
+) -> Result<Response, Failure> {
     for _ in 0..=REDIRECTS {
-        let answer = timeout(timeouts.stall, send(client, &request, &url, &first))
+        let answer = timeout(timeouts.stall, send(client, request, &url, first))
             .await
             .map_err(|_| timeouts.too_slow())
             .flatten()
@@ -151,6 +222,13 @@ async fn get(
                     host(&url)
                 ))
             })?;
+            if !matches!(next.scheme(), "http" | "https") {
+                return Err(Failure::Final(format!(
+                    "{} redirects to an address of {}, which is not asked",
+                    host(&url),
+                    next.scheme()
+                )));
+            }
             if url.scheme() == "https" && next.scheme() != "https" {
                 return Err(Failure::Final(format!(
                     "{} redirects to an address without TLS",
@@ -160,6 +238,10 @@ async fn get(
             url = next;
             continue;
         }
+        let is_redirected = url != *first;
+        if is_redirected {
+            signed.note(request, &url, status.as_u16());
+        }
         let header = |name| text(answer.headers(), name);
         let mut response = Response {
             status: status.as_u16(),
@@ -167,14 +249,19 @@ async fn get(
             content_range: header(&CONTENT_RANGE),
             content_encoding: header(&CONTENT_ENCODING),
             retry_after: header(&RETRY_AFTER),
+            rate_limit: header(&RATE_LIMIT),
             error_code: header(&ERROR_CODE),
-            redirected_to: (url != first).then(|| url.to_string()),
+            redirected_to: is_redirected.then(|| url.to_string()),
             body: Vec::new(),
             cut: None,
         };
         response.cut = body(answer, &mut response.body, request.limit, timeouts, arrived)
             .await
             .err();
+        if response.cut.is_some() {
+            // The next attempt may be sent to a host that does better.
+            signed.forget(request);
+        }
         return Ok(response);
     }
     Err(Failure::Final(format!(
@@ -214,7 +301,7 @@ async fn send(
             && let Some(proxy) = proxy_variable(url)
         {
             reason += &format!(
-                " ({proxy} is set: the proxy may be what does not answer; with {} in NO_PROXY it is not asked)",
+                " ({proxy} is set: unless NO_PROXY has {}, the proxy may be what does not answer)",
                 host(url)
             );
         }
@@ -224,22 +311,16 @@ async fn send(
 
 /// The variable that names a proxy for an address, if one does.
 fn proxy_variable(url: &Url) -> Option<String> {
-    let set = |name: &str| {
-        [name.to_uppercase(), name.to_lowercase()]
+    let scheme = format!("{}_proxy", url.scheme());
+    [scheme.as_str(), "all_proxy"].into_iter().find_map(|name| {
+        // The first one counts, though it be empty.
+        let name = [name.to_uppercase(), name.to_lowercase()]
             .into_iter()
-            .find_map(|name| {
-                let value = env::var(&name).ok().filter(|value| !value.is_empty())?;
-                Some((name, value))
-            })
-    };
-    let is_exempt = set("no_proxy").is_some_and(|(_, hosts)| {
-        hosts.split(',').map(str::trim).any(|exempt| {
-            let parent = host(url).strip_suffix(exempt.trim_start_matches('.'));
-            exempt == "*" || parent.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
-    });
-    let (name, _) = set(&format!("{}_proxy", url.scheme())).or_else(|| set("all_proxy"))?;
-    (!is_exempt).then_some(name)
+            .find(|name| env::var_os(name).is_some())?;
+        env::var_os(&name)
+            .is_some_and(|value| !value.is_empty())
+            .then_some(name)
+    })
 }
 
 /// Reads a body up to a byte over `limit`; an error is why it ended early.

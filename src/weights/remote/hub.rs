@@ -8,7 +8,7 @@ pub const ENDPOINT: &str = "https://huggingface.co";
 /// A folder of files on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// What the user called it.
+    /// What the user called it: of a folder, without a slash at its end.
     pub name: String,
     /// The URL in front of a file's name; ends in a slash.
     base: String,
@@ -66,7 +66,7 @@ impl Location {
             base.push('/');
         }
         Ok(Self {
-            name: url.to_owned(),
+            name: folder_name(url).to_owned(),
             base,
             revision: String::new(),
             endpoint: None,
@@ -130,6 +130,15 @@ fn base(endpoint: &str, model: &str, revision: &str) -> String {
     )
 }
 
+/// What a folder is called, whether the slash at its end was typed or not.
+pub(super) fn folder_name(url: &str) -> &str {
+    match url.strip_suffix('/') {
+        // Two slashes make another folder, or no address.
+        Some(name) if !name.ends_with('/') => name,
+        _ => url,
+    }
+}
+
 /// Scheme, host and port of a URL.
 fn origin(url: &str) -> Option<&str> {
     let (scheme, rest) = url.split_once("://")?;
@@ -185,6 +194,20 @@ mod tests {
             ("http://a.b/c/", None, None, "http://a.b/c/config.json"),
         ] {
             assert_eq!(url(model, revision, endpoint).expect("it is one"), expected);
+        }
+    }
+
+    #[test]
+    fn a_folder_has_one_name() {
+        for (url, name) in [
+            ("http://a.b/c", "http://a.b/c"),
+            ("http://a.b/c/", "http://a.b/c"),
+            ("http://a.b/c//", "http://a.b/c//"),
+            ("http://a.b/", "http://a.b"),
+            ("file:///", "file:///"),
+        ] {
+            let location = Location::new(url, None, None).expect("it is one");
+            assert_eq!(location.name, name);
         }
     }
 

@@ -159,7 +159,12 @@ impl<T: Transport> RemoteModel<T> {
     async fn read_config(repository: &Repository<T>) -> Result<(Config, Option<Labels>, bool)> {
         let Some(text) = repository.text("config.json").await? else {
             let families = ApplePair::families(|name| repository.is_listed(name));
+            let is_refused = repository.client().absence("config.json") == Some(false);
             return match families.as_slice() {
+                [] if is_refused => Err(Error::not_found(format!(
+                    "{}: the server answered 403: there is no such file, or it may not be read; check the address, and whether the folder is public",
+                    repository.url("config.json")
+                ))),
                 [] => Err(Error::not_found(format!(
                     "{}: there is no such file, so this is no model; check its name",
                     repository.url("config.json")

@@ -10,6 +10,8 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
+#[cfg(not(target_family = "wasm"))]
+use std::time::Duration;
 
 use super::cache::{Key, Sealed, Store};
 use super::client::{Client, Pinned, RemoteFile, check_len};
@@ -18,9 +20,21 @@ use super::listing::{Listed, Listing, is_commit};
 use super::plan::Chunk;
 use super::record::{self, Offline, Record};
 use super::transport::Transport;
+#[cfg(not(target_family = "wasm"))]
+use super::{
+    cache::{Claim, Turn},
+    transport::Failure,
+};
 use crate::error::{At as _, Error, ErrorKind, Result};
 use crate::hex::{from_hex, to_hex};
 use crate::weights::shards::manifest::{CHUNK, FileHashes, MANIFEST_FILE, Manifest};
+
+/// How often it is looked whether another process has fetched an entry, and how often in vain: for half a minute, as long as
+/// a server may take to send anything.
+#[cfg(not(target_family = "wasm"))]
+const LOOK: Duration = Duration::from_millis(100);
+#[cfg(not(target_family = "wasm"))]
+const PATIENCE: u32 = 300;
 
 /// The files of a model on a server.
 pub struct Repository<T> {
@@ -522,20 +536,62 @@ impl<T: Transport> Repository<T> {
             None => !bytes.is_empty(),
         };
         let key = self.chunk_key(file, chunk.number);
-        if let Some(key) = &key
-            && let Some(store) = &self.store
-            && let Some(Sealed { bytes, seal }) = store.get(key).await
-            && expected(&bytes)
-            && hash.is_none_or(|hash| hash == seal)
-            && self.client.transport().sha256(&bytes).await == seal
+        let kept = async || {
+            let Sealed { bytes, seal } = self.store.as_ref()?.get(key.as_ref()?).await?;
+            let is_right = expected(&bytes)
+                && hash.is_none_or(|hash| hash == seal)
+                && self.client.transport().sha256(&bytes).await == seal;
+            is_right.then(|| {
+                let count = bytes.len() as u64;
+                self.cached.set(self.cached.get().saturating_add(count));
+                arrived(count);
+                bytes
+            })
+        };
+        if let Some(bytes) = kept().await {
+            return Ok(bytes);
+        }
+
+        // Of several processes that need it one fetches it, and the others find it here.
+        #[cfg(not(target_family = "wasm"))]
+        let turn = self.turn(key.as_ref()).await?;
+        #[cfg(not(target_family = "wasm"))]
+        let arrived = &|bytes| {
+            if let Some(turn) = &turn {
+                turn.goes_on();
+            }
+            arrived(bytes);
+        };
+        #[cfg(not(target_family = "wasm"))]
+        if turn.is_some()
+            && let Some(bytes) = kept().await
         {
-            let count = bytes.len() as u64;
-            self.cached.set(self.cached.get().saturating_add(count));
-            arrived(count);
             return Ok(bytes);
         }
 
         self.fetch_and_keep(file, chunk, hash, arrived).await
+    }
+
+    /// Waits while another process fetches an entry and gets on; `None` if it does not, or if nobody can tell.
+    #[cfg(not(target_family = "wasm"))]
+    async fn turn(&self, key: Option<&Key>) -> Result<Option<Box<dyn Turn>>> {
+        let (Some(store), Some(key)) = (&self.store, key) else {
+            return Ok(None);
+        };
+        let mut seen = None;
+        let mut idle = 0;
+        while idle < PATIENCE {
+            match store.claim(key) {
+                Claim::Taken(turn) => return Ok(Some(turn)),
+                Claim::Open => return Ok(None),
+                Claim::Busy(now) if seen == Some(now) => idle += 1,
+                Claim::Busy(now) => (seen, idle) = (Some(now), 0),
+            }
+            if let Err(Failure::Aborted) = self.client.transport().sleep(LOOK).await {
+                return Err(Error::aborted());
+            }
+        }
+        Ok(None)
     }
 
     /// A chunk from the server, in place of what is in the cache.

@@ -10,7 +10,7 @@ const LEAST: usize = 4096;
 pub struct Timeouts {
     /// For an answer to begin, and for the next 4 KiB of its body.
     pub stall: Duration,
-    /// The longest wait before an attempt is made again. Servers are granted a minute
+    /// The longest wait before an attempt is made again. Servers are granted five minutes
     /// (`remote::retry`), so less than that is for tests.
     pub longest_wait: Duration,
 }
@@ -19,7 +19,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             stall: Duration::from_secs(30),
-            longest_wait: Duration::from_secs(60),
+            longest_wait: Duration::from_secs(300),
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Response {
     pub content_encoding: Option<String>,
     /// `Retry-After`.
     pub retry_after: Option<String>,
+    /// `RateLimit`: how much may be asked for, and from when on more.
+    pub rate_limit: Option<String>,
     /// `X-Error-Code`: why the hub refuses.
     pub error_code: Option<String>,
     /// The address that answered, if it is not the one that was asked.

@@ -23,6 +23,9 @@ const OURS: [&str; 7] = [
     "curve.svg",
 ];
 
+/// Links that lead to a folder one after the other: more are a circle, as for the system.
+const MOST_LINKS: usize = 40;
+
 /// A folder being written beside the place where it will be. Dropped before it is complete, it
 /// leaves nothing.
 #[derive(Debug)]
@@ -35,12 +38,13 @@ pub struct Staging {
 
 impl Staging {
     /// Begins a folder that will be `target`. If there is one already it is replaced in the end,
-    /// provided `overwrite` is true and it holds nothing but a model's files.
+    /// provided `overwrite` is true and it holds nothing but a model's files. A link stays: what it leads to
+    /// is replaced, or made.
     ///
     /// # Errors
     /// [`ErrorKind::Option`] if `target` exists and may not be replaced, or can't be written.
     pub fn new(target: &Path, overwrite: bool) -> Result<Self> {
-        let target = std::path::absolute(target).map_err(|error| unwritable(target, &error))?;
+        let target = destination(target).map_err(|error| unwritable(target, &error))?;
         check(&target, overwrite)?;
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
             return Err(Error::option(format!(
@@ -48,19 +52,28 @@ impl Staging {
                 target.display()
             )));
         };
-        let dir = parent.join(format!(
-            ".{}.{}.tmp",
-            name.to_string_lossy(),
-            std::process::id()
-        ));
         fs::create_dir_all(parent).map_err(|error| unwritable(parent, &error))?;
-        fs::create_dir(&dir).map_err(|error| unwritable(&dir, &error))?;
-        Ok(Self {
-            dir,
-            target,
-            overwrite,
-            is_complete: false,
-        })
+        let mut count = 0_u32;
+        loop {
+            let dir = parent.join(format!(
+                ".{}.{}-{count}.tmp",
+                name.to_string_lossy(),
+                std::process::id()
+            ));
+            match fs::create_dir(&dir) {
+                Ok(()) => {
+                    return Ok(Self {
+                        dir,
+                        target,
+                        overwrite,
+                        is_complete: false,
+                    });
+                }
+                // Of another process of this number: in containers many have one.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => count += 1,
+                Err(error) => return Err(unwritable(&dir, &error)),
+            }
+        }
     }
 
     /// Where the files go meanwhile.
@@ -91,7 +104,13 @@ impl Staging {
             Error::new(error.kind(), kept)
         })?;
         match replaced {
-            Some(old) => fs::remove_dir_all(&old).map_err(|error| unwritable(&old, &error)),
+            Some(old) => fs::remove_dir_all(&old).map_err(|error| {
+                Error::option(format!(
+                    "{}: is written; what it replaced could not be removed, and is in {}: {error}",
+                    self.target.display(),
+                    old.display()
+                ))
+            }),
             None => Ok(()),
         }
     }
@@ -104,13 +123,22 @@ impl Staging {
             fs::rename(&self.dir, &self.target).map_err(error)?;
             return Ok(None);
         }
-        let old = self.dir.with_extension("old");
-        fs::rename(&self.target, &old).map_err(error)?;
-        if let Err(broken) = fs::rename(&self.dir, &self.target) {
-            let _ = fs::rename(&old, &self.target);
-            return Err(error(broken));
+        let mut old = self.dir.with_extension("old");
+        while old.exists() {
+            old.as_mut_os_string().push("~");
         }
-        Ok(Some(old))
+        fs::rename(&self.target, &old).map_err(error)?;
+        let Err(broken) = fs::rename(&self.dir, &self.target) else {
+            return Ok(Some(old));
+        };
+        let error = error(broken);
+        match fs::rename(&old, &self.target) {
+            Ok(()) => Err(error),
+            Err(_) => Err(Error::option(format!(
+                "{error}; what was there is in {}",
+                old.display()
+            ))),
+        }
     }
 }
 
@@ -120,6 +148,20 @@ impl Drop for Staging {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+/// What a path leads to if it is a link, whether anything is there or not.
+fn destination(target: &Path) -> io::Result<PathBuf> {
+    // A slash at its end would hide that it is a link.
+    let plain = |path: PathBuf| path.components().collect::<PathBuf>();
+    let mut path = plain(std::path::absolute(target)?);
+    for _ in 0..MOST_LINKS {
+        let (Ok(next), Some(parent)) = (fs::read_link(&path), path.parent()) else {
+            return Ok(path);
+        };
+        path = plain(parent.join(next));
+    }
+    Err(io::Error::other("its links lead in a circle"))
 }
 
 /// Refuses a place where something is that is not asked for or not ours to replace.
@@ -182,6 +224,36 @@ mod tests {
         Staging::new(&target, false).unwrap_err();
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_what_it_leads_to_is_replaced() {
+        let work = tempfile::tempdir().unwrap();
+        let disk = work.path().join("disk");
+        fs::create_dir(&disk).unwrap();
+        let models = work.path().join("models");
+        fs::create_dir(&models).unwrap();
+        let link = models.join("model");
+        std::os::unix::fs::symlink("second", &link).unwrap();
+        std::os::unix::fs::symlink("../disk/model", models.join("second")).unwrap();
+        // It leads to nothing yet, then to what was written; a slash at its end is no other name.
+        for (text, target) in [
+            ("1", link.clone()),
+            ("2", link.clone()),
+            ("3", link.join("")),
+        ] {
+            let staging = Staging::new(&target, true).unwrap();
+            staging.write("config.json", text).unwrap();
+            staging.finish().unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+            let written = fs::read_to_string(disk.join("model/config.json")).unwrap();
+            assert_eq!(written, text);
+            assert_eq!(fs::read_dir(&disk).unwrap().count(), 1);
+        }
+        std::os::unix::fs::symlink("circle", models.join("circle")).unwrap();
+        let error = Staging::new(&models.join("circle"), true).unwrap_err();
+        assert!(error.to_string().contains("circle"), "{error}");
+    }
+
     #[test]
     fn what_appears_meanwhile_is_not_replaced_unasked() {
         let work = tempfile::tempdir().unwrap();
@@ -214,13 +286,34 @@ mod tests {
         fs::create_dir(&target).unwrap();
         let staging = Staging::new(&target, true).unwrap();
         staging.write("config.json", "{}").unwrap();
+        // What can't be replaced any more.
+        fs::write(target.join("thesis.tex"), "").unwrap();
         let kept = staging.dir().to_owned();
-        // What is in the way of the folder that is replaced.
-        let way = kept.with_extension("old");
-        fs::create_dir_all(way.join("thesis")).unwrap();
         let error = staging.finish().unwrap_err();
         assert!(error.to_string().contains("what was written is in"));
-        assert!(kept.join("config.json").is_file() && target.is_dir());
+        assert!(kept.join("config.json").is_file() && target.join("thesis.tex").is_file());
+
+        // Nor does it block the next one, whatever its process is called.
+        fs::remove_file(target.join("thesis.tex")).unwrap();
+        let next = Staging::new(&target, true).unwrap();
+        fs::create_dir_all(next.dir().with_extension("old").join("thesis")).unwrap();
+        next.write("config.json", "2").unwrap();
+        next.finish().unwrap();
+        let text = fs::read_to_string(target.join("config.json")).unwrap();
+        assert_eq!((text.as_str(), kept.is_dir()), ("2", true));
+    }
+
+    #[test]
+    fn what_could_not_be_replaced_is_back_in_its_place() {
+        let work = tempfile::tempdir().unwrap();
+        let target = work.path().join("model");
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("config.json"), "first").unwrap();
+        let staging = Staging::new(&target, true).unwrap();
+        fs::remove_dir(staging.dir()).unwrap();
+        staging.finish().unwrap_err();
+        let text = fs::read_to_string(target.join("config.json")).unwrap();
+        assert_eq!(text, "first");
     }
 
     #[test]

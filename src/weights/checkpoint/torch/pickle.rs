@@ -39,8 +39,8 @@ pub struct TensorRef {
 
 /// Reads a pickled state dict: its tensors by name, in order.
 ///
-/// A state dict inside a dict, under `state_dict` or `model`, is found if the outer one holds no
-/// tensors itself; whatever lies beside it is ignored.
+/// A state dict inside a dict, under `state_dict`, `model_state_dict` or `model`, is found if the outer one
+/// holds no parameters itself; whatever else lies beside it is ignored.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a call or a class that isn't
@@ -696,6 +696,34 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// The state dict of a training's checkpoint, which keeps it beside other things.
+    fn nested<'s>(&'s self, items: &'s [(Value, Value)]) -> Option<&'s [(Value, Value)]> {
+        let is_tensor = |(_, value): &&(Value, Value)| matches!(value, Value::Tensor(_));
+        // Every parameter of AIM lies in a module, which its name begins with; best_acc1 lies in none.
+        let is_parameter = |(key, _): &(Value, Value)| matches!(key, Value::Str(span) if self.raw(*span).contains(&b'.'));
+        let mut tensors = items.iter().filter(is_tensor).peekable();
+        let has_tensors = tensors.peek().is_some();
+        if tensors.any(is_parameter) {
+            return None;
+        }
+        let mut found = NESTED.iter().filter_map(|wanted| {
+            // The last of equal keys counts, as in Python.
+            let found = items.iter().rev().find(
+                |(key, _)| matches!(key, Value::Str(span) if self.raw(*span) == wanted.as_bytes()),
+            )?;
+            self.items(found.1)
+        });
+        let full = found
+            .clone()
+            .find(|inner| inner.iter().any(|item| is_tensor(&item)));
+        // One that holds none is refused for what it holds, unless there is something else to refuse.
+        if has_tensors {
+            full
+        } else {
+            full.or_else(|| found.next())
+        }
+    }
+
     fn state_dict(&self) -> Result<Vec<(String, TensorRef)>> {
         let Some(mut items) = self.items(self.root) else {
             return Err(Error::format(format!(
@@ -703,17 +731,7 @@ impl<'a> Machine<'a> {
                 self.root.kind()
             )));
         };
-        let is_tensor = |(_, value): &(Value, Value)| matches!(value, Value::Tensor(_));
-        if !items.iter().any(is_tensor) {
-            let nested = ["state_dict", "model"].iter().find_map(|wanted| {
-                // The last of equal keys counts, as in Python.
-                let found = items.iter().rev().find(|(key, _)| {
-                    matches!(key, Value::Str(span) if self.raw(*span) == wanted.as_bytes())
-                })?;
-                self.items(found.1)
-            });
-            items = nested.unwrap_or(items);
-        }
+        items = self.nested(items).unwrap_or(items);
         let mut names = std::collections::HashSet::new();
         let mut tensors = Vec::new();
         for (key, value) in items {
@@ -759,6 +777,9 @@ impl<'a> Machine<'a> {
         Ok(tensors)
     }
 }
+
+/// What training scripts call the state dict in their checkpoints: PyTorch's examples, its tutorials, and others.
+const NESTED: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 
 /// The most dimensions of one tensor: torch's own limit.
 const MAX_RANK: usize = 64;
