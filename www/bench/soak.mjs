@@ -302,9 +302,10 @@ try {
       if (values.results) writeFileSync(values.results, JSON.stringify(results));
     }
     const { count, samples, grown = [], wrong, note, seconds } = results[name];
-    failed ||= wrong.length > 0 || grown.some(([first, last]) => last > first * GROWTH);
+    const hasGrown = grown.some(([first, last]) => last > first * GROWTH);
+    failed ||= wrong.length > 0 || hasGrown;
     const [page = '', gpu = ''] = grown.map(([first, last]) => `${first.toFixed(1)} to ${last.toFixed(1)}, ${(100 * (last / first - 1)).toFixed(1)}%`);
-    rows.push(`| ${count} ${WHAT[name]} | ${seconds} | ${page} | ${gpu} | ${wrong.length === 0 ? 'nothing' : wrong.length}${note ? `; ${note}` : ''} |`);
+    rows.push(`| ${count} ${WHAT[name]} | ${seconds} | ${page} | ${gpu} | ${[wrong.length === 0 && !hasGrown ? 'nothing' : '', wrong.length > 0 ? wrong.length : '', hasGrown ? `memory grew by over ${Math.round(100 * (GROWTH - 1))}%` : '', note ?? ''].filter(Boolean).join('; ')} |`);
     console.error(rows.at(-1));
     for (const line of wrong.slice(0, 10)) console.error(`  ${line}`);
     if (samples) curves.push({ title: `${count} ${WHAT[name]}`, samples, grown });

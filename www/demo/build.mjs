@@ -33,7 +33,7 @@ cpSync(`${PACKAGE}models`, at('dist/aim-web/models'), { recursive: true });
 
 offline();
 
-/** Tells the service worker what the page consists of: all but the builds, of which a browser runs one. */
+/** Tells the service worker what the page consists of, apart from the builds, of which a browser runs one. */
 function offline() {
   const all = readdirSync(at('dist'), { recursive: true })
     .map((path) => path.replaceAll('\\', '/'))
@@ -42,8 +42,10 @@ function offline() {
   const hash = createHash('sha256');
   for (const path of all) hash.update(path).update(readFileSync(at(`dist/${path}`)));
   const files = ['./', ...all.filter((path) => !path.includes('/wasm/') && path !== 'index.html' && !path.endsWith('.md'))];
+  const builds = readdirSync(at('dist/aim-web/wasm'));
+  const list = (names) => names.map((name) => JSON.stringify(name)).join(', ');
   const worker = readFileSync(at('dist/sw.js'), 'utf8');
-  writeFileSync(at('dist/sw.js'), worker.replace('%VERSION%', hash.digest('hex').slice(0, 16)).replace("'%FILES%'", files.map((file) => JSON.stringify(file)).join(', ')));
+  writeFileSync(at('dist/sw.js'), worker.replace('%VERSION%', hash.digest('hex').slice(0, 16)).replace("'%FILES%'", list(files)).replace("'%BUILDS%'", list(builds)));
 }
 
 if (process.argv[2] === '--serve') {

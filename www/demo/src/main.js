@@ -225,6 +225,11 @@ const showFile = (file) => showPicture(URL.createObjectURL(file), file.name || '
 
 // Controls
 
+document.querySelector('.skip').addEventListener('click', (event) => {
+  // The address may hold a lesson that is still to be taken.
+  event.preventDefault();
+  $('result').focus();
+});
 $('camera').addEventListener('click', () => (camera.on() ? stopCamera() : startCamera()));
 $('cameras').addEventListener('change', startCamera);
 $('flip').addEventListener('click', () => {
@@ -256,9 +261,16 @@ const isForField = (event) => !hasFiles(event.dataTransfer) && event.target.clos
 addEventListener('dragover', (event) => {
   if (!isForField(event)) event.preventDefault();
 });
+// Also of a drop that is another's.
+addEventListener(
+  'drop',
+  () => {
+    depth = 0;
+    $('stage').classList.remove('dragging');
+  },
+  true,
+);
 addEventListener('drop', (event) => {
-  depth = 0;
-  $('stage').classList.remove('dragging');
   if (isForField(event)) return;
   // Nor does a link that is dropped lead away.
   event.preventDefault();

@@ -4,25 +4,39 @@
 const VERSION = '%VERSION%';
 /** What every browser needs. */
 const FILES = ['%FILES%'];
-/** What one build of the module consists of. */
+/** The builds of the module, of which a browser runs one. */
+const BUILDS = ['%BUILDS%'];
+/** What one of them consists of. */
 const BUILD = ['aim_web.js', 'aim_web_bg.wasm'];
 
-const NAME = `aim-web-page ${VERSION}`;
+// An origin may have the page at several places.
+const OURS = `aim-web-page ${registration.scope} `;
+const NAME = OURS + VERSION;
 const at = (path) => new URL(path, registration.scope).href;
+const filesOf = (build) => BUILD.map((file) => `aim-web/wasm/${build}/${file}`);
 
-addEventListener('install', (event) => event.waitUntil(keep(FILES)));
+addEventListener('install', (event) =>
+  event.waitUntil(
+    (async () => {
+      // The build that this browser ran: the next visit may have no network to ask for it.
+      const ran = [];
+      for (const build of BUILDS) for (const file of filesOf(build)) if (await caches.match(at(file))) ran.push(file);
+      await keep([...FILES, ...ran]);
+    })(),
+  ),
+);
 
 addEventListener('activate', (event) =>
   event.waitUntil(
     (async () => {
-      for (const name of await caches.keys()) if (name.startsWith('aim-web-page ') && name !== NAME) await caches.delete(name);
+      for (const name of await caches.keys()) if (name.startsWith(OURS) && name !== NAME) await caches.delete(name);
     })(),
   ),
 );
 
 addEventListener('message', (event) => {
   const { build } = event.data ?? {};
-  if (/^[a-z-]+$/.test(build)) event.waitUntil(keep(BUILD.map((file) => `aim-web/wasm/${build}/${file}`)).catch(() => undefined));
+  if (BUILDS.includes(build)) event.waitUntil(keep(filesOf(build)).catch(() => undefined));
 });
 
 /** Files that are there already are not fetched again. */

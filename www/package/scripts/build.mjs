@@ -4,6 +4,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, write
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { minify } from 'terser';
 import { shorten } from './shorten.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -21,8 +22,8 @@ for (const variant of existsSync(at('wasm')) ? readdirSync(at('wasm')) : []) {
   // Without what fetches and compiles the module: src/runtime.ts does.
   const stdin = { contents: `export { ${used} } from './aim_web.js'`, resolveDir: at(`wasm/${variant}`) };
   const { outputFiles } = await build({ ...common, stdin, write: false });
-  const short = shorten(readFileSync(wasm), outputFiles[0].text);
-  writeFileSync(glue, short.glue);
+  const short = shorten(readFileSync(wasm), measuringTime(outputFiles[0].text));
+  writeFileSync(glue, await smaller(short.glue));
   writeFileSync(wasm, short.wasm);
 }
 
@@ -39,7 +40,7 @@ function apart(module, file) {
 
 // Bundlers must leave imports of a variable alone; minifying drops the comments that tell them.
 for (const file of readdirSync(at('dist'))) {
-  const text = readFileSync(at(`dist/${file}`), 'utf8');
+  const text = await smaller(readFileSync(at(`dist/${file}`), 'utf8'));
   writeFileSync(at(`dist/${file}`), text.replace(/\bimport\((?=[\w$]+\))/g, 'import(/* @vite-ignore */ /* webpackIgnore: true */ '));
 }
 
@@ -56,6 +57,22 @@ if (existsSync(`${model}/model-00001-of-00001.safetensors`)) {
   console.warn('models/aim-tiny has no weights yet: the package is built without its embedded model');
 }
 for (const file of readdirSync(tree)) if (file.startsWith('LICENSE-')) cpSync(`${tree}${file}`, at(file));
+
+/**
+ * CubeCL panics in a browser whose adapter does not measure time, as many phones' don't, though it only needs that to profile: so
+ * each says that it does. No device is asked for it.
+ */
+function measuringTime(glue) {
+  const claims = (object) => `return new Set([...${object}.features,"timestamp-query"])`;
+  const measuring = glue.replace(/\breturn (\w+)\.features\b/g, (_, object) => claims(object));
+  if (measuring === glue && glue.includes('requestAdapter') && !glue.includes('.features,"timestamp-query"])')) throw new Error('the glue asks no adapter for its features');
+  return measuring;
+}
+
+/** What esbuild minified, 2% smaller after gzip. */
+async function smaller(text) {
+  return (await minify(text, { module: true, ecma: 2020, compress: { passes: 2 } })).code;
+}
 
 /** Removes the types that no public type mentions: they would only look public. */
 function pruneTypes() {

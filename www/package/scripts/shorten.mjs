@@ -1,8 +1,12 @@
 // Gives the imports and exports of a wasm module short names, there and in its glue. wasm-bindgen's carry a hash each,
-// which no compression makes smaller: they are an eighth of the JavaScript of a page.
+// which no compression makes smaller: they are an eighth of the JavaScript of a page. By short names any two versions would
+// fit together: so that of one import says which glue it is.
+import { createHash } from 'node:crypto';
 
-/** Names that the package itself looks for: see src/device.ts. */
-const KEPT = /requestAdapter|^memory$/;
+/** What the first import is called, with a hash of the glue in place of the zeros. */
+const MARK = 'i0_00000000';
+/** Names that the package itself looks for (see src/device.ts), and that with the hash. */
+const KEPT = /requestAdapter|^memory$|^i0_[\da-f]{8}$/;
 const IMPORTS = 2;
 const EXPORTS = 7;
 
@@ -12,7 +16,7 @@ export function shorten(wasm, glue) {
   const short = (name, prefix) => {
     if (KEPT.test(name) || name.length < 8) return name;
     // Two that are called the same are the same.
-    if (!names.has(prefix + name)) names.set(prefix + name, `${prefix}${names.size.toString(36)}`);
+    if (!names.has(prefix + name)) names.set(prefix + name, prefix === 'i' && names.size === 0 ? MARK : `${prefix}${names.size.toString(36)}`);
     return names.get(prefix + name);
   };
   const parts = [wasm.subarray(0, 8)];
@@ -35,7 +39,12 @@ export function shorten(wasm, glue) {
     if (replaced === text && key[0] === 'i') throw new Error(`the glue has no ${word}`);
     text = replaced;
   }
-  return { wasm: Buffer.concat(parts), glue: text };
+  // Glue that is the same fits, whatever is behind it: the CPU builds share theirs.
+  const mark = MARK.replace('00000000', createHash('sha256').update(text).digest('hex').slice(0, 8));
+  const shortened = Buffer.concat(parts);
+  const at = shortened.indexOf(MARK);
+  if (at >= 0) shortened.write(mark, at);
+  return { wasm: shortened, glue: text.replaceAll(MARK, mark) };
 }
 
 function imports(wasm, body, end, short) {

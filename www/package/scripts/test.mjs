@@ -2,9 +2,11 @@
 // neither Chromium nor wasm. A name runs the files that contain it: `npm test demo`.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
+import { run as test } from 'node:test';
+import { spec } from 'node:test/reporters';
 import { fileURLToPath } from 'node:url';
 import { CHROME } from '../tests/lib/chrome.mjs';
-import { AIM_BENCH, PHOTOS, photographs } from '../tests/lib/site.mjs';
+import { AIM_BENCH, DEMO, PHOTOS, photographs } from '../tests/lib/site.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const run = (command, args) => {
@@ -12,10 +14,12 @@ const run = (command, args) => {
   if (status !== 0) process.exit(status ?? 1);
 };
 
+const takesMinutes = (file) => /webgpu|faults/.test(file);
 const wanted = process.argv[2];
 const files = readdirSync(`${root}tests`, { recursive: true })
   .filter((file) => file.endsWith('.test.mjs') && (!wanted || file.includes(wanted)))
-  .sort();
+  // What takes minutes first, so that nothing waits for it in the end.
+  .sort((a, b) => takesMinutes(b) - takesMinutes(a) || a.localeCompare(b));
 if (files.length === 0) {
   console.error(`no test file is called ${wanted}`);
   process.exit(2);
@@ -39,7 +43,12 @@ if (files.some((file) => !file.startsWith('unit'))) {
     console.error(`The tests can't run. Missing:\n- ${missing.join('\n- ')}`);
     process.exit(1);
   }
+  run(process.execPath, [`${DEMO}build.mjs`]);
 }
 
-// One file at a time: each starts a browser, and two would fight for the processor.
-run(process.execPath, ['--test', '--test-reporter=spec', '--test-concurrency=1', '--test-timeout=600000', ...files.map((file) => `tests/${file}`)]);
+// Two files at a time, which wait most of the time: each starts a browser, and more would fight for the processor. By
+// this function: `node --test` has an order of its own.
+test({ files: files.map((file) => `${root}tests/${file}`), concurrency: 2, timeout: 600_000 })
+  .on('test:fail', () => (process.exitCode = 1))
+  .compose(new spec())
+  .pipe(process.stdout);

@@ -25,6 +25,7 @@ import {
   featureOptions,
   loadOptions,
   viewOptions,
+  bad,
 } from './options.js';
 import type { Lesson } from './lesson.js';
 import { Progress } from './progress.js';
@@ -115,7 +116,9 @@ export class AimClassifier {
     }
     const ready = await (started ? started.load(engine, take, signal) : DirectEngine.load(engine, take, signal));
     progress.ready();
-    return new AimClassifier(ready, note, { ...engine, name: (engine.trunk ?? engine.model).name });
+    // Not the model's files, which are its engine's.
+    const { arch, revision, timeouts } = engine;
+    return new AimClassifier(ready, note, { arch, revision, timeouts, name: (engine.trunk ?? engine.model).name });
   }
 
   /** `webgpu`, or `wasm` for the CPU. It changes when a lost GPU is replaced by the CPU. */
@@ -201,7 +204,7 @@ export class AimClassifier {
    */
   async classifyForVideo(video: ImageInput, timestamp = performance.now(), options?: ClassifyOptions): Promise<VideoClassification | null> {
     throwIfAborted(this.#over);
-    if (!Number.isFinite(timestamp)) throw new AimError('option', `timestamp: ${String(timestamp)} is not valid: it must be a number`);
+    if (!Number.isFinite(timestamp)) bad('timestamp', timestamp, 'a number');
     const checked = classifyOptions(options);
     throwIfAborted(checked.signal);
     const frame = this.#capture(video, checked);
@@ -282,7 +285,7 @@ export class AimClassifier {
   async #capture(input: unknown, { view, signal }: { view: View | undefined; signal: AbortSignal | undefined }): Promise<Frame> {
     const stop = new AbortController();
     try {
-      const frame = await orAbort(this.#over, orAbort(signal, capture(input, (url) => fetchBlob(url, stop, this.#asked.timeouts.stall)), release), release);
+      const frame = await orAbort(this.#over, orAbort(signal, capture(input, (url) => fetchBlob(url, stop, this.#asked.timeouts.stall), stop.signal), release), release);
       return view ? { ...frame, view } : frame;
     } finally {
       // What may still come is for nobody.
@@ -319,7 +322,8 @@ function join(layers: { data: Float32Array; dims: number[] }[]): Features[] {
   const [pictures, ...rows] = layers[0]!.dims as [number, number, number];
   const size = layers[0]!.data.length / pictures;
   return Array.from({ length: pictures }, (_, i) => ({
-    data: concat(layers.map(({ data }) => data.subarray(i * size, (i + 1) * size))),
+    // Copies: who passes one on to a worker still has the others.
+    data: concat(layers.map(({ data }) => data.slice(i * size, (i + 1) * size))),
     dims: [layers.length, ...rows],
   }));
 }

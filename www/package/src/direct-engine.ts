@@ -10,7 +10,7 @@ import { type Decoder, pixels } from './frames/pixels.js';
 import type { Classification, GlueClassifier, GlueLesson, GlueLoadOptions, GlueTaught, RawProgress, TrainProgress } from './glue.js';
 import type { AimInfo } from './info.js';
 import { EMBEDDED_ADDRESS, type Source, source } from './model.js';
-import type { Device, EngineOptions } from './options.js';
+import type { Device, EngineOptions, ModelFiles } from './options.js';
 import { type Instance, MODEL_LIMIT, hasBundledGlue, instance } from './runtime.js';
 import { Turns } from './turns.js';
 
@@ -32,7 +32,8 @@ interface Loaded {
 /** The model in this thread. */
 export class DirectEngine implements Engine {
   readonly #options: EngineOptions;
-  readonly #source: Source;
+  /** Where the model is; nothing once it is on the processor, which is never lost. */
+  #source: Source | undefined;
   readonly #turns = new Turns();
   /** The files of heads that were added, for a device that is rebuilt. */
   readonly #heads = new Map<number, Uint8Array>();
@@ -96,21 +97,20 @@ export class DirectEngine implements Engine {
   async #open(wanted: Choice, report?: (event: RawProgress) => void): Promise<void> {
     const over = this.#over;
     const { device, cache, warmup, ...rest } = this.#options;
+    const from = this.#source!;
     const { choice, running } = await this.#start(wanted);
     // An abort of its own, so that a model over the runtime's limit ends before its bytes arrive.
     const stop = new AbortController();
     const options: GlueLoadOptions = {
-      model: this.#source.address,
+      model: from.address,
       dtype: rest.dtype,
-      cache: cache && this.#source.cacheable,
+      cache: cache && from.cacheable,
       warmup,
       allowSoftware: device === 'webgpu',
       signal: stop.signal,
       ...rest.timeouts,
-      fetch: this.#source.fetch,
+      fetch: from.fetch,
       embedded: EMBEDDED_ADDRESS,
-      ...(rest.head ? { head: rest.head } : {}),
-      ...(this.#source.trunk ? { trunk: this.#source.trunk } : {}),
       onProgress: (event) => {
         const { status, total = 0 } = event;
         if (status === 'progress_total' && total > MODEL_LIMIT) {
@@ -119,8 +119,9 @@ export class DirectEngine implements Engine {
         report?.(event);
       },
     };
-    for (const key of ['probeLayers', 'arch', 'revision', 'endpoint', 'token'] as const) {
-      if (rest[key] !== undefined) Object.assign(options, { [key]: rest[key] });
+    const given = { ...rest, trunk: from.trunk };
+    for (const key of ['head', 'trunk', 'probeLayers', 'arch', 'revision', 'endpoint', 'token'] as const) {
+      if (given[key] !== undefined) Object.assign(options, { [key]: given[key] });
     }
     let classifier: GlueClassifier;
     // A load that was past its last check still ends in a model, which nobody wants then.
@@ -136,7 +137,13 @@ export class DirectEngine implements Engine {
     }
     const loaded: Loaded = { choice, instance: running, classifier, heads: new Map(), lost: new Alarm() };
     this.#loaded = loaded;
-    if (choice.build !== 'webgpu') return;
+    if (choice.build !== 'webgpu') {
+      const { model, trunk } = this.#options as Partial<Record<'model' | 'trunk', { files?: ModelFiles }>>;
+      delete model?.files;
+      delete trunk?.files;
+      this.#source = undefined;
+      return;
+    }
     const gone = (reason: unknown) => {
       const error = toError(reason, 'device_lost');
       loaded.lost.ring(error);

@@ -3,13 +3,12 @@ import { AimError, abortReason, messageOf } from './errors.js';
 /** A piece of a body. */
 export type Piece = Uint8Array<ArrayBuffer>;
 
-/** Reads a body to its end, piece by piece. */
-export async function readBody(response: Response, take: (piece: Piece) => void): Promise<void> {
-  for (const reader = response.body?.getReader(); ; ) {
-    const piece = (await reader?.read())?.value;
-    if (!piece) return;
-    take(piece);
-  }
+/** Reads a body to its end. */
+type Read = (response: Response, take: (piece: Piece) => void) => Promise<void>;
+
+/** Reads a body to its end, piece by piece. When the signal fires, or `take` throws, the body is cancelled. */
+export async function readBody(response: Response, take: (piece: Piece) => void, signal?: AbortSignal): Promise<void> {
+  return response.body?.pipeTo(new WritableStream({ write: take }), { signal: signal! });
 }
 
 /**
@@ -18,7 +17,7 @@ export async function readBody(response: Response, take: (piece: Piece) => void)
  *
  * @param hint - What may be wrong if the server is not reached.
  */
-export async function download<T>(url: string, stop: AbortController, stall: number, hint: string, use: (response: Response, read: typeof readBody) => Promise<T>): Promise<T> {
+export async function download<T>(url: string, stop: AbortController, stall: number, hint: string, use: (response: Response, read: Read) => Promise<T>): Promise<T> {
   const failed = `${url} could not be fetched: `;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const wait = () => {

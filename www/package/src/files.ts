@@ -6,8 +6,8 @@ interface FileSystem {
 
 /** Reads a `file:` URL, which browsers' `fetch` and Node's do not. Undefined if there is no such file. */
 export async function readFileUrl(url: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
-  // Not a literal, so that bundlers for the browser don't look for it.
-  const name = 'node:fs/promises';
+  // Not a literal, nor what a minifier makes one of: bundlers for the browser would look for it.
+  const name = ['node', 'fs/promises'].join(':');
   try {
     const { readFile } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as FileSystem;
     return new Uint8Array(await readFile(new URL(url)));

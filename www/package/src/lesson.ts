@@ -57,7 +57,10 @@ export interface Lesson {
   /** Takes what `export` gave, of this model: the head, and the pictures beside those that are there. */
   import(blob: Blob): Promise<void>;
 
-  /** Forgets all pictures and the head. Classifiers that were taken from the lesson stay. */
+  /**
+   * Forgets all pictures and the head. What is under way rejects with an `AbortError`; classifiers that were taken from the
+   * lesson stay.
+   */
   reset(): Promise<void>;
 
   /** Ends the lesson and a training that is under way. The model stays, and so do classifiers that were taken. */

@@ -40,7 +40,7 @@ export interface LoadOptions {
   probeLayers?: ProbeLayers | undefined;
   /** Which released model the files at `model` are of, where its name does not say it: `apple/AIM` holds all four. */
   arch?: Arch | undefined;
-  /** A branch, a tag or a commit of the hub repository; `main` by default. */
+  /** A branch, a tag or a commit of the model's repository on the hub; `main` by default. */
   revision?: string | undefined;
   /** The hub; `https://huggingface.co` by default. */
   endpoint?: string | undefined;
@@ -52,13 +52,16 @@ export interface LoadOptions {
   progress_callback?: ((event: ProgressEvent) => void) | undefined;
   /** Keep the weights in the browser's cache; `true` by default. */
   cache?: boolean | undefined;
-  /** Run in a worker, so that the page never waits; `true` by default where there are workers. */
+  /**
+   * Run in a worker, so that the page never waits; `true` by default where there are workers. Without one, the memory of an engine
+   * that stopped, or of a GPU that was lost, is free again when the page ends.
+   */
   worker?: boolean | undefined;
   /** How many threads the CPU may use, where they are possible: in a worker of a cross-origin isolated page. By default the processor's, at most 8. */
   threads?: number | undefined;
   /** The folder that holds `webgpu/`, `cpu/`, `cpu-relaxed/`, `cpu-threads/` and `pictures/`, if it is not beside this package. */
   wasmUrl?: string | URL | undefined;
-  /** The model below a taught head, if it is not where the head says: a name, a URL or files in memory. */
+  /** The model below a taught head, if it is not where the head says: a name (`user/repo@revision` for one that is not `main`), a URL or files in memory. */
   trunk?: Exclude<Model, Blob> | undefined;
   /** A compiled `aim_web_bg.wasm`, for runtimes that don't compile from bytes (workerd). Another build than its own is fetched. */
   wasmModule?: WebAssembly.Module | undefined;
@@ -86,7 +89,7 @@ export interface MeasureOptions {
 export interface Timeouts {
   /** How long a server may send nothing, or hardly anything; 30 by default. */
   stall?: number;
-  /** The longest wait before another attempt; 60 by default. */
+  /** The longest wait before another attempt; 300 by default. */
   longestWait?: number;
 }
 
@@ -304,7 +307,8 @@ function model(value: unknown, option = 'model'): EngineOptions['model'] {
     if (/^[a-z][a-z0-9+.-]*:\/\//i.test(value) || /^\.{0,2}\//.test(value) || value.endsWith('/')) {
       return { kind: 'name', name: folder(option, value) };
     }
-    if (/^[\w.-]+\/[\w.-]+$/.test(value)) return { kind: 'name', name: value };
+    // The revision of a trunk goes with its name: the option is the head's.
+    if (/^[\w.-]+\/[\w.-]+$/.test(option === 'trunk' ? value.replace(/@.+/, '') : value)) return { kind: 'name', name: value };
   } else if (typeof value === 'object' && !Array.isArray(value) && 'config.json' in value) {
     const files = value as ModelFiles;
     for (const [file, content] of Object.entries(files)) {
@@ -324,7 +328,8 @@ function model(value: unknown, option = 'model'): EngineOptions['model'] {
 /** The name by which the cache knows what the load calls `value`; undefined for nothing. */
 export function cacheName(value: unknown): string | undefined {
   const named = model(value === undefined || value === null ? undefined : String(value));
-  return named.kind === 'name' ? named.name : undefined;
+  // A folder is the same one without the slash at its end.
+  return named.kind === 'name' ? named.name.replace(/(?<!\/)\/$/, '') : undefined;
 }
 
 function compiled(name: string, value: unknown): WebAssembly.Module | undefined {

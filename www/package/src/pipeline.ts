@@ -1,8 +1,7 @@
 import { AimClassifier } from './classifier.js';
 import { concat } from './concat.js';
-import { AimError } from './errors.js';
 import type { ImageInput } from './frames/capture.js';
-import { type ClassifyOptions, type LoadOptions, type Model, VIEW, object } from './options.js';
+import { type ClassifyOptions, type LoadOptions, type Model, VIEW, object, oneOf } from './options.js';
 
 /** A label and its score, as transformers.js has it. */
 export interface PipelineResult {
@@ -67,9 +66,7 @@ export interface ImageFeatureExtractionPipeline extends Pipeline<'image-feature-
 export function pipeline(task: 'image-classification', model?: Model | null, options?: LoadOptions): Promise<ImageClassificationPipeline>;
 export function pipeline(task: 'image-feature-extraction', model?: Model | null, options?: LoadOptions): Promise<ImageFeatureExtractionPipeline>;
 export async function pipeline(task: string, model?: Model | null, options?: LoadOptions): Promise<ImageClassificationPipeline | ImageFeatureExtractionPipeline> {
-  if (task !== 'image-classification' && task !== 'image-feature-extraction') {
-    throw new AimError('option', `task: '${String(task)}' is not valid: it must be 'image-classification' or 'image-feature-extraction'`);
-  }
+  oneOf('task', task ?? '', ['image-classification', 'image-feature-extraction'], task);
   const classifier = await AimClassifier.fromPretrained(model, options);
   const names = async (images: ImageInput | readonly ImageInput[], options?: PipelineOptions | null) => {
     const wanted = options?.top_k === null ? { ...options, top_k: classifier.labels.length } : options;

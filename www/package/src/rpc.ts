@@ -40,8 +40,8 @@ export class Rpc {
   readonly started: Promise<void>;
   #next = 0;
 
-  /** `what` names the worker in errors: its script's URL. `changed` is called when another device took over. */
-  constructor(port: Port, what: string, changed?: (info: AimInfo) => void) {
+  /** `changed` is called when another device took over. */
+  constructor(port: Port, changed?: (info: AimInfo) => void) {
     this.#port = port;
     this.#changed = changed;
     let heard = false;
@@ -61,7 +61,7 @@ export class Rpc {
       const message = (event as ErrorEvent).message;
       event.preventDefault();
       if (heard) this.end(new AimError('device_lost', `the worker stopped: ${message || 'no reason given'}. Make a new classifier by AimClassifier.fromPretrained()`));
-      else this.end(new AimError('network', `the worker could not be started from ${what}${message ? `: ${message}` : ''}. Serve the package's files as they are, allow the script in worker-src, or pass worker: false`));
+      else this.end(new AimError('network', `the worker could not be started${message ? `: ${message}` : ''}. Serve the package's files from the page's own origin, allow the script in worker-src, or pass worker: false`));
     });
     port.addEventListener('messageerror', () => this.end(new AimError('device_lost', 'an answer of the worker could not be read')));
   }

@@ -143,11 +143,21 @@ async function start(build: Module, options: Start, stop: AbortController): Prom
   let module = given ?? modules.get(urls.wasm);
   if (!module) modules.set(urls.wasm, (module = await compile(urls.wasm, stop, stall)));
   const glue = await loading;
-  const { memory } = glue.initSync({ module });
+  const memory = link(glue, module);
   // A GPU may be lost when the network is gone too: the next instance's glue comes now, from the browser's cache.
   if (build === 'webgpu') importGlue(urls.glue, generation + 1, stall).catch(() => undefined);
   const workers = build === 'cpu-threads' ? await startThreads(threadCount(threads), glue, { glue: urls.glue, module, memory, alarm }, stall) : [];
   return { glue, memory, workers };
+}
+
+/** @internal Starts a module by its glue. */
+export function link(glue: Glue, module: WebAssembly.Module): WebAssembly.Memory {
+  try {
+    return glue.initSync({ module }).memory;
+  } catch (cause) {
+    if (nameOf(cause) !== 'LinkError') throw cause;
+    throw new AimError('integrity', `aim_web.js and aim_web_bg.wasm are of two versions: reload the page. ${HINT}`, { cause });
+  }
 }
 
 async function importGlue(url: string, number: number, stall: number): Promise<Glue> {

@@ -170,5 +170,5 @@ function startWorker(changed: (info: AimInfo) => void): Rpc {
   } catch (cause) {
     throw new AimError('unsupported', `the worker could not be started: ${messageOf(cause)}. Serve the package's files from the page's own origin, or pass worker: false`, { cause });
   }
-  return new Rpc(worker as Port, new URL('./worker.js', import.meta.url).href, changed);
+  return new Rpc(worker as Port, changed);
 }

@@ -7,14 +7,14 @@ import * as cpu from '../wasm/cpu/aim_web.js';
 import * as pictures from '../wasm/pictures/aim_web.js';
 import { AimError } from './errors.js';
 import type { Glue } from './glue.js';
-import { useBundledGlue } from './runtime.js';
+import { link, useBundledGlue } from './runtime.js';
 
 useBundledGlue((build, { wasmModule, picturesModule }) => {
   const isPictures = build === 'pictures';
   const [option, folder, module] = isPictures ? ['picturesModule', build, picturesModule] : ['wasmModule', 'cpu', wasmModule];
   if (!module) throw new AimError('option', `${option}: this runtime needs the compiled module: import it from 'aim-web/wasm/${folder}/aim_web_bg.wasm'`);
   const glue = (isPictures ? pictures : cpu) as unknown as Glue;
-  return { glue, memory: glue.initSync({ module: module as WebAssembly.Module }).memory, workers: [] };
+  return { glue, memory: link(glue, module as WebAssembly.Module), workers: [] };
 });
 
 export * from './index.js';

@@ -1,7 +1,6 @@
-// The lesson between visits: one entry of this browser's database, if the visitor wants it.
+// Lessons between visits: an entry of this browser's database for each model, by its trunk's hash, if the visitor wants it.
 const NAME = 'aim-web';
 const STORE = 'lessons';
-const KEY = 'lesson';
 
 /** A request of the database as a promise. */
 const result = (request) =>
@@ -27,15 +26,21 @@ async function within(mode, work) {
   }
 }
 
-/** What was kept, `{ blob, classes }`, or undefined. */
-export const kept = () => within('readonly', (store) => store.get(KEY));
+/** What was kept of a model, `{ blob, classes, model }`, or undefined. */
+export const kept = (trunk) => within('readonly', (store) => store.get(trunk));
 
-/** Keeps a lesson in place of the one before. */
-export async function keep(lesson) {
-  await within('readwrite', (store) => store.put(lesson, KEY));
+/** What the models are called of which something is kept. */
+export const keptModels = async () => (await within('readonly', (store) => store.getAll())).map(({ model }) => model);
+
+/** Keeps a lesson of a model in place of the one before. */
+export async function keep(trunk, lesson) {
+  await within('readwrite', (store) => store.put(lesson, trunk));
   // Asked for once there is something to lose; a refusal changes nothing now.
   await navigator.storage?.persist?.().catch(() => false);
 }
 
-/** Forgets it. */
-export const forget = () => within('readwrite', (store) => store.delete(KEY));
+/** Forgets that of a model. */
+export const forget = (trunk) => within('readwrite', (store) => store.delete(trunk));
+
+/** Forgets all of them. */
+export const forgetAll = () => within('readwrite', (store) => store.clear());

@@ -3,7 +3,7 @@ import * as camera from '../camera.js';
 import { dismiss, notice } from '../notices.js';
 import { announce } from '../results.js';
 import { NONE, classList } from './classes.js';
-import { forget, keep, kept } from './keep.js';
+import { forget, forgetAll, keep, kept, keptModels } from './keep.js';
 import { MOST, hasHead, headInAddress, linkOf } from './link.js';
 import { recorder, stopRecording } from './recorder.js';
 import { inWords } from './words.js';
@@ -13,23 +13,31 @@ const $ = (id) => document.getElementById(id);
 /** How long after the last change the lesson is kept, in milliseconds. */
 const CALM = 1500;
 
-/** The lesson of the model that is loaded, and what that is called. */
+/** The lesson of the model that is loaded, what that is called, and its trunk's hash. */
 let lesson;
-let modelName;
+let [modelName, trunk] = [];
 /** Ends the training that is under way. */
 let training;
 /** What the page around does: `startCamera()`, `changed()` once there is another classifier, `open()` this tab. */
 let page;
-/** How many pictures there were when it was trained: with others it is out of date. */
-let trainedOn = 0;
+/** How often the pictures and their names were changed, and how often they had been when it was trained: then it is out of date. */
+let [edits, trainedOn] = [0, 0];
 const OUTDATED = -1;
+/** How often a visitor has started over: what was under way then is not wanted any more. */
+let starts = 0;
 let saving;
 /** Pictures that wait for a model: they were shown to the one before, and not yet to this one. */
 let unseen = [];
 /** A file that waits for a model, `{ blob, what }`: nothing but it has the head of a lesson without pictures. */
 let waiting;
-/** Whether the address, and the last visit, may bring a lesson that was not taken yet. */
-let [addressWaits, visitWaits] = [true, true];
+/** Whether the address may bring a lesson that was not taken yet. */
+let addressWaits = true;
+/** The trunks of which what was kept on an earlier visit was taken, or is not wanted. */
+const visited = new Set();
+/** The trunks whose lesson has changed since it was kept or taken, and those of which this tab kept or took one: others may be another tab's. */
+const [unsaved, own] = [new Set(), new Set()];
+/** Between the tabs of this page: that lessons are not to be kept any more. */
+const tabs = new BroadcastChannel('aim-web lessons');
 
 /** The classifier of the lesson, once it was trained. */
 export function classifier() {
@@ -43,6 +51,8 @@ export function classifier() {
 /** Pictures a class. A class may be called as something that every object has. */
 const counts = () => lesson?.counts ?? Object.create(null);
 const pictures = () => Object.values(counts()).reduce((sum, count) => sum + count, 0);
+/** How many of them another model can be shown. */
+const shown = () => lesson?.examples.filter(({ picture }) => picture).length ?? 0;
 const counted = (count, name) => `${count} ${count === 1 ? 'picture' : 'pictures'}${name === undefined ? '' : ` of ${name}`}`;
 const bad = (title, text, error) => notice('lesson', { title, text, detail: error && `${error.code ?? error.name}: ${error.message}`, bad: true });
 
@@ -56,7 +66,7 @@ const classes = classList($('classes'), {
     for (const one of unseen) if (one.label === from) one.label = to;
     // A class without pictures is the page's alone.
     const renaming = counts()[from] ? lesson.rename(from, to) : Promise.resolve();
-    trainedOn = OUTDATED;
+    edits += 1;
     void renaming.then(changed);
     return true;
   },
@@ -64,12 +74,14 @@ const classes = classList($('classes'), {
     stopRecording();
     classes.remove(name);
     unseen = unseen.filter(({ label }) => label !== name);
+    edits += 1;
     if (counts()[name]) await lesson.remove(name);
     ($('classes').querySelector('input') ?? $('add-class')).focus();
     announce(`${name} was removed`);
     changed();
   },
   async drop(id) {
+    edits += 1;
     await lesson.remove(id);
     changed();
   },
@@ -108,28 +120,32 @@ function tellCount(name) {
  */
 async function add(name, image) {
   const mine = lesson;
-  if (!mine) {
+  const waits = () => {
     if (image instanceof Blob) unseen.push({ label: name(), picture: image });
     show();
     return false;
-  }
+  };
+  if (!mine) return waits();
   try {
     if (!(await learn(mine, name, image))) return false;
+    if (mine === lesson) unsaved.add(trunk);
     show();
     return true;
   } catch (error) {
-    if (error.code === 'disposed') {
-      if (name() === undefined || !(image instanceof Blob)) return false;
-      // Another model, or none, has taken the place of this one, or is about to.
-      if (mine !== lesson) return add(name, image);
-      unseen.push({ label: name(), picture: image });
-      return false;
+    if (name() === undefined || error.name === 'AbortError') return false;
+    if (error.code === 'image') unreadable(image, error);
+    // Another model, or none, has taken the place of this one, or is about to.
+    else if (error.code === 'disposed') return mine === lesson ? waits() : add(name, image);
+    else {
+      bad('The model could not look at it', image instanceof Blob ? 'Load it once more, or another one: the picture waits.' : 'Load it once more, or another one.', error);
+      return waits();
     }
-    const what = image.name ? `“${image.name}” is no picture that this browser can read` : 'A picture of the camera could not be read';
-    bad(what, 'It is left out; the others stay.', error);
     return false;
   }
 }
+
+const unreadable = ({ name }, error) =>
+  bad(name ? `“${name}” is no picture that this browser can read` : 'A picture of the camera could not be read', 'It is left out; the others stay.', error);
 
 /**
  * Has a lesson learn a picture of the class `name()`, which a visitor may rename or remove meanwhile: false if it is gone, and
@@ -145,11 +161,13 @@ async function learn(lesson, name, image) {
     return false;
   }
   if (now !== label) await lesson.rename(label, now);
+  edits += 1;
   return true;
 }
 
 function changed() {
   show();
+  unsaved.add(trunk);
   clearTimeout(saving);
   if ($('keep').checked) saving = setTimeout(save, CALM);
 }
@@ -168,7 +186,7 @@ function show() {
   classes.update(counts(), lesson?.examples ?? []);
   const [need, all, has] = [lacks(), pictures(), classifier() !== undefined];
   $('train').disabled = need !== undefined || training !== undefined;
-  $('need').textContent = need ?? (has && trainedOn !== all ? 'The pictures or their names have changed: train again to learn from them.' : '');
+  $('need').textContent = need ?? (has && trainedOn !== edits ? 'The pictures or their names have changed: train again to learn from them.' : '');
   $('add-none').hidden = classes.has(NONE);
   $('export').disabled = !has && all === 0;
   $('link').disabled = !has;
@@ -179,7 +197,7 @@ function addClass(name) {
   let number = classes.names().length + 1;
   while (classes.has(`Class ${number}`)) number += 1;
   classes.add(name ?? `Class ${number}`, { focus: true });
-  show();
+  changed();
 }
 
 /** The two classes that a lesson begins with. */
@@ -197,14 +215,14 @@ async function train() {
   stopRecording();
   dismiss('lesson');
   const mine = (training = new AbortController());
-  const all = pictures();
+  const before = edits;
   show();
   ring(0);
   $('stop-training').hidden = false;
   announce('It learns');
   try {
     const report = await lesson.train({ signal: mine.signal, onprogress: ({ progress }) => ring(progress) });
-    trainedOn = all;
+    trainedOn = before;
     waiting = undefined;
     const { score, advice } = inWords(report);
     tell(score, advice);
@@ -233,30 +251,49 @@ function ring(percent) {
 
 async function save() {
   clearTimeout(saving);
-  // What is kept has pictures that this lesson still lacks.
-  if (!lesson || !$('keep').checked || unseen.length > 0) return;
-  const all = pictures();
+  // What is kept has pictures that this lesson still lacks; or it may be another tab's, and newer.
+  if (!lesson || !$('keep').checked || unseen.length > 0 || !visited.has(trunk) || !unsaved.has(trunk)) return;
+  const [all, of, model] = [pictures(), trunk, modelName];
+  unsaved.delete(of);
   try {
     if (all > 0 || classifier()) {
-      await keep({ blob: await lesson.export({ pictures: all > 0 }), classes: classes.names() });
-      visitWaits = false;
-      // An empty lesson does not take the place of one that waits for its model.
-    } else if (!visitWaits && !waiting) await forget();
+      const blob = await lesson.export({ pictures: all > 0 });
+      if (!$('keep').checked) return void unsaved.add(of);
+      await keep(of, { blob, classes: classes.names(), model });
+      own.add(of);
+      // Not wanted any more meanwhile.
+      if (!$('keep').checked) await unkeep();
+      // An empty lesson does not take the place of one that is still to be taken.
+    } else if (!waiting && own.delete(of)) await forget(of);
     dismiss('keep');
   } catch (error) {
+    unsaved.add(of);
     if (error.code === 'disposed') return;
     $('keep').checked = false;
     notice('keep', { title: 'The lesson could not be kept', text: 'This browser gives the page no room for it, as in a private window. It goes on as long as the page is open; save it as a file instead.', detail: `${error.name}: ${error.message}`, bad: true });
   }
 }
 
-/** Takes a file, a link or what was kept into the lesson; false, with a notice, if that failed; undefined if its model is gone. */
-async function take(blob, what) {
+/** Forgets what is kept. What the lesson has is to be kept when that is wanted again. */
+async function unkeep() {
+  clearTimeout(saving);
+  own.clear();
+  unsaved.add(trunk);
+  await forgetAll().catch(() => undefined);
+}
+
+/**
+ * Takes a file, a link or, if `isKept`, what was kept into the lesson; false, with a notice, if that failed or is not wanted any more;
+ * undefined if its model is gone.
+ */
+async function take(blob, what, isKept = false) {
   const mine = lesson;
-  const before = pictures();
+  const [before, seen] = [pictures(), shown()];
   try {
     await mine.import(blob);
   } catch (error) {
+    if (error.name === 'AbortError') return false;
+    if (error.code === 'format' && waiting?.blob === blob) waiting = undefined;
     if (mine !== lesson || error.code === 'disposed') return undefined;
     const [title, text] = {
       integrity: ['This lesson belongs to another model', 'Load the model that it was made with, then open it again.'],
@@ -269,9 +306,10 @@ async function take(blob, what) {
   const taken = Object.keys(counts());
   // What a visitor removed or renamed after the training is still in the head.
   const isOfThese = taken.length === labels?.length && taken.every((name) => labels.includes(name));
-  trainedOn = before === 0 && isOfThese ? pictures() : OUTDATED;
-  // Another model that is loaded takes it again.
-  waiting = pictures() === 0 ? { blob, what } : undefined;
+  edits += 1;
+  trainedOn = before === 0 && isOfThese ? edits : OUTDATED;
+  // What another load can be shown no pictures of is taken again.
+  waiting = shown() === seen ? { blob, what } : undefined;
   // The empty classes that a lesson begins with make room.
   for (const name of classes.names()) if (/^Class \d+$/.test(name) && !counts()[name]) classes.remove(name);
   if (labels) {
@@ -279,7 +317,8 @@ async function take(blob, what) {
     tell(`${what} knows ${labels.length > 4 ? `${labels.length} classes: ${labels.slice(0, 4).join(', ')} and more` : labels.join(', ')}.`);
     page.changed();
   }
-  changed();
+  if (isKept) show();
+  else changed();
   return true;
 }
 
@@ -291,21 +330,29 @@ export async function begin(aim) {
   unseen = [...(lesson?.examples.filter(({ picture }) => picture) ?? []), ...unseen];
   stopRecording();
   training?.abort();
-  void lesson?.dispose();
+  const rest = leave(lesson);
   const mine = (lesson = aim?.teach({ keepPictures: true }));
-  modelName = aim?.info.model;
-  trainedOn = 0;
+  [modelName, trunk] = [aim?.info.model, aim?.info.trunkSha256];
   tell('');
   begun();
-  if (!mine) return false;
-  const had = unseen.length > 0;
+  const round = starts;
+  const isOver = () => mine !== lesson || round !== starts;
+  const left = await rest;
+  if (round === starts) waiting ??= left;
+  if (!mine || isOver()) return false;
+  const before = edits;
+  let had = unseen.length > 0;
   while (unseen.length > 0) {
     const [one] = unseen;
     const name = () => (unseen.includes(one) ? one.label : undefined);
     const error = await learn(mine, name, one.picture).then(() => undefined, (error) => error);
     // One that can't be read is lost; whatever else fails, the next model sees it.
     if (!error || error.code === 'image') unseen = unseen.filter((other) => other !== one);
-    if (mine !== lesson) return false;
+    if (isOver()) return false;
+    if (error?.code === 'image') {
+      unreadable(one.picture, error);
+      had = false;
+    }
     if (error && error.code !== 'image') {
       if (error.code !== 'disposed') bad('The model could not look at all of your pictures again', 'Load it once more, or another one: they wait.', error);
       show();
@@ -313,13 +360,30 @@ export async function begin(aim) {
     }
     show();
   }
+  if (edits !== before) changed();
   if (had) notice('lesson', { title: 'The model has looked at all of your pictures', text: 'Train to learn from them.' });
-  if (waiting && mine === lesson) await take(waiting.blob, waiting.what);
+  // What a visitor opened counts more than what there was before.
+  const file = waiting;
   let opened = false;
-  if (addressWaits && mine === lesson) opened = await fromAddress();
-  if (visitWaits && mine === lesson) await fromLastVisit();
+  if (addressWaits) opened = await fromAddress();
+  if (!visited.has(trunk) && !isOver()) await fromLastVisit();
+  if (file && !isOver()) await take(file.blob, file.what);
   show();
   return opened;
+}
+
+/** Ends a lesson; as `{ blob, what }` what its pictures could not bring back: features of others, a head whose pictures are gone. */
+async function leave(old) {
+  const all = pictures();
+  if (shown() > 0 || !(all > 0 || classifier())) {
+    void old?.dispose();
+    return undefined;
+  }
+  const blob = await old.export({ pictures: all > 0 }).catch(() => undefined);
+  // What was learnt meanwhile.
+  unseen.push(...old.examples.filter(({ picture }) => picture));
+  void old.dispose();
+  return blob && { blob, what: 'Your lesson' };
 }
 
 /** Opens a file, or has it wait for a model. */
@@ -351,25 +415,32 @@ async function fromAddress() {
   }
   // One of another model waits for that.
   if (mine !== lesson || !(await take(head, 'The lesson of this link'))) return false;
-  addressWaits = visitWaits = false;
+  addressWaits = false;
+  visited.add(trunk);
   return true;
 }
 
 async function fromLastVisit() {
-  const mine = lesson;
+  const [mine, of] = [lesson, trunk];
+  const had = pictures() > 0 || classifier();
   let found;
+  let others = [];
   try {
-    found = await kept();
+    found = await kept(of);
+    if (!found) others = await keptModels();
   } catch {
     // A browser that keeps nothing has nothing.
-    return;
   }
-  // One of another model waits for that, and nothing is kept in its place.
-  if (mine !== lesson || (found && !(await take(found.blob, 'Your lesson')))) return;
-  visitWaits = false;
-  if (!found) return;
+  const taken = found && mine === lesson && (await take(found.blob, 'Your lesson', true));
+  // It waits for the next load of its model.
+  if (mine !== lesson) return;
+  visited.add(of);
+  if (others.length > 0) notice('lesson', { title: `A lesson of ${others.join(' and one of ')} is kept here`, text: 'Load that model to go on with it.' });
+  if (!taken) return;
   $('keep').checked = true;
   for (const name of found.classes) classes.add(name);
+  own.add(of);
+  if (had) changed();
 }
 
 /** Makes the tab work. */
@@ -382,8 +453,13 @@ export function connect(around) {
   $('stop-training').addEventListener('click', () => training?.abort());
   $('keep').addEventListener('change', async ({ target }) => {
     if (target.checked) return save();
-    clearTimeout(saving);
-    await forget().catch(() => undefined);
+    tabs.postMessage('unkept');
+    await unkeep();
+  });
+  tabs.addEventListener('message', () => {
+    $('keep').checked = false;
+    own.clear();
+    unsaved.add(trunk);
   });
   $('import').addEventListener('change', async ({ target }) => {
     const [file] = target.files;
@@ -419,6 +495,7 @@ export function connect(around) {
     }
   });
   $('forget').addEventListener('click', async () => {
+    starts += 1;
     stopRecording();
     training?.abort();
     unseen = [];
@@ -427,9 +504,8 @@ export function connect(around) {
     if (hasHead()) history.replaceState(undefined, '', `${location.pathname}${location.search}#teach`);
     await lesson?.reset();
     classes.clear();
-    if ($('keep').checked && !visitWaits) await forget().catch(() => undefined);
+    if ($('keep').checked && trunk) await forget(trunk).catch(() => undefined);
     begun();
-    trainedOn = 0;
     tell('');
     $('link-field').hidden = true;
     announce('The lesson is empty');

@@ -1,4 +1,5 @@
 import { AimError, lazy, messageOf, nameOf, toError } from '../errors.js';
+import { readBody } from '../download.js';
 import { absolute } from '../options.js';
 import { blobOf } from './fetch-blob.js';
 import type { Frame } from './frame.js';
@@ -55,14 +56,17 @@ export function imageError(error: unknown, what: string): Error {
 /** Fetches a file. */
 type Get = (url: string) => Promise<Blob>;
 
+/** Takes a picture, if it has to by `get`, until the signal fires. */
+type Capture = (input: never, signal: AbortSignal | undefined, get: Get) => Frame | Promise<Frame>;
+
 /** How to take a picture of each kind of object, by its class's name: most runtimes lack some of the classes, and a frame's objects have classes of their own. */
-const CAPTURES: Record<string, ((input: never, get: Get) => Frame | Promise<Frame>) | undefined> = {
-  URL: ({ href }: URL, get) => fetched(href, get),
+const CAPTURES: Record<string, Capture | undefined> = {
+  URL: ({ href }: URL, _, get) => fetched(href, get),
   Blob: file,
   File: file,
   ArrayBuffer: bytes,
   Response: answer,
-  ReadableStream: (stream: ReadableStream) => answer(new Response(stream)),
+  ReadableStream: (stream: ReadableStream, signal) => answer(new Response(stream), signal),
   ImageData: rgba,
   ImageBitmap: bitmap,
   HTMLImageElement: image,
@@ -74,15 +78,15 @@ const CAPTURES: Record<string, ((input: never, get: Get) => Frame | Promise<Fram
 
 /**
  * Takes a picture of `input` as it is now. The caller keeps its object: frames and bitmaps are cloned
- * by reference, only plain pixels are copied. `get` fetches what has to be here for it.
+ * by reference, only plain pixels are copied. `get` fetches what has to be here for it; a stream is read until `signal` fires.
  */
-export async function capture(input: unknown, get: Get): Promise<Frame> {
+export async function capture(input: unknown, get: Get, signal?: AbortSignal): Promise<Frame> {
   if (typeof input === 'string') return fetched(absolute('image', input), get);
   if (typeof input === 'object' && input !== null) {
     const name = Object.prototype.toString.call(input).slice(8, -1);
     const take = Object.hasOwn(CAPTURES, name) ? CAPTURES[name] : undefined;
     try {
-      if (take) return await take(input as never, get);
+      if (take) return await take(input as never, signal, get);
       if (ArrayBuffer.isView(input)) return await bytes(input as Uint8Array<ArrayBuffer>);
     } catch (error) {
       throw imageError(error, `the ${name}`);
@@ -93,14 +97,19 @@ export async function capture(input: unknown, get: Get): Promise<Frame> {
 }
 
 async function fetched(url: string, get: Get): Promise<Frame> {
-  // Only a page can draw an SVG, and only what can't be fetched elsewhere need be fetched here.
-  const { pathname } = new URL(url);
-  if (!/^image\/svg|\.svg$/i.test(pathname)) return { kind: 'url', url };
-  return file(await get(url));
+  // Only a page can draw an SVG, and only what can't be fetched elsewhere need be fetched here; or later: a page may revoke a
+  // blob: URL after its call. Where its policy forbids to read one, a worker may.
+  const { protocol, pathname } = new URL(url);
+  const here = protocol === 'blob:' ? await get(url).catch(() => undefined) : /^image\/svg|\.svg$/i.test(pathname) && (await get(url));
+  return here ? file(here) : { kind: 'url', url };
 }
 
+/** How an SVG begins, after what XML has in front of it. */
+const SVG = /^\s*(<[?!](?!doctype html)[^]*)?<(!doctype )?svg\b/i;
+
 async function file(blob: Blob): Promise<Frame> {
-  if (!blob.type.startsWith('image/svg')) return { kind: 'blob', blob };
+  const isSvg = blob.type ? blob.type.startsWith('image/svg') : SVG.test(await blob.slice(0, 256).text());
+  if (!isSvg) return { kind: 'blob', blob };
   // Hardly a page has one.
   const { drawSvg } = await lazy(import('./svg.js'));
   return { kind: 'bitmap', bitmap: await drawSvg(await blob.text(), AimError, checkSize) };
@@ -110,9 +119,9 @@ function bytes(data: ArrayBuffer | Uint8Array<ArrayBuffer>): Promise<Frame> {
   return file(new Blob([data]));
 }
 
-async function answer(response: Response): Promise<Frame> {
+async function answer(response: Response, signal?: AbortSignal): Promise<Frame> {
   if (!response.ok) throw new AimError('image', `the Response has no picture: its status is ${response.status}`);
-  return file(await blobOf(response));
+  return file(await blobOf(response, (from, take) => readBody(from, take, signal)));
 }
 
 function describe(input: unknown): string {

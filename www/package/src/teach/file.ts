@@ -35,20 +35,24 @@ const broken = (why: string, cause?: unknown): AimError => new tools.AimError('f
 /** Reads a file. */
 export async function read(blob: Blob): Promise<Contents> {
   if (blob.size > MAX_FILE) throw broken(`it has ${blob.size} bytes`);
-  const bytes = new Uint8Array(await blob.arrayBuffer());
+  const bytes = new Uint8Array(
+    await blob.arrayBuffer().catch((cause: Error) => {
+      throw new tools.AimError('not_found', `the file of the lesson could not be read: ${cause.message}. Choose it again`, { cause });
+    }),
+  );
   if (bytes.length < 10 || bytes[8] !== 0x7b) throw broken('it does not begin as one');
   const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
   if (length > MAX_HEADER || 8 + length > bytes.length) throw broken('it is cut or damaged');
   const data = bytes.subarray(8 + length);
   try {
-    const { __metadata__: metadata = {}, ...entries } = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(8, 8 + length))) as Record<string, never>;
+    const { __metadata__: metadata, ...entries } = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(8, 8 + length))) as Record<string, never>;
     const tensors = new Map<string, Tensor>();
     for (const [name, entry] of Object.entries(entries)) {
       const { dtype, shape, data_offsets: [from, to] } = entry as { dtype: string; shape: number[]; data_offsets: [number, number] };
       if (!Array.isArray(shape) || !(from >= 0 && from <= to && to <= data.length)) throw new Error(`tensor ${name} is not all there`);
       tensors.set(name, { dtype, shape, data: data.subarray(from, to) });
     }
-    return { metadata, tensors };
+    return { metadata: metadata ?? {}, tensors };
   } catch (cause) {
     throw broken((cause as Error).message, cause);
   }
@@ -106,9 +110,11 @@ export async function taught(blob: Blob, options: LoadOptions | undefined): Prom
   const head = headOf(contents);
   if (!head) throw new tools.AimError('format', 'this lesson has pictures and no head: import it by lesson.import() and train()');
   const { name, arch } = trunkOf(contents);
+  const { trunk, ...rest } = options ?? {};
+  const named = trunk ?? name;
   // A name of the hub may have a revision behind it.
-  const [, repository, revision] = /^([\w.-]+\/[\w.-]+)(?:@(.+))?$/.exec(name) ?? [];
+  const [, repository, revision] = (typeof named === 'string' && /^([\w.-]+\/[\w.-]+)(?:@(.+))?$/.exec(named)) || [];
   // A model in memory has no address, and aim-bench may have read a folder of its own machine.
-  if (!options?.trunk && name !== EMBEDDED && !repository && !name.includes('://')) throw new tools.AimError('option', `this head was taught on '${name}', which can't be fetched from here: pass that model as the option trunk`);
-  return { head, model: options?.trunk ?? (name === EMBEDDED ? undefined : (repository ?? name)), options: { arch: arch as LoadOptions['arch'], revision: options?.trunk ? undefined : revision, ...options, trunk: undefined } };
+  if (!trunk && name !== EMBEDDED && !repository && !name.includes('://')) throw new tools.AimError('option', `this head was taught on '${name}', which can't be fetched from here: pass that model as the option trunk`);
+  return { head, model: named === EMBEDDED ? undefined : (repository ?? named), options: { ...rest, arch: rest.arch ?? (arch as LoadOptions['arch']), revision: rest.revision ?? revision } };
 }

@@ -49,6 +49,8 @@ export class Work {
   #head: Head | undefined;
   #next = 1;
   #training = false;
+  /** Fires when what is under way is no more of this lesson, which begins anew. */
+  #reset = new AbortController();
 
   constructor(teacher: Teacher, options: TeachOptions | undefined, over: AbortSignal) {
     const { head, keepPictures } = teachOptions(options);
@@ -75,6 +77,7 @@ export class Work {
 
   async add(label: unknown, images: ImageInput | readonly ImageInput[], options?: ViewOptions): Promise<number | number[]> {
     const name = className(label);
+    const { signal: reset } = this.#reset;
     const learnt = await this.#teacher.each<Learnt>(images, options, async (frames, signal) => {
       const shrink = (files: boolean) => Promise.all(frames.map((frame) => (this.#keepsPictures && (frame.kind === 'blob') === files ? thumbnail(frame) : undefined)));
       // Before they go to the engine. Files stay here, and wait until it has found their size to be right.
@@ -84,6 +87,7 @@ export class Work {
       return all.map((features, i) => ({ features, picture: pictures[i] ?? files[i] }));
     });
     tools.throwIfAborted(this.#over);
+    tools.throwIfAborted(reset);
     const numbers = ([] as Learnt[]).concat(learnt).map((one) => {
       this.#kept.push({ id: this.#next, label: name, ...one });
       return this.#next++;
@@ -110,6 +114,8 @@ export class Work {
   reset(): void {
     this.#kept = [];
     this.#head = undefined;
+    this.#reset.abort();
+    this.#reset = new AbortController();
   }
 
   async train(options?: TrainOptions): Promise<TrainReport> {
@@ -120,7 +126,7 @@ export class Work {
     const features = this.#kept.map((kept) => kept.features);
     const stop = new AbortController();
     const give = (from: AbortSignal) => () => stop.abort(from.reason);
-    const ends = [signal, this.#over].filter((one) => one !== undefined).map((one) => [one, give(one)] as const);
+    const ends = [signal, this.#over, this.#reset.signal].filter((one) => one !== undefined).map((one) => [one, give(one)] as const);
     for (const [one, end] of ends) one.addEventListener('abort', end);
     let furthest = 0;
     const tell: NonNullable<TrainOptions['onprogress']> = (event) => {
@@ -138,6 +144,8 @@ export class Work {
     } finally {
       this.#training = false;
       for (const [one, end] of ends) one.removeEventListener('abort', end);
+      // In the page's own thread it would go on after the model's end.
+      stop.abort();
     }
   }
 
@@ -165,6 +173,7 @@ export class Work {
   /** Takes the pictures and the head of a file into the lesson. */
   async import(blob: unknown): Promise<void> {
     if (Object.prototype.toString.call(blob) !== '[object Blob]' && Object.prototype.toString.call(blob) !== '[object File]') throw new tools.AimError('option', 'import() takes a Blob, such as lesson.export() gave');
+    const { signal: reset } = this.#reset;
     const contents = await read(blob as Blob);
     const { sha256, name } = trunkOf(contents);
     if (sha256 !== this.#teacher.engine.info.trunkSha256) throw new tools.AimError('integrity', `this lesson belongs to another model, ${name}, whose hash is ${sha256.slice(0, 12)}: load that one first`);
@@ -172,8 +181,9 @@ export class Work {
     const kept = lesson(contents);
     const head = headOf(contents);
     if (!head && kept.length === 0) throw new tools.AimError('format', 'this file holds neither a head nor pictures');
-    if (head) await this.#adopt(head, this.#over);
+    if (head) await this.#adopt(head, reset);
     tools.throwIfAborted(this.#over);
+    tools.throwIfAborted(reset);
     for (const one of kept) this.#kept.push({ ...one, id: this.#next++ });
   }
 
@@ -190,12 +200,13 @@ export class Work {
     return { classes, labels: this.#kept.map(({ label }) => classes.indexOf(label)), pictures: [] };
   }
 
-  /** Takes a head in place of the one before, unless the signal fires. */
+  /** Takes a head in place of the one before, unless the signal fires or the lesson is over. */
   async #adopt(file: Uint8Array, signal: AbortSignal): Promise<void> {
     const { engine, adopt } = this.#teacher;
     const number = ++heads;
     try {
       const { labels, compact } = await engine.addHead(number, file);
+      tools.throwIfAborted(this.#over);
       tools.throwIfAborted(signal);
       this.#head = { file, compact, classifier: adopt(new HeadEngine(engine, number, labels)) };
     } catch (error) {

@@ -2,7 +2,7 @@
 // modules, through Vite, through webpack, and checked by tsc, publint and attw.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -101,6 +101,10 @@ test('through Vite', async () => {
   const { build } = await import('vite');
   await build({ root: project, base: './', logLevel: 'error', build: { outDir: 'out-vite', target: 'es2022' } });
   await check(`${project}/out-vite`);
+  // The worker is not there a second time, inlined.
+  const scripts = readdirSync(`${project}/out-vite/assets`).filter((file) => file.endsWith('.js')).map((file) => readFileSync(`${project}/out-vite/assets/${file}`, 'utf8'));
+  const inlined = scripts.flatMap((text) => [...text.matchAll(/data:[\w/]*javascript;base64,([\w+/=]+)/g)]).map(([, data]) => Buffer.from(data, 'base64').toString());
+  assert.deepEqual(inlined.filter((text) => text.includes('started')), []);
 });
 
 test('through Vite with the dependency in its development server', async () => {

@@ -1,6 +1,5 @@
 // The page that visitors see, as any static host serves it below a sub-path.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -18,7 +17,6 @@ let browser;
 let meddle;
 
 before(async () => {
-  execFileSync(process.execPath, [`${DEMO}build.mjs`], { stdio: 'pipe' });
   served = await site({
     mounts: { [`/${PATH}`]: `${DEMO}dist/` },
     answer: (url, request, response) => meddle?.(url.pathname, response) || loseInWorker(url, request, response),
@@ -99,6 +97,27 @@ describe('pictures', () => {
       for (const type of ['dragenter', 'dragover', 'drop']) document.getElementById('stage').dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
     }, base64);
     assert.equal(await shown(page), '5');
+    // One that is a class's.
+    await page.click('#tab-teach');
+    const covered = await page.evaluate((base64) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([Uint8Array.from(atob(base64), (char) => char.charCodeAt(0))], 'hand.jpg', { type: 'image/jpeg' }));
+      return ['dragenter', 'dragover', 'drop'].map((type) => {
+        document.querySelector('.class').dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+        return document.getElementById('stage').classList.contains('dragging');
+      });
+    }, base64);
+    assert.deepEqual(covered, [true, true, false]);
+    await page.waitForFunction(() => document.querySelector('.class [data-part=count]').textContent === '1 picture');
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
+  test('an SVG', async () => {
+    const page = await visit();
+    await page.setInputFiles('#file', { name: 'flag.svg', mimeType: 'image/svg+xml', buffer: readFileSync(new URL('pages/flag.svg', import.meta.url)) });
+    const outcome = await page.waitForFunction(() => (document.querySelector('[data-key=picture]') ? 'refused' : document.getElementById('best').dataset.empty === 'false' && 'named'));
+    assert.equal(await outcome.jsonValue(), 'named');
     assert.deepEqual(page.problems, []);
     await page.context().close();
   });
@@ -575,6 +594,27 @@ describe('model', () => {
     await page.fill('#name', 'user/repo');
     await page.click('#load');
     assert.match(await message(page, 'model'), /offline/);
+    await page.context().close();
+  });
+
+  test('an update is whole without a network, and takes nothing from another place of the origin', async () => {
+    const page = await visit();
+    const names = () => page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith('aim-web-page ')).sort());
+    await page.waitForFunction(async () => (await Promise.all((await caches.keys()).map(async (name) => (await (await caches.open(name)).keys()).some(({ url }) => url.endsWith('/aim_web_bg.wasm'))))).some(Boolean));
+    const other = `aim-web-page ${served.url}else/where/ 1`;
+    await page.evaluate((other) => caches.open(other), other);
+    const worker = readFileSync(`${DEMO}dist/sw.js`, 'utf8').replace(/VERSION = '\w+'/, "VERSION = 'next'");
+    meddle = (path, response) => path.endsWith('/sw.js') && (response.writeHead(200, { 'content-type': 'text/javascript' }).end(worker), true);
+    await page.evaluate(async () => {
+      const registration = await (await navigator.serviceWorker.ready).update();
+      const next = registration.installing;
+      while (next.state !== 'activated') await new Promise((resolve) => next.addEventListener('statechange', resolve, { once: true }));
+    });
+    meddle = undefined;
+    assert.deepEqual(await names(), [other, `aim-web-page ${served.url}${PATH} next`]);
+    await page.context().setOffline(true);
+    await page.goto(served.url + PATH);
+    await page.waitForFunction(() => document.body.dataset.ready, null, { timeout: 30_000 });
     await page.context().close();
   });
 

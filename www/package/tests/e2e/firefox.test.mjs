@@ -1,6 +1,5 @@
 // The page in Firefox, where that is installed: pictures get their names, and it learns two classes.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { FIREFOX, launchFirefox } from '../lib/firefox.mjs';
@@ -14,7 +13,6 @@ describe('the page in Firefox', { skip: FIREFOX ? false : 'Firefox is not instal
   let page;
 
   before(async () => {
-    execFileSync(process.execPath, [`${DEMO}build.mjs`], { stdio: 'pipe' });
     served = await site({ mounts: { [`/${PATH}`]: `${DEMO}dist/` } });
     browser = await launchFirefox();
     page = listen(await (await browser.newContext()).newPage());

@@ -120,12 +120,40 @@ for (const [name, start] of Object.entries(BROWSERS)) describe(name, () => {
         const text = await (await fetch('./flag.svg')).text();
         const sized = text.replace('<svg', '<svg width="512px" height="384"');
         const off = [];
-        for (const input of ['./flag.svg', new URL('./flag.svg#x', location.href), new Blob([text], { type: 'image/svg+xml' }), await fetch('./flag.svg'), `data:image/svg+xml,${encodeURIComponent(sized)}`, `data:image/svg+xml;base64,${btoa(text)}`]) {
+        for (const input of ['./flag.svg', new URL('./flag.svg#x', location.href), new Blob([text], { type: 'image/svg+xml' }), new Blob([text]), new TextEncoder().encode(text).buffer, URL.createObjectURL(new Blob([text], { type: 'image/svg+xml' })), await fetch('./flag.svg'), `data:image/svg+xml,${encodeURIComponent(sized)}`, `data:image/svg+xml;base64,${btoa(text)}`]) {
           off.push(difference(await aim.logits(input), expected));
         }
         return off;
       });
-      assert.deepEqual(worst, [0, 0, 0, 0, 0, 0]);
+      assert.deepEqual(worst, [0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    });
+
+    test('the small picture of a lesson is what of it was looked at', async () => {
+      const corners = await page.evaluate(async () => {
+        // Above two fields, below two others; a margin at the left.
+        const source = new OffscreenCanvas(120, 80);
+        const context = source.getContext('2d');
+        for (const [colour, ...at] of [['#fff', 0, 0, 40, 80], ['#f00', 40, 0, 40, 40], ['#0f0', 80, 0, 40, 40], ['#00f', 40, 40, 40, 40], ['#000', 80, 40, 40, 40]]) {
+          context.fillStyle = colour;
+          context.fillRect(...at);
+        }
+        const file = await source.convertToBlob();
+        const corners = [];
+        for (const OffscreenCanvas of [globalThis.OffscreenCanvas, undefined]) {
+          globalThis.OffscreenCanvas = OffscreenCanvas;
+          const lesson = aim.teach({ keepPictures: true });
+          for (const rotationDegrees of [0, 90, 180]) await lesson.add('a', file, { regionOfInterest: { left: 1 / 3, top: 0, right: 1, bottom: 1 }, rotationDegrees });
+          for (const { picture } of lesson.examples) {
+            const drawn = document.createElement('canvas').getContext('2d');
+            drawn.drawImage(await createImageBitmap(picture), 0, 0);
+            corners.push([[40, 40], [120, 40], [40, 120], [120, 120]].map(([x, y]) => [...drawn.getImageData(x, y, 1, 1).data.slice(0, 3)].map((value) => (value > 127 ? 1 : 0)).join('')).join(' '));
+          }
+          globalThis.OffscreenCanvas ??= source.constructor;
+        }
+        return corners;
+      });
+      const turned = ['100 010 001 000', '001 100 000 010', '000 001 010 100'];
+      assert.deepEqual(corners, [...turned, ...turned]);
     });
 
     test('HTMLVideoElement', async () => {

@@ -12,7 +12,7 @@ import { mockModel, mockWasm } from '../mock/lay-out.mjs';
 const CSP = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'";
 
 let browser;
-before(async () => void (browser = await launch({ webgpu: 'off' })));
+before(async () => void (browser = await launch({ webgpu: 'off', args: ['--js-flags=--expose-gc'] })));
 after(() => browser?.close());
 
 /** Runs `body` in a fresh page of a fresh site. */
@@ -233,6 +233,87 @@ describe('memory', () => {
       return heap;
     });
     assert.equal(result.at(-1), result[0], `wasm heap: ${result}`);
+  });
+});
+
+describe('garbage', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'aim-web-mock-'));
+  mockWasm(folder);
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  test('what is disposed of, or has stopped, is held by nobody, and no file of it', async () => {
+    const models = [smallModel(), mockModel({ panicOn: { 'cpu-relaxed': 1, cpu: 1 } })].map((model) => ({ ...model, 'model.safetensors': [...model['model.safetensors']] }));
+    const { result } = await visit(
+      async ([small, traps]) => {
+        const held = {};
+        const canvas = testCanvas();
+        const inMemory = (model, what) => {
+          const files = { ...model, 'model.safetensors': Uint8Array.from(model['model.safetensors']) };
+          held[`${what}: its weights`] = new WeakRef(files['model.safetensors']);
+          return files;
+        };
+        const run = async (what, model, options, end) => {
+          const aim = await lib.AimClassifier.fromPretrained(model, options);
+          held[what] = new WeakRef(aim);
+          await end(aim);
+        };
+        const named = async (aim) => {
+          await aim.classify(canvas);
+          await aim.dispose();
+        };
+        await run('in a worker', '/small/', {}, named);
+        await run('in the page', '/small/', { worker: false }, named);
+        await run('from memory, in a worker', inMemory(small, 'in a worker'), {}, named);
+        await run('from memory, in the page', inMemory(small, 'in the page'), { worker: false }, named);
+        await run('disposed of in a request', '/small/', {}, (aim) => {
+          const ended = outcome(aim.classify(canvas));
+          void aim.dispose();
+          return ended;
+        });
+        const stopped = [];
+        for (const worker of [true, false]) {
+          await run(`stopped, ${worker}`, inMemory(traps, `stopped, ${worker}`), { wasmUrl: '/mock/', worker }, async (aim) => {
+            stopped.push((await outcome(aim.classify(canvas))).code, (await outcome(aim.classify(canvas))).code);
+          });
+        }
+        await run('a lesson', undefined, {}, async (aim) => {
+          const lesson = aim.teach();
+          await lesson.add('a', [canvas, canvas]);
+          await lesson.add('b', [testCanvas(90, 30), testCanvas(30, 90)]);
+          await lesson.train();
+          held['the classifier of a lesson'] = new WeakRef(lesson.classifier);
+          held.lesson = new WeakRef(lesson);
+          await lesson.classifier.classify(canvas);
+          await lesson.classifier.dispose();
+          await lesson.dispose();
+          await aim.dispose();
+        });
+        // A part of a page that ends its model, and is dropped with all that is on it.
+        await run('a lesson in a part of a page', undefined, {}, async (aim) => {
+          const part = {
+            aim,
+            lesson: aim.teach(),
+            async end() {
+              await this.aim.dispose();
+            },
+          };
+          held['the part of a page'] = new WeakRef(part);
+          await part.lesson.add('a', [canvas, canvas]);
+          await part.lesson.add('b', [testCanvas(90, 30), testCanvas(30, 90)]);
+          await part.lesson.train();
+          await part.end();
+        });
+        // What one collection frees may let the next free more.
+        for (let i = 0; i < 10; i++) {
+          gc();
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+        return { stopped, held: Object.keys(held).filter((what) => held[what].deref()) };
+      },
+      { mounts: { '/mock/': `${folder}/` }, argument: models },
+    );
+    assert.deepEqual(result.stopped, Array(4).fill('device_lost'));
+    assert.deepEqual(result.held, []);
   });
 });
 

@@ -1,6 +1,5 @@
 // The page's button that measures this device. Nothing here is about how long it takes.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
@@ -12,7 +11,6 @@ let served;
 let browser;
 
 before(async () => {
-  execFileSync(process.execPath, [`${DEMO}build.mjs`], { stdio: 'pipe' });
   served = await site({ mounts: { '/demo/': `${DEMO}dist/` } });
   browser = await launch({ webgpu: 'off' });
 });

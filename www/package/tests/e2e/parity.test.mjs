@@ -15,7 +15,6 @@ const TRUNK = fileURLToPath(new URL('../../../../models/aim-tiny/', import.meta.
 /** What aim-bench trains. */
 const folder = mkdtempSync(join(tmpdir(), 'aim-web-heads-'));
 before(async () => {
-  execFileSync(process.execPath, [`${DEMO}build.mjs`], { stdio: 'pipe' });
   served = await site({ mounts: { '/demo/': `${DEMO}dist/`, '/heads/': `${folder}/`, '/trunk/': TRUNK } });
 });
 after(async () => {

@@ -144,6 +144,25 @@ test('a device whose reads never end: the CPU within seconds, with the reason', 
   assert.equal(result.labels, 5);
 });
 
+test('an adapter without timestamps, as many phones have: on the GPU', async () => {
+  const { result } = await visit(async () => {
+    const without = ({ prototype }) => {
+      const { get } = Object.getOwnPropertyDescriptor(prototype, 'features');
+      Object.defineProperty(prototype, 'features', { get() { return new Set([...get.call(this)].filter((name) => name !== 'timestamp-query')); } });
+    };
+    [GPUAdapter, GPUDevice].forEach(without);
+    const asked = [];
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = function (options) {
+      asked.push(...(options.requiredFeatures ?? []));
+      return requestDevice.call(this, options);
+    };
+    const aim = await lib.AimClassifier.fromPretrained('/tiny/', { device: 'webgpu', worker: false });
+    return { device: aim.device, asked: asked.includes('timestamp-query'), labels: (await aim.classify(testCanvas())).length };
+  });
+  assert.deepEqual(result, { device: 'webgpu', asked: false, labels: 5 });
+});
+
 test('dispose gives the GPU back, and the next classifier works', async () => {
   const { result } = await visit(async () => {
     const devices = [];

@@ -7,7 +7,7 @@ let poisoned = false;
 export function initSync({ module }) {
   if (!(module instanceof WebAssembly.Module)) throw new Error('initSync wants a WebAssembly.Module');
   (counts().modules ??= []).push([build, module]);
-  if (globalThis.__mockRefuse === build) throw new RangeError('could not allocate memory');
+  if (globalThis.__mockRefuse === build) throw globalThis.__mockError ?? new RangeError('could not allocate memory');
   running = true;
   return { memory: new WebAssembly.Memory(globalThis.__mockHeap ?? { initial: 1 }) };
 }
@@ -156,6 +156,7 @@ export class Classifier {
   async teach({ classes, labels, features, trunk, arch, signal, onProgress, ...options }) {
     if (this.#freed) throw new Error('null pointer passed to rust');
     (counts().lessons ??= []).push({ classes, labels, features: features.map((list) => [...list]), trunk, arch, build, ...options });
+    counts().training = signal;
     if (classes.length < 2) throw aimError('option', 'there is one class, and nothing to tell apart');
     for (const progress of [30, 60, 100]) {
       onProgress({ progress, epoch: progress / 10 });

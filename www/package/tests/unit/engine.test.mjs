@@ -86,7 +86,7 @@ describe('load', () => {
       assert.deepEqual(aim.labels, ['of', 'the', 'trunk']);
       await aim.dispose();
     }
-    for (const trunk of ['user/repo', 'https://host.invalid/trunk/']) {
+    for (const trunk of ['user/repo', 'user/repo@v1', 'https://host.invalid/trunk/']) {
       await assert.rejects(load({}, { trunk }));
       assert.equal(counts.loads.at(-1).options.trunk, trunk);
     }
@@ -167,6 +167,16 @@ describe('load', () => {
     }
   });
 
+  test('a module that does not fit its glue: an integrity error that says to reload', async () => {
+    Object.assign(globalThis, { __mockRefuse: 'webgpu', __mockError: new WebAssembly.LinkError('function import requires a callable') });
+    gpu(HARDWARE);
+    try {
+      await assert.rejects(load({}, { wasmUrl: mockWasm() }), aimError('integrity', /two versions: reload the page/));
+    } finally {
+      for (const name of ['__mockRefuse', '__mockError']) delete globalThis[name];
+    }
+  });
+
   test('two at once', async () => {
     const both = await Promise.all([load({ loadMs: 5 }), load({ loadMs: 5 })]);
     const results = await Promise.all(both.map((aim) => aim.classify(picture)));
@@ -227,6 +237,9 @@ describe('requests', () => {
     assert.equal((await aim.classify(pictures, { top_k: 1 })).length, 6);
     const features = await aim.features(pictures.slice(0, 2), { layers: [0, 2] });
     assert.deepEqual(features.map(({ dims, data }) => [dims, data[0], data[6]]), [[[2, 3, 2], 0, 2], [[2, 3, 2], 0.125, 2.125]]);
+    const [first, second] = await aim.features(pictures.slice(0, 2));
+    structuredClone(first.data, { transfer: [first.data.buffer] });
+    assert.equal(second.data.length, 6);
     assert.deepEqual(await aim.classify([]), []);
     await assert.rejects(aim.classify([picture, { ...picture, width: 2 }, picture]), aimError('image', /needs 8 bytes/));
     await assert.rejects(aim.classify([picture, new Blob(['x'])]), aimError('image', /no known format/));
@@ -277,6 +290,12 @@ describe('requests', () => {
     await assert.rejects(aim.classify(new Blob(['GIF88a', Uint8Array.of(1, 0, 1, 0)])), aimError('image', /unreachable/));
     assert.equal((await aim.classify(new Blob(['GIF89a', Uint8Array.of(1, 0, 1, 0)]))).length, 4);
     await assert.rejects(aim.classify(new Blob(['GIF87a', Uint8Array.of(1, 0, 1, 0)])), aimError('image', /this GIF is broken/));
+    // An SVG whose type nobody says; and a page with one in it.
+    for (const head of ['<svg xmlns="http://www.w3.org/2000/svg"/>', '\ufeff<?xml version="1.0"?>\n<!-- by hand -->\n<svg/>', '<!DOCTYPE svg PUBLIC ""><svg/>']) {
+      const bytes = new TextEncoder().encode(head);
+      for (const input of [bytes, bytes.buffer, new Blob([bytes]), new Response(bytes), new Blob([bytes]).stream()]) await assert.rejects(aim.classify(input), aimError('unsupported', /an SVG can be drawn in a page only/));
+    }
+    await assert.rejects(aim.classify(new Blob(['<!doctype html><svg/>'])), aimError('image', /HTML page/));
     await assert.rejects(aim.classify(picture, { top_k: 0 }), aimError('option', /top_k: 0/));
     assert.equal((await aim.classify(picture)).length, 4);
   });
@@ -310,6 +329,33 @@ describe('requests', () => {
     await sleep(20);
     await aim.dispose();
     await last;
+  });
+
+  test('a stream is read no further once its picture is given up, or too large', async () => {
+    const aim = await load();
+    const endless = (size) => {
+      const stream = new ReadableStream({ pull: async (out) => (await sleep(1), (stream.pulls += 1), out.enqueue(new Uint8Array(size))), cancel: () => (stream.isOver = true) });
+      return Object.assign(stream, { pulls: 0, isOver: false });
+    };
+    const [slow, answered, large, last] = [10, 10, 150e6, 10].map(endless);
+    await assert.rejects(aim.classify(slow, { signal: soon() }), { name: 'TimeoutError' });
+    await assert.rejects(aim.classify(new Response(answered), { signal: soon() }), { name: 'TimeoutError' });
+    await assert.rejects(aim.classify(large), aimError('image'));
+    const ended = assert.rejects(aim.classify(last), aimError('disposed'));
+    await sleep(20);
+    await aim.dispose();
+    await ended;
+    await sleep(10);
+    for (const stream of [slow, answered, large, last]) assert.ok(stream.isOver && stream.pulls > 0);
+  });
+
+  test('a blob: URL is read at the call', async () => {
+    const aim = await load();
+    const url = URL.createObjectURL(new Blob(['GIF89a', Uint8Array.of(1, 0, 1, 0)]));
+    const called = aim.classify([url, new URL(url)]);
+    URL.revokeObjectURL(url);
+    assert.equal((await called).length, 2);
+    await assert.rejects(aim.classify(url), aimError('network', /blob:.* could not be fetched/));
   });
 
   test('an element whose picture does not come can be given up', async () => {

@@ -4,6 +4,7 @@ import { getEventListeners } from 'node:events';
 import { rmSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { shorten } from '../../scripts/shorten.mjs';
 import { source } from '../lib/source.mjs';
 
 const { AimError, fromWire, toError, toWire } = await source('errors');
@@ -110,8 +111,9 @@ describe('options', () => {
   test('the cache is asked by the name of the load', () => {
     globalThis.location = { href: 'https://page.example/dir/index.html' };
     try {
-      assert.equal(cacheName('./small/'), 'https://page.example/dir/small/');
-      assert.equal(cacheName(new URL('https://host/folder')), 'https://host/folder/');
+      for (const folder of ['./small/', './small']) assert.equal(cacheName(folder), 'https://page.example/dir/small');
+      assert.equal(cacheName(new URL('https://host/folder')), 'https://host/folder');
+      assert.equal(cacheName('https://host/'), 'https://host');
       assert.equal(cacheName('apple/aim-600M'), 'apple/aim-600M');
       assert.equal(cacheName(undefined), undefined);
       for (const name of ['', 'small', { 'config.json': '{}' }]) wrong(() => cacheName(name), /hub name such as/);
@@ -191,7 +193,7 @@ describe('rpc', () => {
 
   test('answers reach their callers in any order', async () => {
     const port = new FakePort();
-    const rpc = new Rpc(port, 'w.js');
+    const rpc = new Rpc(port);
     const [a, b] = [rpc.call({ method: 'logits', frames: [{}] }), rpc.call({ method: 'features', frames: [{}], layers: [] })];
     port.say({ id: 1, value: 'b' });
     port.say({ id: 0, error: toWire(new AimError('image', 'bad')) });
@@ -202,7 +204,7 @@ describe('rpc', () => {
 
   test('an abort, an answer and the end leave nothing waiting', async () => {
     const port = new FakePort();
-    const rpc = new Rpc(port, 'w.js');
+    const rpc = new Rpc(port);
     const stop = new AbortController();
     const { signal } = stop;
     const call = () => rpc.call({ method: 'logits', frames: [{}] }, { signal });
@@ -217,7 +219,7 @@ describe('rpc', () => {
 
   test('abort rejects at once with the reason and tells the worker', async () => {
     const port = new FakePort();
-    const rpc = new Rpc(port, 'w.js');
+    const rpc = new Rpc(port);
     const stop = new AbortController();
     const call = rpc.call({ method: 'logits', frames: [{}] }, { signal: stop.signal });
     const reason = new Error('enough');
@@ -229,11 +231,11 @@ describe('rpc', () => {
 
   test('a worker that does not start or stops: every call ends', async () => {
     for (const [break_, code, text] of [
-      [(port) => port.fail('404'), 'network', /could not be started from w\.js.*worker: false/],
+      [(port) => port.fail('404'), 'network', /could not be started: 404\. Serve.*worker: false/],
       [(port) => (port.say({ id: 99, value: 1 }), port.fail('boom')), 'device_lost', /stopped: boom/],
     ]) {
       const port = new FakePort();
-      const rpc = new Rpc(port, 'w.js');
+      const rpc = new Rpc(port);
       const calls = [rpc.call({ method: 'logits', frames: [{}] }), rpc.call({ method: 'logits', frames: [{}] })];
       break_(port);
       for (const call of calls) await assert.rejects(call, (error) => error.code === code && text.test(error.message));
@@ -246,7 +248,7 @@ describe('rpc', () => {
     let open = 0;
     const call = (rpc, signal, bitmap = { close: () => (open -= 1) }) => ((open += 1), rpc.call({ method: 'classify', frames: [{ kind: 'bitmap', bitmap }], topK: 1 }, { signal }));
     const port = new FakePort();
-    const rpc = new Rpc(port, 'w.js');
+    const rpc = new Rpc(port);
     void call(rpc).catch(() => {});
     assert.equal(open, 1);
     open = 0;
@@ -265,11 +267,11 @@ describe('rpc', () => {
     port.postMessage = () => {
       throw new DOMException('could not be cloned', 'DataCloneError');
     };
-    await assert.rejects(new Rpc(port, 'w.js').call({ method: 'load', options: {} }), (error) => error.code === 'option' && /could not be cloned.*worker: false/.test(error.message));
+    await assert.rejects(new Rpc(port).call({ method: 'load', options: {} }), (error) => error.code === 'option' && /could not be cloned.*worker: false/.test(error.message));
   });
 
   test('a picture that cannot be handed over is an image error', async () => {
-    const rpc = new Rpc(new FakePort(), 'w.js');
+    const rpc = new Rpc(new FakePort());
     await assert.rejects(rpc.call({ method: 'classify', frames: ['uncloneable'], topK: 1 }), (error) => error.code === 'image' && /origin/.test(error.message));
   });
 });
@@ -397,9 +399,11 @@ describe('small parts', () => {
   });
 
   test('a file without end is given up', async (context) => {
-    const read = async () => ({ value: { byteLength: 1e8 } });
-    context.mock.method(globalThis, 'fetch', async () => ({ ok: true, headers: new Headers(), body: { getReader: () => ({ read }) } }));
+    let isOver = false;
+    const body = new ReadableStream({ pull: (out) => out.enqueue({ byteLength: 1e8 }), cancel: () => (isOver = true) });
+    context.mock.method(globalThis, 'fetch', async () => ({ ok: true, headers: new Headers(), body }));
     await assert.rejects(fetchBlob('https://host/', new AbortController(), 30), (error) => error.code === 'image' && /too large: at most 400 MB/.test(error.message));
+    assert.equal(isOver, true);
   });
 
   test('a JPEG file that is mostly padding is not copied into the wasm heap', async () => {
@@ -439,4 +443,30 @@ describe('small parts', () => {
     assert.equal(software({ info: { vendor: 'nvidia', architecture: 'ampere' } }), undefined);
     assert.match(cpuBuild(), /^cpu(-relaxed)?$/);
   });
+});
+
+test('short names: a module starts by its own glue alone, and what is short stays as it is', () => {
+  const name = (text) => [text.length, ...Buffer.from(text)];
+  const section = (id, content) => [id, content.length, ...content];
+  const [alert, load] = ['__wbg_alert_0123456789abcdef', 'classifier_load'];
+  const wasm = Buffer.from([
+    ...[0, 97, 115, 109, 1, 0, 0, 0],
+    ...section(1, [1, 0x60, 0, 0]),
+    ...section(2, [1, ...name('m'), ...name(alert), 0, 0]),
+    ...section(7, [1, ...name(load), 0, 0]),
+  ]);
+  const glue = (word) => `(module, said) => new WebAssembly.Instance(module, { m: { ${alert}: () => said.push('${word}') } }).exports.${load}()`;
+  const [old, next, same] = ['old', 'next', 'old'].map((word) => shorten(wasm, glue(word)));
+  const start = (one, by) => {
+    const said = [];
+    // What was shortened is a function.
+    (0, eval)(by.glue)(new WebAssembly.Module(one.wasm), said);
+    return said;
+  };
+  assert.doesNotMatch(old.glue, /alert|classifier/);
+  assert.deepEqual([start(old, old), start(next, next), start(old, same)], [['old'], ['next'], ['old']]);
+  assert.throws(() => start(old, next), WebAssembly.LinkError);
+  assert.throws(() => start(next, old), WebAssembly.LinkError);
+  const again = shorten(old.wasm, old.glue);
+  assert.deepEqual([again.wasm.equals(old.wasm), again.glue], [true, old.glue]);
 });

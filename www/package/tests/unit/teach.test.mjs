@@ -86,7 +86,7 @@ describe('a lesson', () => {
       ImageData: class {},
       createImageBitmap: async (source) => (decoded.push(source), { width: 4, height: 2, close: () => (closed += 1) }),
       OffscreenCanvas: class {
-        getContext = () => ({ drawImage() {} });
+        getContext = () => ({ translate() {}, rotate() {}, drawImage() {} });
         convertToBlob = async () => new Blob(['small']);
       },
     });
@@ -208,7 +208,7 @@ describe('a lesson', () => {
   });
 
   test('a training that is aborted, a second one beside it, a lesson that ends in it: nothing is lost', async () => {
-    reset();
+    const counts = reset();
     const aim = await load({ trainMs: 40 });
     const lesson = await lessonOf(aim);
     const reason = new Error('enough');
@@ -235,7 +235,26 @@ describe('a lesson', () => {
     await sleep(10);
     await aim.dispose();
     await assert.rejects(ended, aimError('disposed'));
+    assert.equal(counts.training.aborted, true);
     assert.deepEqual({ ...another.counts }, { a: 2, b: 2 });
+  });
+
+  test('what is under way when it begins anew is not of it', async () => {
+    reset();
+    const aim = await load();
+    const lesson = await lessonOf(aim);
+    await lesson.train();
+    const all = await lesson.export({ pictures: true });
+    for (const begin of [() => lesson.add('c', picture), () => lesson.train(), () => lesson.import(all)]) {
+      const ended = assert.rejects(begin(), { name: 'AbortError' });
+      await lesson.reset();
+      await ended;
+      assert.deepEqual({ ...lesson.counts }, {});
+      assert.throws(() => lesson.classifier, aimError('option'));
+      await lesson.import(all);
+      assert.deepEqual({ ...lesson.counts }, { a: 2, b: 2 });
+    }
+    await aim.dispose();
   });
 
   test('a GPU that is lost in the training: the lesson and its heads go on, on the CPU', async () => {
@@ -279,8 +298,8 @@ describe('files', () => {
     assert.equal(counts.loads.at(-1).options.trunk, undefined);
     // The revision of the one repository is not the other's.
     const onHub = file({ __metadata__: { 'aim.config': JSON.stringify({ trunk: { name: 'user/repo@abc', sha256: 'mock' } }) }, 'head.k': { dtype: 'U8', shape: [0], data_offsets: [0, 0] } });
-    for (const [trunk, model, revision] of [[undefined, 'user/repo', 'abc'], ['other/mirror', 'other/mirror', undefined]]) {
-      await assert.rejects(AimClassifier.fromPretrained(onHub, { wasmUrl, trunk }));
+    for (const [trunk, model, revision] of [[undefined, 'user/repo', 'abc'], ['other/mirror', 'other/mirror', undefined], ['other/mirror@v2', 'other/mirror', 'v2']]) {
+      await assert.rejects(AimClassifier.fromPretrained(onHub, { wasmUrl, trunk, revision: undefined }));
       const { options } = counts.loads.pop();
       assert.deepEqual([options.model, options.revision], [model, revision]);
     }
@@ -345,6 +364,10 @@ describe('files', () => {
     assert.deepEqual({ ...lesson.counts }, { a: 2, b: 2 });
     await assert.rejects(AimClassifier.fromPretrained(new Blob(['rubbish that is longer than a header']), { wasmUrl }), aimError('format', /no file of a lesson/));
     await assert.rejects(AimClassifier.fromPretrained(open.slice(0, 0), { wasmUrl }), aimError('format'));
+    await assert.rejects(AimClassifier.fromPretrained(file({ __metadata__: null, 'head.k': { dtype: 'U8', shape: [0], data_offsets: [0, 0] } }), { wasmUrl }), aimError('format', /does not say which model/));
+    // As one that was moved since it was chosen.
+    const moved = Object.assign(new Blob(), { arrayBuffer: async () => { throw new DOMException('the file is gone', 'NotReadableError'); } });
+    await assert.rejects(lesson.import(moved), aimError('not_found', /could not be read: the file is gone. Choose it again/));
     await aim.dispose();
   });
 });
