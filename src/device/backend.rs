@@ -55,7 +55,7 @@ pub trait AimBackend: Backend {
     /// - output: `[n, d_output]`
     fn product(x: Tensor<Self, 2>, w: &Self::Matrix) -> Tensor<Self, 2>;
 
-    /// Products of activations, in all bits of f32: of the last two dimensions.
+    /// Products of activations, of the last two dimensions: those of f32 in all its bits.
     fn matmul<const D: usize>(lhs: Tensor<Self, D>, rhs: Tensor<Self, D>) -> Tensor<Self, D> {
         lhs.matmul(rhs)
     }

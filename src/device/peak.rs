@@ -61,7 +61,7 @@ pub async fn flops(device: &Device, precision: Precision, clock: &dyn Fn() -> f6
                 best.own::<gpu::Gpu>(form, &gpu.device).await;
                 if gpu.has_halves() && form != WeightFormat::Fp32 {
                     let halved = |x: Tensor<gpu::Gpu, 2>| x.cast(DType::F16);
-                    best.plain::<gpu::Gpu>(&gpu.device, halved, Tensor::matmul)
+                    best.plain::<gpu::Gpu>(&gpu.device, halved, gpu::Gpu::matmul)
                         .await;
                 }
                 Ok(())
@@ -76,7 +76,7 @@ pub async fn flops(device: &Device, precision: Precision, clock: &dyn Fn() -> f6
             best.own::<gpu::cuda::Cuda>(form, &gpu.device).await;
             if form != WeightFormat::Fp32 {
                 let halved = |x: Tensor<gpu::cuda::Cuda, 2>| x.cast(DType::F16);
-                best.plain::<gpu::cuda::Cuda>(&gpu.device, halved, Tensor::matmul)
+                best.plain::<gpu::cuda::Cuda>(&gpu.device, halved, gpu::cuda::Cuda::matmul)
                     .await;
             }
         }

@@ -112,12 +112,8 @@ impl<R: GpuRuntime, BT: BoolElement> AimBackend for GpuBackend<R, BT> {
     }
 
     fn matmul<const D: usize>(lhs: Tensor<Self, D>, rhs: Tensor<Self, D>) -> Tensor<Self, D> {
-        let [a, b] = [&lhs, &rhs].map(|x| x.clone().into_primitive().tensor());
-        // Where it refuses a shape, burn has another.
-        dense::exact(a, b).map_or_else(
-            |_| lhs.matmul(rhs),
-            |y| Tensor::from_primitive(TensorPrimitive::Float(y)),
-        )
+        let [a, b] = [lhs, rhs].map(|x| x.into_primitive().tensor());
+        Tensor::from_primitive(TensorPrimitive::Float(dense::matmul(&a, &b)))
     }
 
     fn product(x: Tensor<Self, 2>, w: &Self::Matrix) -> Tensor<Self, 2> {

@@ -1,16 +1,21 @@
-//! Products of many rows, on devices that multiply small matrices of f16 as a whole: cubek's kernel, between ours.
+//! Products by cubek's kernels: of many rows on devices that multiply small matrices of f16 as a whole, and of activations.
+//! They are named here, not chosen by cubek, which would compile all that it has.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::matmul::init_matmul_output;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::{ElemType, FloatKind, StorageType};
 use cubecl::prelude::*;
-use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
-use cubek::matmul::launch::{Strategy, launch_ref};
+use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems, MatmulSetupError};
+use cubek::matmul::launch::{launch_naive, launch_tiling};
+use cubek::matmul::routines::BlueprintStrategy;
+use cubek::matmul::routines::simple::SimpleAlgorithm;
+use cubek::matmul::routines::simple_unit::SimpleUnitAlgorithm;
 use cubek::std::InputBinding;
 
 use super::block::{GpuMatrix, UNITS, in_plane};
 use super::runtime::GpuRuntime;
+use super::submit;
 use crate::error::{Error, Result};
 use crate::gpu::dense::{narrow, unpacked};
 
@@ -22,38 +27,62 @@ pub(super) fn has_matrices<R: GpuRuntime>(client: &ComputeClient<R>) -> bool {
     kinds.any(|kind| kind.a_type == half && kind.b_type == half && kind.cd_type == float)
 }
 
-/// `x Wᵀ` by the device's products of small matrices.
+/// A kernel of cubek's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    /// By the device's products of small matrices.
+    Matrices,
+    /// Each unit has a tile of its own: of any device.
+    Units,
+    /// Each unit has one sum: slow, but of any shape.
+    Plain,
+}
+
+/// `x Wᵀ`, `[n, d_output]`, in f32, by the device's products of small matrices: both are rounded to f16 for it.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for shapes that the kernel does not take.
 pub(super) fn product<R: GpuRuntime>(
     x: &CubeTensor<R>,
     n: usize,
     d_input: usize,
     w: &GpuMatrix<R>,
 ) -> Result<CubeTensor<R>> {
-    // Named: what the library would choose by itself depends on its version.
-    product_by(
-        &Strategy::SimpleCyclicCmma(Default::default()),
-        x,
-        n,
-        d_input,
-        w,
-    )
+    product_by(Kernel::Matrices, x, n, d_input, w)
 }
 
-/// Products of floats of 32 bits in all their bits: what burn takes by itself rounds them to fewer where a device has such
-/// products of small matrices.
-pub(super) fn exact<R: GpuRuntime>(
-    lhs: CubeTensor<R>,
-    rhs: CubeTensor<R>,
-) -> Result<CubeTensor<R>> {
-    let y = init_matmul_output(&lhs, &rhs, DType::F32);
-    let [lhs, rhs] = [lhs, rhs].map(|x| InputBinding::new(x.binding(), DType::F32.into()));
-    let strategy = Strategy::SimpleUnit(Default::default());
-    multiply(&strategy, lhs, rhs, DType::F32, y)
+/// `lhs rhs`, of the last two dimensions, in the type of both. That of f32 is in all its bits: what burn takes by itself
+/// rounds them to fewer where a device has products of small matrices.
+///
+/// What no kernel takes is kept for [`failure`](submit::failure), with no numbers in its place.
+pub(super) fn matmul<R: GpuRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>) -> CubeTensor<R> {
+    let fastest = if lhs.dtype == DType::F16 && has_matrices(&lhs.client) {
+        Kernel::Matrices
+    } else {
+        Kernel::Units
+    };
+    let y = init_matmul_output(lhs, rhs, lhs.dtype);
+    // Where it refuses a shape.
+    let launched =
+        matmul_by(fastest, lhs, rhs, &y).or_else(|_| matmul_by(Kernel::Plain, lhs, rhs, &y));
+    if let Err(error) = launched {
+        submit::keep(error);
+    }
+    y
 }
 
-/// `[n, d_output]`, in f32, of `x`, `[n, d_input]`, both rounded to f16 for it.
+fn matmul_by<R: GpuRuntime>(
+    kernel: Kernel,
+    lhs: &CubeTensor<R>,
+    rhs: &CubeTensor<R>,
+    y: &CubeTensor<R>,
+) -> Result<()> {
+    let [a, b] = [lhs, rhs].map(|x| InputBinding::new(x.clone().binding(), x.dtype.into()));
+    launch(kernel, a, b, lhs.dtype, y)
+}
+
 fn product_by<R: GpuRuntime>(
-    strategy: &Strategy,
+    kernel: Kernel,
     x: &CubeTensor<R>,
     n: usize,
     d_input: usize,
@@ -66,33 +95,37 @@ fn product_by<R: GpuRuntime>(
     let mut w = InputBinding::new(w.binding(), DType::F16.into());
     w.swap_dims(0, 1);
     let x = InputBinding::new(x.binding(), DType::F16.into());
-    multiply(strategy, x, w, DType::F16, y)
+    launch(kernel, x, w, DType::F16, &y)?;
+    Ok(y)
 }
 
-/// Writes the product of two inputs of a type to `y`, which comes back.
-fn multiply<R: GpuRuntime>(
-    strategy: &Strategy,
+/// Writes the product of two inputs of a type to `y`.
+fn launch<R: GpuRuntime>(
+    kernel: Kernel,
     lhs: InputBinding<R>,
     rhs: InputBinding<R>,
     dtype: DType,
-    y: CubeTensor<R>,
-) -> Result<CubeTensor<R>> {
+    y: &CubeTensor<R>,
+) -> Result<()> {
     let mut dtypes = MatmulElems::from_globals(&MatmulGlobalElems {
         lhs: dtype.into(),
         rhs: dtype.into(),
         out: y.dtype.into(),
     });
-    let client = y.client.clone();
-    launch_ref(
-        strategy,
-        &client,
-        lhs,
-        rhs,
-        y.clone().binding(),
-        &mut dtypes,
-    )
-    .map_err(|error| Error::unsupported(format!("this GPU has no such product: {error:?}")))?;
-    Ok(y)
+    let (client, out) = (&y.client, y.clone().binding());
+    let launched: std::result::Result<(), MatmulSetupError> = match kernel {
+        // With `SimpleArgs::default()`, whose kind of tiles is that of small matrices.
+        Kernel::Matrices => {
+            let routine: BlueprintStrategy<(), SimpleAlgorithm> = BlueprintStrategy::default();
+            launch_tiling::launch_ref(client, lhs, rhs, out, &routine, &mut dtypes)
+        }
+        Kernel::Units => {
+            let routine: BlueprintStrategy<(), SimpleUnitAlgorithm> = BlueprintStrategy::default();
+            launch_tiling::launch_ref(client, lhs, rhs, out, &routine, &mut dtypes)
+        }
+        Kernel::Plain => launch_naive::launch_ref(client, lhs, rhs, out, &dtypes),
+    };
+    launched.map_err(|error| Error::unsupported(format!("this GPU has no such product: {error:?}")))
 }
 
 fn halves_of<R: GpuRuntime>(x: &CubeTensor<R>, n: usize, d_input: usize) -> CubeTensor<R> {
@@ -151,7 +184,7 @@ fn empty<R: GpuRuntime>(like: &CubeTensor<R>, shape: [usize; 2], dtype: DType) -
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Tensor, TensorData};
+    use burn::tensor::{Tensor, TensorData, TensorPrimitive};
     use pollster::block_on;
 
     use super::super::block::{buffer, tensor};
@@ -192,8 +225,7 @@ mod tests {
             let matrix = Gpu::pack(packed, &gpu.device).unwrap();
             let there = TensorData::new(x.clone(), [n, d_input]);
             let there = buffer(Tensor::<Gpu, 2>::from_data(there, &gpu.device));
-            let strategy = Strategy::SimpleUnit(Default::default());
-            let y = product_by(&strategy, &there, n, d_input, &matrix).unwrap();
+            let y = product_by(Kernel::Units, &there, n, d_input, &matrix).unwrap();
             let y = block_on(read(tensor::<_, u32, 2>(y, [n, d_output])))
                 .unwrap()
                 .values;
@@ -207,6 +239,62 @@ mod tests {
                     (expected - f64::from(*y)).abs() < 0.06,
                     "{expected} {y} at {i}"
                 );
+            }
+        }
+    }
+
+    /// Of odd shapes, of batches, and of a view that is another's columns.
+    #[test]
+    fn products_of_activations_are_sums_of_all_bits() {
+        let Ok(gpu) = block_on(open(Adapters::Any)) else {
+            return;
+        };
+        for [batch, rows, terms, columns] in [
+            [1, 1, 1, 1],
+            [6, 3, 7, 5],
+            [1, 70, 256, 136],
+            [2, 65, 33, 64],
+        ] {
+            let some = |len: usize, step: usize| -> Vec<f32> {
+                let numbers = 0..len;
+                numbers
+                    .map(|i| (i * step % 101) as f32 / 49.0 - 1.0)
+                    .collect()
+            };
+            let (a, b) = (
+                some(batch * rows * terms, 53),
+                some(batch * columns * terms, 37),
+            );
+            let there = |values: &[f32], shape| {
+                Tensor::<Gpu, 3>::from_data(TensorData::new(values.to_vec(), shape), &gpu.device)
+            };
+            let lhs = there(&a, [batch, rows, terms]);
+            let rhs = there(&b, [batch, columns, terms]).transpose();
+            let mut results = vec![Gpu::matmul(lhs.clone(), rhs.clone())];
+            let [lhs, rhs] = [lhs, rhs].map(|x| x.into_primitive().tensor());
+            for kernel in [Kernel::Units, Kernel::Plain] {
+                let y = init_matmul_output(&lhs, &rhs, DType::F32);
+                // What the faster one refuses goes to the other.
+                if matmul_by(kernel, &lhs, &rhs, &y).is_ok() {
+                    results.push(Tensor::from_primitive(TensorPrimitive::Float(y)));
+                } else {
+                    assert_eq!(kernel, Kernel::Units);
+                }
+            }
+            Gpu::failure(&gpu.device).unwrap();
+            assert!(results.len() >= 2);
+            for y in results {
+                assert_eq!(y.dims(), [batch, rows, columns]);
+                for (i, y) in block_on(read(y)).unwrap().values.into_iter().enumerate() {
+                    let (row, column) = (i / columns, i / (rows * columns) * columns + i % columns);
+                    let products = (0..terms)
+                        .map(|k| f64::from(a[row * terms + k]) * f64::from(b[column * terms + k]));
+                    let expected: f64 = products.sum();
+                    assert!(
+                        (expected - f64::from(y)).abs() < 1e-4,
+                        "{expected} {y} at {i}"
+                    );
+                }
             }
         }
     }

@@ -43,9 +43,13 @@ pub(super) fn failure<R: Runtime>(client: &ComputeClient<R>) -> Result<()> {
 fn submit<R: Runtime>(client: &ComputeClient<R>) {
     PENDING.set(0);
     if let Err(error) = client.flush() {
-        let first = FAILURE.take().unwrap_or_else(|| refused(&error));
-        FAILURE.set(Some(first));
+        keep(refused(&error));
     }
+}
+
+/// Keeps an error for [`failure`], unless there is one.
+pub(super) fn keep(error: Error) {
+    FAILURE.set(Some(FAILURE.take().unwrap_or(error)));
 }
 
 fn refused(error: &ServerError) -> Error {
