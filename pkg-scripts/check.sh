@@ -41,7 +41,8 @@ beside browser_builds
 
 timed "lints" cargo clippy --profile checks --workspace --all-targets --locked -- -D warnings
 # A workspace of its own, which nobody would see break.
-timed "lints of the fuzz targets" cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked -- -D warnings
+timed "lints of the fuzz targets" \
+    cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --no-default-features --locked -- -D warnings
 # With the examples, whose dependencies have the features that the lints checked them with.
 RUSTDOCFLAGS="-D warnings" timed "documentation" \
     cargo doc --profile checks --workspace --no-deps --locked --lib --bins --examples

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../www/package/wasm"
 
 budget() { # bytes, gzip
     case $1 in
-        webgpu) echo 1400000 ;;
+        webgpu) echo 1000000 ;;
         pictures) echo 250000 ;;
         *) echo 800000 ;;
     esac
