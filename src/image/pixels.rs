@@ -81,6 +81,9 @@ pub(super) fn read(decoder: Result<impl ImageDecoder, ImageError>, name: &str) -
     decoder
         .read_image(&mut pixels)
         .map_err(|error| broken(error, name))?;
+    if color == ColorType::Rgb8 {
+        return picture(width, height, pixels);
+    }
     rgb(&pixels, color, width, height)
 }
 

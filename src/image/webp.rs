@@ -36,6 +36,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
 fn still(bytes: &[u8]) -> Result<RgbImage> {
     let decoder = WebPDecoder::new(Cursor::new(bytes));
     if let Ok(decoder) = &decoder {
+        // Its frames would take memory that is not counted.
+        if decoder.has_animation() {
+            return Err(Error::image(
+                "the WebP picture has an animation in a frame, or is cut short: save it again",
+            ));
+        }
         let (width, height) = decoder.dimensions();
         check_size(width, height)?;
         check_frame(bytes, width, height)?;

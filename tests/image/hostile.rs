@@ -93,6 +93,36 @@ fn a_jpeg_of_endless_scans_is_refused() {
     assert!(refused(&arithmetic).unwrap().contains("scans"));
 }
 
+/// A few bytes of a scan make a decoder go through the whole picture.
+#[test]
+fn a_jpeg_that_says_the_same_again_is_refused() {
+    for (name, allowed) in [
+        ("formats/j420.jpg", 1),
+        ("formats/jcmyk4.jpg", 1),
+        // Its fourth scan says the upper bits of the coefficients of a chroma, and another one the last: 2 of 8 passes.
+        ("prog_420.jpg", 7),
+    ] {
+        let bytes = read(name);
+        let mut scans: Vec<usize> = (0..bytes.len())
+            .filter(|&at| bytes[at..].starts_with(b"\xFF\xDA"))
+            .collect();
+        scans.push(bytes.len() - 2);
+        let repeated = |scan: usize, times: usize| {
+            let (before, rest) = bytes.split_at(scans[scan]);
+            let (scan, after) = rest.split_at(scans[scan + 1] - scans[scan]);
+            [before, &scan.repeat(times), after].concat()
+        };
+        let scan = if scans.len() == 2 { 0 } else { 3 };
+        assert_eq!(
+            decode(&repeated(scan, allowed)).unwrap(),
+            decode(&bytes).unwrap(),
+            "{name}"
+        );
+        let message = refused(&repeated(scan, allowed + 1)).unwrap_or_default();
+        assert!(message.contains("more scans"), "{name}: {message}");
+    }
+}
+
 #[test]
 fn restart_markers_that_nothing_asks_for_take_no_memory() {
     let bytes = read("prog_420.jpg");
@@ -133,6 +163,21 @@ fn a_frame_of_another_size_takes_no_memory() {
     let mut long = file(&[canvas(0x10), alpha, chunk(b"VP8 ", &frame)]);
     let at = long.windows(4).position(|name| name == b"VP8 ").unwrap();
     long[at + 4..at + 8].copy_from_slice(&[0, 1, 0, 0]);
+    // A frame that is an animation itself, of which nobody looks into the frames.
+    let nested = [
+        &place[..],
+        &canvas(0x12),
+        &chunk(b"ANIM", &[0; 6]),
+        &chunk(b"ANMF", &inside),
+    ]
+    .concat();
+    let nested = file(&[
+        canvas(0x12),
+        chunk(b"ANIM", &[0; 6]),
+        chunk(b"ANMF", &nested),
+    ]);
+    let message = refused(&nested).unwrap_or_default();
+    assert!(message.contains("an animation in a frame"), "{message}");
     for (name, bytes) in [("still", still), ("animated", animated), ("long", long)] {
         let message = refused(&bytes).unwrap_or_default();
         assert!(

@@ -31,6 +31,10 @@ mod upsample;
 /// one.
 const MAX_SCANS: usize = 100;
 
+/// How often the scans of a progressive picture may go through its coefficients: encoders write three or four bits of one
+/// apart from the others. In any other picture it is once.
+const MAX_PASSES: usize = 8;
+
 /// Decodes a JPEG to RGB, as [`decode`](super::decode()) does: for a build that has no room for the other formats.
 ///
 /// CMYK and YCCK are inverted, as Adobe writes them and Pillow reads them.
@@ -46,8 +50,8 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
             header.components
         )));
     }
-    // A progressive decoder holds all coefficients, two bytes each, besides the planes.
-    let sample = if header.progressive { 4 } else { 2 };
+    // A decoder holds all coefficients, two bytes each, besides the planes, unless it can do without.
+    let sample = if header.is_sequential() { 2 } else { 4 };
     let samples = u64::from(header.width) * u64::from(header.height) * u64::from(header.components);
     check_bytes(samples * sample)?;
 
@@ -115,15 +119,18 @@ struct Header {
     width: u32,
     height: u32,
     components: u8,
-    progressive: bool,
+    /// The marker it follows, which says how the frame is coded.
+    marker: u8,
 }
 
 impl Header {
     /// Walks the markers to the end of the image. The decoder fills a truncated picture with grey;
     /// Pillow refuses it, and so does this, which asks for the end marker.
     fn find(bytes: &[u8]) -> Result<Self> {
-        let mut frame = None;
+        let mut frame: Option<Self> = None;
         let mut scans = 0;
+        // By the identifiers of components.
+        let mut coefficients = [0; 256];
         let mut rest = bytes;
         loop {
             let Some((marker, after)) = next_marker(rest) else {
@@ -142,11 +149,15 @@ impl Header {
                     let (body, after) =
                         segment(rest).ok_or_else(|| Error::image(truncated("JPEG")))?;
                     rest = after;
-                    scans += usize::from(marker == 0xDA);
-                    if scans > MAX_SCANS {
-                        return Err(Error::image(format!(
-                            "the JPEG picture has over {MAX_SCANS} scans, more than any program writes: save it again"
-                        )));
+                    if marker == 0xDA {
+                        scans += 1;
+                        let is_progressive = frame.as_ref().is_some_and(Self::is_progressive);
+                        if scans > MAX_SCANS || !count_scan(body, is_progressive, &mut coefficients)
+                        {
+                            return Err(Error::image(
+                                "the JPEG picture has more scans than any program writes: save it again",
+                            ));
+                        }
                     }
                     if matches!(marker, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) {
                         frame = frame.or(Self::parse(body, marker));
@@ -164,9 +175,39 @@ impl Header {
             width: u32::from(u16::from_be_bytes([w1, w0])),
             height: u32::from(u16::from_be_bytes([h1, h0])),
             components,
-            progressive: marker != 0xC0 && marker != 0xC1,
+            marker,
         })
     }
+
+    const fn is_sequential(&self) -> bool {
+        matches!(self.marker, 0xC0 | 0xC1)
+    }
+
+    const fn is_progressive(&self) -> bool {
+        matches!(self.marker, 0xC2 | 0xC6 | 0xCA | 0xCE)
+    }
+}
+
+/// Adds the coefficients that a scan goes through to those of its components (ITU T.81, B.2.3); false if they are too many.
+fn count_scan(body: &[u8], is_progressive: bool, coefficients: &mut [usize; 256]) -> bool {
+    let parts = body.split_first();
+    let parts = parts.and_then(|(&count, rest)| rest.split_at_checked(2 * usize::from(count)));
+    let Some((specs, rest)) = parts else {
+        // Too short: whoever reads it says so.
+        return true;
+    };
+    let (band, most) = match rest {
+        &[first, last, ..] if is_progressive => {
+            let band = usize::from(last.saturating_sub(first)) + 1;
+            (band, 64 * MAX_PASSES)
+        }
+        _ => (64, 64),
+    };
+    specs.as_chunks::<2>().0.iter().all(|&[id, _]| {
+        let sum = &mut coefficients[usize::from(id)];
+        *sum += band;
+        *sum <= most
+    })
 }
 
 /// The next marker, past entropy-coded data or stray bytes, and what follows it.
