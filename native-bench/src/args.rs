@@ -58,7 +58,7 @@ impl Args {
 pub enum Command {
     /// Name what is on pictures.
     Classify(Classify),
-    /// Measure accuracy and loss on a folder of labelled pictures.
+    /// Measure accuracy and loss on labelled pictures.
     Eval(Eval),
     /// Add the counts of several processes of eval.
     Merge(Merge),
@@ -66,13 +66,13 @@ pub enum Command {
     Features(Features),
     /// Run the model on a tensor and write logits, and features if asked.
     Run(Run),
-    /// Turn a picture into the tensor a model takes.
+    /// Turn pictures into the tensor a model takes.
     Preprocess(Preprocess),
     /// Say what a checkpoint holds, from its headers alone.
     Inspect(Inspect),
     /// Compare the model's outputs with those of a reference.
     Parity(Parity),
-    /// Write a model as shards that a browser streams, in 4, 8, 16 or 32 bits.
+    /// Write a model in floats as shards that a browser streams, in 4 (by default), 8, 16 or 32 bits.
     Convert(Convert),
     /// Teach a model classes of one's own: a new head on its frozen trunk.
     Train(Train),
@@ -701,7 +701,7 @@ pub struct Synth {
     #[arg(long, value_name = "NAME")]
     pub arch: Family,
 
-    /// The folder to write: 2.7, 4.9, 10.9 or 26 GB.
+    /// The folder to write: 2.8, 4.9, 11 or 26 GB.
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
 

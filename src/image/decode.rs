@@ -33,8 +33,8 @@ const FORMATS: &str = if cfg!(target_family = "wasm") {
 /// - of 16 bits a channel the high byte is taken. (For 16-bit grey Pillow clips at 255 instead, which leaves nearly
 ///   all white.)
 ///
-/// PNG, BMP, GIF, TIFF and WebP give the same bytes as Pillow with libwebp; JPEG differs by a level or two, a PPM
-/// whose largest value is not 255 by one. Of TIFF these kinds are not read: palettes, grey with alpha, `YCbCr`
+/// PNG, BMP, GIF, TIFF, WebP and JPEG give the same bytes as Pillow with libwebp and libjpeg-turbo; a JPEG in CMYK differs
+/// by up to three levels, a PPM whose largest value is not 255 by one. Of TIFF these kinds are not read: palettes, grey with alpha, `YCbCr`
 /// that is not JPEG, CIE Lab, floats, and what Group 3 fax or Zstandard compress.
 ///
 /// # Errors

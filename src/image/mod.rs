@@ -7,7 +7,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `decode.rs` | bytes to 8-bit RGB, as Pillow's `convert("RGB")` gives it |
-//! | `jpeg.rs`, `webp.rs`, `gif.rs`, `bmp.rs`, `tiff.rs` | what these formats need besides |
+//! | `jpeg`, `webp.rs`, `gif.rs`, `bmp.rs`, `tiff.rs` | what these formats need besides |
 //! | `upright.rs` | EXIF orientation, for those who heed it |
 //! | `pixels.rs` | what those share: limits, and pixels of any layout to RGB |
 //! | `geometry.rs` | torchvision's rounding of the resized size and of the crop's place |
@@ -17,7 +17,7 @@
 //!
 //! The reference is AIM v1's transform for validation: torchvision's `Resize` (bicubic, on a Pillow
 //! picture), `CenterCrop`, `ToTensor`, `Normalize`. From the same RGB pixels this module gives the same
-//! bytes and the same floats. Decoded JPEG pixels may differ from Pillow's by a level or two.
+//! bytes and the same floats. So do decoded pictures, but for a few kinds: [`decode`](decode()) names them.
 
 mod bmp;
 mod decode;

@@ -23,8 +23,8 @@ pub enum HeadKind {
     Mean,
 }
 
-/// From so many pictures of a class on, logistic regression beats the nearest mean, and the attention probe beats both, as
-/// `examples/few_shot.rs` measures: the table is in `docs/teach.md`.
+/// From so many pictures of a class on, `auto` takes logistic regression in place of the nearest mean, and the attention probe
+/// in place of both. How good each is `examples/few_shot.rs` measures: the table is in `docs/teach.md`.
 const LINEAR_FROM: usize = 5;
 const ATTENTION_FROM: usize = 10;
 

@@ -9,7 +9,7 @@ export interface Glue {
   serveThread?(): void;
   /** Decodes a JPEG file as natively, and turns it by its orientation; colour profiles are ignored. */
   decodeJpeg?(bytes: Uint8Array): RawPicture;
-  /** Only of the build `pictures`. The same for every format that the native program reads. */
+  /** Only of the build `pictures`. The same for JPEG, PNG, WebP, GIF and BMP. */
   decodePicture?(bytes: Uint8Array): RawPicture;
 }
 
