@@ -8,7 +8,7 @@
     python pkg-scripts/evaluate_torch.py --model MODEL --reference OUT.safetensors
 
 It reads what aim-bench reads: a folder with config.json and model.safetensors, pytorch_model.bin or shards (quantised
-ones are widened to f32), or Apple's two files by --backbone and --head. Pictures are read and cropped by Pillow and
+ones are widened to f32), or Apple's two files by --backbone, --head and --config. Pictures are read and cropped by Pillow and
 torchvision as the reference does, `ROOT/val/CLASS/*` or `ROOT/CLASS/*` by torchvision's ImageFolder; classes are found by
 the model's labels, else taken in order. The graph is the one of train-tiny/model.py, which agrees with Apple's outputs
 (goldens/make.py checks that).

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What a GPU makes of aim-web, in under six minutes: parity with the reference, the kernels' tests, the speed of every model that
-# fits, and that of our own PyTorch implementation beside it.
+# What a GPU makes of aim-web, in under six minutes once it is built: parity with the reference, the kernels' tests, the speed of
+# every model that fits, and that of our own PyTorch implementation beside it.
 #
 #   pkg-scripts/gpu-report.sh prepare [KIT]     where Rust is: builds what runs there, into target/gpu-report/kit
 #   pkg-scripts/gpu-report.sh run [KIT] [OUT]   where the GPU is: writes report.json, report.md and logs to OUT
 #   pkg-scripts/gpu-report.sh                   both, on one machine
 #
-# The machine with the GPU needs its Vulkan driver and a glibc as new as that of the machine that built; no Rust, no network. The
-# loader of Vulkan is carried. With a python3 that has PyTorch for the GPU, that is measured too.
+# The machine with the GPU needs this tree, KIT, its Vulkan driver and a glibc as new as that of the machine that built; no Rust, no
+# network. The loader of Vulkan is carried. With a python3 that has PyTorch for the GPU, that is measured too.
 #
 # PROFILE=checks builds what the tests build anyway; FEATURES, DEVICES, MODELS, DTYPES, BATCHES and LIMIT (seconds) ask for
 # something else.

@@ -2,7 +2,7 @@
 """Runs a model from our shards in MLX, as they are, and compares with what aim-bench makes of them.
 
     pip install "mlx[cpu]" numpy
-    aim-bench convert --dtype q4 --output SHARDS
+    aim-bench convert --model MODEL --dtype q4 --output SHARDS      # a model in floats
     aim-bench preprocess PICTURE --model SHARDS --output in.safetensors
     aim-bench run --model SHARDS --device cpu --input in.safetensors --output out.safetensors
     python pkg-scripts/mlx-fixtures/shards.py SHARDS in.safetensors out.safetensors

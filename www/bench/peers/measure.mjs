@@ -1,8 +1,8 @@
 // Measures the package beside onnxruntime and LiteRT, in Chromium and natively, and writes docs/performance.md:
 //   node www/bench/peers/measure.mjs [--places Chromium,WebGPU,native] [--sizes tiny,small] [--dtypes fp32,q8,q4] [--threads 1,2]
 //       [--rounds 5] [--runs 3] [--work target/peers] [--output docs/performance.md] [--prepare-only] [--report-only]
-// It needs the built package (pkg-scripts/build-wasm.sh cpu cpu-relaxed cpu-threads; npm run build in www/package), Chromium,
-// Rust, Python 3.11 or newer with venv, and PyPI and npm the first time: 6 GB on the disk, most of it PyTorch's.
+// It needs the built package (pkg-scripts/build-wasm.sh webgpu cpu-relaxed cpu-threads; npm ci and npm run build in www/package),
+// Chromium, Rust, Python 3.11 or newer with venv, and PyPI and npm the first time: 7 GB on the disk, most of it PyTorch's.
 // The size 600M (20 blocks) takes long and 16 GB of memory; it goes with --dtypes q8,q4, as f32 is too large for wasm.
 // What has been exported is kept in the work folder, and so are results: the page is written from all that are there of this
 // machine, so places and sizes can be measured one after the other. An idle machine, please.
