@@ -43,6 +43,13 @@ impl Unfinished {
         if is_folder {
             return Err(error(io::ErrorKind::IsADirectory.into()));
         }
+        if let Some(file) = standard_output(target) {
+            return Ok(Self {
+                file: file.map_err(error)?,
+                path: None,
+                target: target.to_owned(),
+            });
+        }
         // A link stays: what it leads to is replaced, or made.
         let (file, path, real) = match fs::metadata(target) {
             Ok(there) if there.is_dir() => return Err(error(io::ErrorKind::IsADirectory.into())),
@@ -76,7 +83,7 @@ impl Unfinished {
         })
     }
 
-    /// True of a pipe or a device, which is written to as it is.
+    /// True of a pipe, a device or standard output, which is written to as it is.
     pub const fn is_pipe(&self) -> bool {
         self.path.is_none()
     }
@@ -291,8 +298,54 @@ pub fn make_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| unwritable(path, &error))
 }
 
+/// Whether a path leads to this process's standard output, whatever that is: `/dev/stdout`, or the file that a shell put
+/// there. What people are told must not be mixed with data then, nor the file be replaced below it.
+pub fn is_standard_output(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+
+        let names = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+        if names.iter().any(|name| path == Path::new(name)) {
+            return true;
+        }
+        let own = duplicate().and_then(|file| file.metadata());
+        let (Ok(there), Ok(own)) = (fs::metadata(path), own) else {
+            return false;
+        };
+        // Two users of one device, such as /dev/null, need not know of each other.
+        let is_device = there.file_type().is_char_device() || there.file_type().is_block_device();
+        !is_device && (there.dev(), there.ino()) == (own.dev(), own.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
+}
+
+/// Standard output, if that is where a path leads: what is written goes behind what is there.
+pub fn standard_output(path: &Path) -> Option<io::Result<File>> {
+    is_standard_output(path).then(duplicate)
+}
+
+#[cfg(unix)]
+fn duplicate() -> io::Result<File> {
+    use std::os::fd::AsFd as _;
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}
+
+#[cfg(not(unix))]
+fn duplicate() -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// The error of a file that can't be written.
 pub fn unwritable(path: &Path, error: &io::Error) -> Error {
+    // Who stops reading ends the program quietly, by whatever name.
+    if error.kind() == io::ErrorKind::BrokenPipe && is_standard_output(path) {
+        return output::unwritten(error);
+    }
     Error::new(
         ErrorKind::Option,
         format!("{}: can't be written: {error}", path.display()),

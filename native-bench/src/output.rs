@@ -6,11 +6,18 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, ErrorKind as IoErrorKind, Write as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aim_web::{Error, ErrorKind, Result, is_deceptive};
 use serde::Serialize;
 
-/// Writes a line to standard output.
+use crate::files;
+
+/// Set once standard output is for data alone.
+static IS_DATA: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line to standard output, or to standard error where the former is for data: see [`reserve`].
 macro_rules! say {
     ($($text:tt)*) => {
         $crate::output::write_line(format_args!($($text)*))
@@ -35,15 +42,47 @@ pub fn is_closed(error: &Error) -> bool {
     error.source().is_some_and(|source| source.is::<Closed>())
 }
 
-fn unwritten(error: &io::Error) -> Error {
+/// The error of writing to standard output.
+pub fn unwritten(error: &io::Error) -> Error {
     if error.kind() == IoErrorKind::BrokenPipe {
         return Error::new(ErrorKind::Aborted, Closed.to_string()).with_source(Closed);
     }
     Error::new(ErrorKind::Format, format!("standard output: {error}"))
 }
 
+/// Keeps standard output for data, if that is where one of these options writes its own: what people are told goes to
+/// standard error then.
+///
+/// # Errors
+/// Kind `Option` if two of them would write there, or `--json`, given as `has_json`, beside one.
+pub fn reserve(options: &[(&str, Option<&Path>)], has_json: bool) -> Result<()> {
+    let mut names = options
+        .iter()
+        .filter(|(_, path)| path.is_some_and(files::is_standard_output))
+        .map(|(name, _)| *name)
+        .chain(has_json.then_some("--json"));
+    match (names.next(), names.next()) {
+        (Some(first), Some(second)) => Err(Error::new(
+            ErrorKind::Option,
+            format!(
+                "{first} and {second} would both write to standard output: name a file for one of them"
+            ),
+        )),
+        (Some(only), None) if only != "--json" => {
+            IS_DATA.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a line to standard output: see [`say!`].
 pub fn write_line(text: fmt::Arguments<'_>) -> Result<()> {
+    if IS_DATA.load(Ordering::Relaxed) {
+        // As everything that is told there.
+        let _ = writeln!(io::stderr(), "{text}");
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     writeln!(out, "{text}").map_err(|error| unwritten(&error))
 }

@@ -39,6 +39,11 @@ type Peaks = HashMap<(Option<String>, String, Option<usize>, String), Option<f64
 /// Measures one combination after the other. One that fails is reported, and the next follows.
 pub fn run(args: &Bench) -> Result<Outcome> {
     let settings = settings(args)?;
+    let reports = [
+        ("--svg", args.svg.as_deref()),
+        ("--markdown", args.markdown.as_deref()),
+    ];
+    output::reserve(&reports, args.json)?;
     // Before the first combination: a sweep may take long.
     let Pipes { svg, markdown } = try_reports(args)?;
     if args.dtype.contains(&Dtype::Fp16) && args.device.contains(&DeviceChoice::Cpu) {

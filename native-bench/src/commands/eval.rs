@@ -13,7 +13,9 @@ use serde::Serialize;
 use super::Outcome;
 use crate::args::Eval;
 use crate::data::{DataSet, classes};
-use crate::files::{Lock, make_folder, remove_stale, unwritable, write_whole};
+use crate::files::{
+    Lock, is_standard_output, make_folder, remove_stale, standard_output, unwritable, write_whole,
+};
 use crate::inference::Inference;
 use crate::output;
 use crate::progress::Progress;
@@ -27,6 +29,8 @@ use crate::{engine, model};
 /// next ones follow.
 pub fn run(args: &Eval) -> Result<Outcome> {
     let world = World::find(&args.world)?;
+    let results = [("--results-file", args.results_file.as_deref())];
+    output::reserve(&results, args.json)?;
     let model = model::open(&args.model)?;
     let data = DataSet::open(&args.data.data_path, &args.data.split)?;
     let mapping = data.classes_in(&model.labels)?;
@@ -366,7 +370,11 @@ impl Results {
         let error = |error: std::io::Error| unwritable(&path, &error);
         let is_begun = counted.next > counted.assigned.start;
         if is_special(&path) {
-            let file = OpenOptions::new().write(true).open(&path).map_err(error)?;
+            let file = match standard_output(&path) {
+                Some(file) => file,
+                None => OpenOptions::new().write(true).open(&path),
+            };
+            let file = file.map_err(error)?;
             if is_begun {
                 output::note(&format!(
                     "{}: is no file, it gets only what is counted from here on",
@@ -444,9 +452,10 @@ impl Results {
     }
 }
 
-/// True for a device or a pipe.
+/// True for a device, a pipe or standard output.
 fn is_special(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
+    is_standard_output(path)
+        || std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
 /// `results.jsonl`, or with several processes `results-00003-of-00008.jsonl`.

@@ -15,6 +15,7 @@ use crate::{model, tensors};
 const DEFAULT_IMG_SIZE: usize = 224;
 
 pub fn run(args: &Preprocess) -> Result<()> {
+    output::reserve(&[("--output", Some(&args.output))], args.json)?;
     let preprocessor = Preprocessor::new(img_size(args)?)?;
     let size = preprocessor.img_size();
     let mut values = Vec::new();

@@ -10,6 +10,7 @@ use crate::tensors::{self, TensorFile};
 use crate::{engine, model};
 
 pub fn run(args: &Run) -> Result<()> {
+    output::reserve(&[("--output", Some(&args.output))], args.json)?;
     let input = TensorFile::open(&args.input)?.f32("input")?;
     let model = model::open(&args.model)?;
     let blocks = model.config.blocks_to_run();

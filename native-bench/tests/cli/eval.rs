@@ -319,8 +319,34 @@ fn results_go_to_devices_and_pipes() {
     }
     let (code, out, err) = run(eval(&root).args(["--results-file", "/dev/stdout"]));
     assert_eq!(code, 0, "{err}");
-    let lines = out.lines().filter(|line| line.starts_with("{\"path\""));
-    assert_eq!(lines.count(), 24, "{out}");
+    // What people are told is not among them.
+    let lines: Vec<Value> = out.lines().map(parsed).collect();
+    assert_eq!(lines.len(), 24, "{out}");
+    assert!(err.contains("top-1 100.00%"), "{err}");
+    let line = refused(eval(&root).args(["--results-file", "/dev/stdout", "--json"]));
+    assert!(line.contains("--results-file and --json"), "{line}");
+    // A file that a shell put there keeps what it had.
+    let file = work.path().join("all.jsonl");
+    fs::write(&file, "earlier\n").expect("written");
+    for path in [Path::new("/dev/stdout"), &file] {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_aim-bench"));
+        program.args([
+            "eval",
+            "--device",
+            "cpu",
+            "--progress",
+            "off",
+            "--data-path",
+        ]);
+        program.arg(&root).arg("--results-file").arg(path);
+        let appended = fs::OpenOptions::new().append(true).open(&file);
+        let output = program.stdout(appended.expect("it is there")).output();
+        assert!(output.expect("it starts").status.success());
+    }
+    let text = fs::read_to_string(&file).expect("written");
+    let (first, lines) = text.split_once('\n').expect("lines");
+    assert_eq!(first, "earlier");
+    assert_eq!(lines.lines().map(parsed).count(), 48);
     // Each process would have a name of its own beside it.
     let (code, _, err) = run(eval(&root).args([
         "--results-file",

@@ -210,3 +210,59 @@ fn errors_that_nobody_reads_are_no_panic() {
         assert!(matches!(status.code(), Some(1 | 2)), "{status}");
     }
 }
+
+#[test]
+fn data_on_standard_output_are_alone_there() {
+    let work = tempdir().expect("a temporary folder");
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let photo = text(&test_file("photos/5/signer017-1296.jpg"));
+    let run = |args: &[&str]| {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let output = run(&args, work.path(), Stdio::piped());
+        let told = String::from_utf8(output.stderr).expect("UTF-8");
+        (output.status.code(), output.stdout, told)
+    };
+    let of_picture = ["preprocess", &photo, "--img-size", "112", "--output"];
+    let to_stdout = [&of_picture[..], &["/dev/stdout"]].concat();
+    let (code, input, told) = run(&to_stdout);
+    assert_eq!(code, Some(0), "{told}");
+    safetensors::SafeTensors::deserialize(&input).expect("nothing else is there");
+    assert!(told.contains("input [1, 3, 112, 112]"), "{told}");
+    let (code, out, told) = run(&[&to_stdout[..], &["--json"]].concat());
+    assert_eq!((code, out.len()), (Some(1), 0));
+    assert!(told.contains("--output and --json would both"), "{told}");
+
+    let file = text(&work.path().join("input.safetensors"));
+    std::fs::write(&file, input).expect("written");
+    let cpu = ["run", "--device", "cpu", "--input", &file, "--output"];
+    let (code, out, told) = run(&[&cpu[..], &["/dev/stdout"]].concat());
+    assert_eq!(code, Some(0), "{told}");
+    safetensors::SafeTensors::deserialize(&out).expect("nothing else is there");
+    assert!(told.contains("logits [1, 21]"), "{told}");
+
+    let bench = [
+        "bench",
+        "--synthetic",
+        "64x1",
+        "--device",
+        "cpu",
+        "--batch",
+        "1",
+        "--runs",
+        "1",
+    ];
+    let (code, out, told) = run(&[&bench[..], &["--svg", "/dev/stdout"]].concat());
+    assert_eq!(code, Some(0), "{told}");
+    let svg = String::from_utf8(out).expect("UTF-8");
+    roxmltree::Document::parse(&svg).expect("nothing else is there");
+    assert!(told.contains("64x1 on cpu"), "{told}");
+    let both = ["--svg", "/dev/stdout", "--markdown", "/dev/stdout"];
+    let (code, _, told) = run(&[&bench[..], &both].concat());
+    assert_eq!(code, Some(1));
+    assert!(told.contains("--svg and --markdown would both"), "{told}");
+
+    // Who stops reading ends it as quietly as elsewhere.
+    let args: Vec<String> = to_stdout.iter().map(|&arg| arg.to_owned()).collect();
+    let Output { status, stderr, .. } = self::run(&args, work.path(), closed_pipe());
+    assert_eq!((status.code(), stderr.len()), (Some(141), 0));
+}
