@@ -330,7 +330,8 @@ pub struct Eval {
     pub save_every: Duration,
 
     /// A file to write with a line of JSON for each picture: its path, its class, the likeliest five. With several
-    /// processes each has its own, by its number.
+    /// processes each has its own, by its number. One that is there is replaced or gone on with if it is of the same model,
+    /// data and options, else it is an error.
     #[arg(long, value_name = "FILE")]
     pub results_file: Option<PathBuf>,
 

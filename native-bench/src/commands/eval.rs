@@ -1,14 +1,16 @@
 //! `aim-bench eval`: accuracy and loss on labelled pictures.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
+use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aim_web::classifier::{Classifier, Prediction, predictions};
 use aim_web::engine::HostTensor;
+use aim_web::hex::to_hex;
 use aim_web::{Error, ErrorKind, Result};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::Outcome;
 use crate::args::Eval;
@@ -21,7 +23,7 @@ use crate::output;
 use crate::progress::Progress;
 use crate::report::counted::{Class, Counted, Of};
 use crate::report::counts::Score;
-use crate::report::{self, DataId, ModelId, Report};
+use crate::report::{self, DataId, Mark, ModelId, Report};
 use crate::world::World;
 use crate::{engine, model};
 
@@ -94,7 +96,7 @@ pub fn run(args: &Eval) -> Result<Outcome> {
     let mut results = args
         .results_file
         .as_deref()
-        .map(|path| Results::open(path, &world, &counted))
+        .map(|path| Results::open(path, &world, &data, &counted))
         .transpose()?;
     let classifier = Classifier::new(loaded.engine, labels)?;
 
@@ -134,7 +136,7 @@ pub fn run(args: &Eval) -> Result<Outcome> {
                 right += u64::from(score.above == 0);
                 if let Some(results) = &mut results {
                     let top = predictions(&output.values, classifier.labels(), 5);
-                    results.push(&Line::read(&data, picture, top))?;
+                    results.push(&data, picture, Ok(top))?;
                 }
                 counted.add(class, &score, output.not_turned)?;
             }
@@ -143,7 +145,7 @@ pub fn run(args: &Eval) -> Result<Outcome> {
                 progress.aside(|| output::error(&error));
                 let reason = output::one_line(&error);
                 if let Some(results) = &mut results {
-                    results.push(&Line::broken(&data, picture, &reason))?;
+                    results.push(&data, picture, Err(&reason))?;
                 }
                 counted.add_broken(data.name(picture).into_owned(), reason);
             }
@@ -303,10 +305,10 @@ impl<'a> Saving<'a> {
         if let Some(results) = results {
             // Before the counts, which say how much of them belongs to these.
             results.sync()?;
-            counted.results_bytes = results.is_file.then_some(results.bytes);
+            counted.results = results.mark();
         } else if counted.next > self.begun {
             // The file of an earlier process lacks what was counted since: none can be gone on with.
-            counted.results_bytes = None;
+            counted.results = None;
         }
         let text = output::to_json(&counted.report()?)? + "\n";
         write_whole(&self.part.path, text.as_bytes())?;
@@ -320,6 +322,8 @@ impl<'a> Saving<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     path: &'a str,
+    /// Of which evaluation it is: [`Of::id`].
+    of: &'a str,
     /// The class that it is filed under.
     label: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -328,45 +332,35 @@ struct Line<'a> {
     error: Option<&'a str>,
 }
 
-impl Line<'_> {
-    fn read(data: &DataSet, picture: usize, top: Vec<Prediction>) -> String {
-        Self::text(data, picture, Some(top), None)
+/// What every line of this evaluation begins with that is of this picture.
+fn front(path: &str, of: &str) -> String {
+    #[derive(Serialize)]
+    struct Front<'a> {
+        path: &'a str,
+        of: &'a str,
     }
-
-    fn broken(data: &DataSet, picture: usize, reason: &str) -> String {
-        Self::text(data, picture, None, Some(reason))
-    }
-
-    fn text(
-        data: &DataSet,
-        picture: usize,
-        top_5: Option<Vec<Prediction>>,
-        error: Option<&str>,
-    ) -> String {
-        let line = Line {
-            path: &data.name(picture),
-            label: data.label(picture).unwrap_or_default(),
-            top_5,
-            error,
-        };
-        // Texts and finite numbers always have a JSON form.
-        serde_json::to_string(&line).unwrap_or_default()
-    }
+    let text = serde_json::to_string(&Front { path, of }).unwrap_or_default();
+    text.trim_end_matches('}').to_owned()
 }
 
 /// The file of results: a line for each picture.
 struct Results {
     file: BufWriter<File>,
     path: PathBuf,
+    of: String,
     bytes: u64,
+    /// Over these bytes.
+    hash: Sha256,
     /// False for a device or a pipe, which has no length.
     is_file: bool,
 }
 
 impl Results {
-    /// Begins the file, or goes on with what belongs to the counts.
-    fn open(path: &Path, world: &World, counted: &Counted) -> Result<Self> {
+    /// Begins the file, or goes on with what belongs to the counts. A file that is there and not of this evaluation stays as
+    /// it is.
+    fn open(path: &Path, world: &World, data: &DataSet, counted: &Counted) -> Result<Self> {
         let path = own_name(path, world);
+        let of = counted.of.id();
         let error = |error: std::io::Error| unwritable(&path, &error);
         let is_begun = counted.next > counted.assigned.start;
         if is_special(&path) {
@@ -384,12 +378,14 @@ impl Results {
             return Ok(Self {
                 file: BufWriter::new(file),
                 path,
+                of,
                 bytes: 0,
+                hash: Sha256::new(),
                 is_file: false,
             });
         }
-        let bytes = match counted.results_bytes {
-            Some(bytes) if is_begun => bytes,
+        let mark = match &counted.results {
+            Some(mark) if is_begun => mark.clone(),
             None if is_begun => {
                 return Err(Error::new(
                     ErrorKind::Option,
@@ -399,39 +395,112 @@ impl Results {
                     ),
                 ));
             }
-            _ => 0,
+            _ => Mark::default(),
         };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(error)?;
-        let there = file.metadata().map_err(error)?.len();
-        if there < bytes {
-            return Err(Error::new(
+        let too_short = |there: u64| {
+            Error::new(
                 ErrorKind::Integrity,
                 format!(
-                    "{}: has {there} bytes, but {bytes} belong to the counts in --parts: delete their part to begin anew",
-                    path.display()
+                    "{}: has {there} bytes, but {} belong to the counts in --parts: delete their part to begin anew",
+                    path.display(),
+                    mark.bytes
                 ),
-            ));
+            )
+        };
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(!is_begun)
+            .truncate(false)
+            .open(&path);
+        let mut file = match opened {
+            Err(absent) if is_begun && absent.kind() == std::io::ErrorKind::NotFound => {
+                return Err(too_short(0));
+            }
+            opened => opened.map_err(error)?,
+        };
+        let there = file.metadata().map_err(error)?.len();
+        if there < mark.bytes {
+            return Err(too_short(there));
         }
+        let hash = if is_begun {
+            let hash = hash_of(&mut file, mark.bytes).map_err(error)?;
+            if to_hex(&hash.clone().finalize()) != mark.sha256 {
+                return Err(Error::new(
+                    ErrorKind::Integrity,
+                    format!(
+                        "{}: does not begin with the results that belong to the counts in --parts: name the file that \
+                         does, or delete the part and this file to begin anew",
+                        path.display()
+                    ),
+                ));
+            }
+            hash
+        } else {
+            let first = usize::try_from(counted.assigned.start).unwrap_or_default();
+            let is_own = first < data.len() && {
+                let front = front(&data.name(first), &of);
+                begins_as(&mut file, front.as_bytes()).map_err(error)?
+            };
+            if there > 0 && !is_own {
+                return Err(Error::new(
+                    ErrorKind::Option,
+                    format!(
+                        "{}: is there already, and holds no results of this model, these data and options: name \
+                         another file, or delete this one",
+                        path.display()
+                    ),
+                ));
+            }
+            Sha256::new()
+        };
         // What was written after the last counts is written again.
-        file.set_len(bytes).map_err(error)?;
+        file.set_len(mark.bytes).map_err(error)?;
         file.seek(SeekFrom::End(0)).map_err(error)?;
         Ok(Self {
             file: BufWriter::new(file),
             path,
-            bytes,
+            of,
+            bytes: mark.bytes,
+            hash,
             is_file: true,
         })
     }
 
-    fn push(&mut self, line: &str) -> Result<()> {
-        writeln!(self.file, "{line}").map_err(|error| unwritable(&self.path, &error))?;
-        self.bytes += line.len() as u64 + 1;
+    /// Writes the line of a picture: the likeliest classes, or why it can't be read.
+    fn push(
+        &mut self,
+        data: &DataSet,
+        picture: usize,
+        outcome: Result<Vec<Prediction>, &str>,
+    ) -> Result<()> {
+        let (top_5, error) = match outcome {
+            Ok(top) => (Some(top), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let line = Line {
+            path: &data.name(picture),
+            of: &self.of,
+            label: data.label(picture).unwrap_or_default(),
+            top_5,
+            error,
+        };
+        // Texts and finite numbers always have a JSON form.
+        let line = serde_json::to_string(&line).unwrap_or_default() + "\n";
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(|error| unwritable(&self.path, &error))?;
+        self.hash.update(line.as_bytes());
+        self.bytes += line.len() as u64;
         Ok(())
+    }
+
+    /// How far it is, for the counts.
+    fn mark(&self) -> Option<Mark> {
+        self.is_file.then(|| Mark {
+            bytes: self.bytes,
+            sha256: to_hex(&self.hash.clone().finalize()),
+        })
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -450,6 +519,29 @@ impl Results {
             .sync_data()
             .map_err(|error| unwritable(&self.path, &error))
     }
+}
+
+/// The hash over the first bytes of a file.
+fn hash_of(file: &mut File, bytes: u64) -> std::io::Result<Sha256> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    file.rewind()?;
+    let mut rest = file.take(bytes);
+    loop {
+        let count = rest.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hash);
+        }
+        hash.update(&buffer[..count]);
+    }
+}
+
+/// Whether a file begins with this, or is the begin of it: whoever wrote it may have been stopped.
+fn begins_as(file: &mut File, front: &[u8]) -> std::io::Result<bool> {
+    let mut own = Vec::new();
+    file.rewind()?;
+    file.take(front.len() as u64).read_to_end(&mut own)?;
+    Ok(front.starts_with(&own))
 }
 
 /// True for a device, a pipe or standard output.

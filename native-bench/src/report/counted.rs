@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use aim_web::hex::to_hex;
 use aim_web::{Error, ErrorKind, Result};
+use sha2::{Digest as _, Sha256};
 
 use super::counts::{Counts, Score, is_same};
-use super::{Broken, ClassReport, DataId, ModelId, Report};
+use super::{Broken, ClassReport, DataId, Mark, ModelId, Report};
 use crate::args::Exif;
 use crate::data::classes::By;
 
@@ -41,7 +43,7 @@ pub struct Counted {
     pub assigned: Range<u64>,
     /// All before this one, from the first of `assigned`.
     pub next: u64,
-    pub results_bytes: Option<u64>,
+    pub results: Option<Mark>,
     classes: Vec<Counts>,
     /// By class of the data and class of the model.
     confusion: BTreeMap<(usize, usize), u64>,
@@ -61,7 +63,7 @@ impl Counted {
             world_size,
             next: assigned.start,
             assigned,
-            results_bytes: None,
+            results: None,
             confusion: BTreeMap::new(),
             broken: 0,
             errors: Vec::new(),
@@ -169,7 +171,7 @@ impl Counted {
             } else {
                 Vec::new()
             },
-            results_bytes: self.results_bytes,
+            results: self.results.clone(),
         })
     }
 
@@ -276,7 +278,7 @@ impl Counted {
             world_size: report.world_size,
             assigned: start..end,
             next,
-            results_bytes: report.results_bytes,
+            results: report.results,
             classes,
             confusion,
             broken: report.broken,
@@ -307,6 +309,33 @@ impl Counted {
 }
 
 impl Of {
+    /// A short name that evaluations have in common if, and only if, their counts may be added: a part of a hash over what
+    /// [`check_same`](Self::check_same) compares.
+    pub fn id(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut add = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        let exif = format!("{:?}", self.exif);
+        for text in [
+            &self.model.sha256,
+            &self.model.dtype,
+            &self.data.sha256,
+            &exif,
+        ] {
+            add(text);
+        }
+        for class in &self.classes {
+            add(&class.name);
+            add(&class.index.to_string());
+            add(&class.label);
+        }
+        let mut id = to_hex(&hash.finalize());
+        id.truncate(16);
+        id
+    }
+
     /// Whether counts of this and of that may be added.
     ///
     /// # Errors
@@ -509,6 +538,7 @@ mod tests {
         let other = |change: fn(&mut Of), part: &str| {
             let mut second = counted(4..10);
             change(&mut second.of);
+            assert_ne!(second.of.id(), of().id(), "{part}");
             refused(vec![counted(0..4), second], part);
         };
         other(|of| of.model.sha256 = "9".to_owned(), "models");

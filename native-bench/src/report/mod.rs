@@ -15,7 +15,9 @@ mod folder;
 use std::collections::BTreeMap;
 
 use aim_web::Result;
+use aim_web::hex::to_hex;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use self::counts::Counts;
 use crate::args::Exif;
@@ -61,9 +63,25 @@ pub struct Report {
     pub assigned: [u64; 2],
     /// Those that it has counted.
     pub ranges: Vec<[u64; 2]>,
-    /// The length of its file of results.
+    /// How much of its file of results belongs to these counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub results_bytes: Option<u64>,
+    pub results: Option<Mark>,
+}
+
+/// The begin of a file of results: its length, and a hash over it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            sha256: to_hex(&Sha256::digest([])),
+        }
+    }
 }
 
 /// A class of the data.

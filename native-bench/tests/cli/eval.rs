@@ -315,7 +315,7 @@ fn results_go_to_devices_and_pipes() {
             .arg(&parts));
         assert_eq!(code, 0, "{err}");
         assert_eq!(parsed(&out)["pictures"], 24);
-        assert!(parsed(&out)["results_bytes"].is_null());
+        assert!(parsed(&out)["results"].is_null());
     }
     let (code, out, err) = run(eval(&root).args(["--results-file", "/dev/stdout"]));
     assert_eq!(code, 0, "{err}");

@@ -363,10 +363,10 @@ fn results_have_no_hole_after_a_run_without_them() {
         parsed(&part)
     };
     let first = stopped("dress", true);
-    assert!(first["results_bytes"].as_u64().unwrap() > 0);
+    assert!(first["results"]["bytes"].as_u64().unwrap() > 0);
     let second = stopped("skirt", false);
     assert!(second["ranges"][0][1].as_u64() > first["ranges"][0][1].as_u64());
-    assert!(second["results_bytes"].is_null(), "{second}");
+    assert!(second["results"].is_null(), "{second}");
     let line = refused(&mut program(&folder, true));
     assert!(line.contains("made without results"), "{line}");
     assert_eq!(json(&mut program(&folder, false))["pictures"], 24);
@@ -378,6 +378,66 @@ fn results_have_no_hole_after_a_run_without_them() {
     }
     let text = fs::read_to_string(&results).expect("written");
     assert_eq!(text.lines().count(), 24);
+}
+
+#[test]
+fn a_file_of_results_that_is_not_its_own_stays() {
+    let work = tempdir().expect("a temporary folder");
+    let root = work.path().join("data");
+    photos(&root, 1);
+    let file = work.path().join("results.jsonl");
+    let program = |file: &Path, options: &[&str]| {
+        let mut program = alone(eval(&root));
+        program.arg("--results-file").arg(file).args(options);
+        program
+    };
+    let text = |file: &Path| fs::read_to_string(file).expect("it is there");
+    let stays = |mut program: Command, part: &str| {
+        let before = text(&file);
+        let (code, out, err) = run(&mut program);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(err.contains(part), "{err}");
+        assert_eq!(text(&file), before);
+    };
+    let others = "holds no results of this model, these data and options";
+    fs::write(&file, "what I have to remember\n").expect("written");
+    stays(program(&file, &[]), others);
+    fs::remove_file(&file).expect("it was there");
+    json(&mut program(&file, &[]));
+    let own = text(&file);
+    assert_eq!(own.lines().count(), 24);
+    // Its own is made anew, also where it was left in its first line.
+    for end in [own.len(), own.len() / 2, 40, 1, 0] {
+        fs::write(&file, &own[..end]).expect("written");
+        json(&mut program(&file, &[]));
+        assert_eq!(text(&file), own, "{end}");
+    }
+    let model = random_model(work.path(), 21);
+    let of_model = ["--model", model.to_str().expect("UTF-8")];
+    for options in [&of_model[..], &["--dtype", "fp32"], &["--exif", "respect"]] {
+        stays(program(&file, options), others);
+    }
+    let [photo, renamed] = ["0-signer017-1296.jpg", "b.jpg"].map(|name| root.join("5").join(name));
+    fs::rename(&photo, &renamed).expect("renamed");
+    stays(program(&file, &[]), others);
+    fs::rename(&renamed, &photo).expect("renamed");
+
+    // One that is gone on with begins as it was left.
+    let folder = work.path().join("parts");
+    let (photo, bytes) = spoil(&root.join("dress"));
+    let parts = ["--strict", "--parts", folder.to_str().expect("UTF-8")];
+    let begun = work.path().join("begun.jsonl");
+    refused(&mut program(&begun, &parts));
+    fs::write(photo, bytes).expect("written");
+    assert!(begun.metadata().expect("it is there").len() > 0);
+    fs::write(&file, own.replace("0.9", "0.8")).expect("written");
+    stays(program(&file, &parts), "does not begin with the results");
+    fs::remove_file(&file).expect("it was there");
+    let line = refused(&mut program(&file, &parts));
+    assert!(line.contains("has 0 bytes, but"), "{line}");
+    assert!(!file.exists());
+    assert_eq!(json(&mut program(&begun, &parts))["pictures"], 24);
+    assert_eq!(text(&begun), own);
 }
 
 #[test]
