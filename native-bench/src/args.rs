@@ -335,7 +335,9 @@ pub struct Eval {
     #[arg(long, value_name = "FILE")]
     pub results_file: Option<PathBuf>,
 
-    /// A folder to write the report to: all of it as JSON, classes and confusion as CSV, confusion as SVG.
+    /// A folder to write the report to: all of it as JSON, classes and confusion as CSV, confusion as SVG. With several
+    /// processes each writes that of its part, to a folder in it such as part-00000-of-00002; `merge --report` writes that
+    /// of all.
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
 

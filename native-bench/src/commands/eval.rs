@@ -42,8 +42,12 @@ pub fn run(args: &Eval) -> Result<Outcome> {
         .as_deref()
         .map(|folder| PartFile::open(folder, &world))
         .transpose()?;
+    let report_folder = args
+        .report
+        .as_deref()
+        .map(|folder| own_folder(folder, &world));
     // Before the first picture: many take long.
-    if let Some(folder) = &args.report {
+    if let Some(folder) = &report_folder {
         report::try_folder(folder)?;
     }
 
@@ -173,7 +177,15 @@ pub fn run(args: &Eval) -> Result<Outcome> {
             counted.not_turned()
         ));
     }
-    show(&counted.report()?, args.report.as_deref(), args.json)
+    if world.size > 1
+        && let Some(folder) = &report_folder
+    {
+        output::note(&format!(
+            "{}: is of this process's part alone; merge --report writes that of all",
+            folder.display()
+        ));
+    }
+    show(&counted.report()?, report_folder.as_deref(), args.json)
 }
 
 /// Shows a report as it is asked for.
@@ -226,7 +238,7 @@ impl PartFile {
     fn open(folder: &Path, world: &World) -> Result<Self> {
         make_folder(folder)?;
         remove_stale(folder);
-        let name = format!("part-{:05}-of-{:05}", world.rank, world.size);
+        let name = part_name(world);
         let path = folder.join(format!("{name}.json"));
         let lock = Lock::new(
             &folder.join(format!(".{name}.lock")),
@@ -548,6 +560,19 @@ fn begins_as(file: &mut File, front: &[u8]) -> std::io::Result<bool> {
 fn is_special(path: &Path) -> bool {
     is_standard_output(path)
         || std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
+/// What a process's own files are called.
+fn part_name(world: &World) -> String {
+    format!("part-{:05}-of-{:05}", world.rank, world.size)
+}
+
+/// Where a process writes its report: of several each has a folder of its own in the one that is named.
+fn own_folder(folder: &Path, world: &World) -> PathBuf {
+    if world.size == 1 {
+        return folder.to_owned();
+    }
+    folder.join(part_name(world))
 }
 
 /// `results.jsonl`, or with several processes `results-00003-of-00008.jsonl`.

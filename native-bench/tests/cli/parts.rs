@@ -484,6 +484,37 @@ fn a_report_that_can_not_be_written_takes_no_result_along() {
 }
 
 #[test]
+fn each_process_has_a_report_of_its_own() {
+    let work = tempdir().expect("a temporary folder");
+    let root = work.path().join("data");
+    photos(&root, 1);
+    let report = work.path().join("report");
+    let mut own = Vec::new();
+    for rank in ["0", "1"] {
+        let mut program = alone(eval(&root));
+        program.args(["--rank", rank, "--world-size", "2", "--report"]);
+        let (code, out, err) = run(program.arg(&report).arg("--json"));
+        assert_eq!(code, 0, "{err}");
+        let folder = report.join(format!("part-0000{rank}-of-00002"));
+        assert!(
+            err.contains(&format!("{}: is of this process", folder.display())),
+            "{err}"
+        );
+        own.push((folder.join("report.json"), parsed(&out)));
+    }
+    assert_eq!(fs::read_dir(&report).expect("readable").count(), 2);
+    for (file, said) in &own {
+        let text = fs::read_to_string(file).expect("written");
+        assert_eq!(parsed(&text), *said);
+    }
+    let files: Vec<PathBuf> = own.into_iter().map(|(file, _)| file).collect();
+    let whole = json(merge(&files).arg("--report").arg(&report));
+    assert_eq!(whole["pictures"], 24);
+    let text = fs::read_to_string(report.join("report.json")).expect("written");
+    assert_eq!(parsed(&text), whole);
+}
+
+#[test]
 fn counts_that_can_not_be_are_not_added() {
     let work = tempdir().expect("a temporary folder");
     let root = work.path().join("data");
