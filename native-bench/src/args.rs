@@ -14,6 +14,7 @@ use aim_web::weights::shards::synth::Format;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::data::Split;
 use crate::features::layout::MAX_PARTITIONS;
 
 pub mod bench;
@@ -278,9 +279,10 @@ pub struct Data {
     #[arg(long, value_name = "ROOT")]
     pub data_path: PathBuf,
 
-    /// The folder in a folder that is taken if it is there.
-    #[arg(long, value_name = "NAME", default_value = "val")]
-    pub split: String,
+    /// The folder in a folder that is taken; of .parquet files those whose name begins so [default: `val` where there is
+    /// such a folder, else all].
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
 
     /// Whether a photograph is turned as its EXIF orientation says; the reference ignores it.
     #[arg(long, value_enum, default_value_t = Exif::Ignore)]
@@ -297,6 +299,15 @@ pub struct Data {
     /// How progress is shown.
     #[arg(long, value_enum, default_value_t = Show::Auto)]
     pub progress: Show,
+}
+
+impl Data {
+    /// Which part of the data is taken.
+    pub fn split(&self) -> Split<'_> {
+        self.split
+            .as_deref()
+            .map_or(Split::IfThere("val"), Split::Named)
+    }
 }
 
 /// Which of several processes this is [default: as torchrun, Open MPI, PMI or Slurm says].

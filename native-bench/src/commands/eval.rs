@@ -34,7 +34,7 @@ pub fn run(args: &Eval) -> Result<Outcome> {
     let results = [("--results-file", args.results_file.as_deref())];
     output::reserve(&results, args.json)?;
     let model = model::open(&args.model)?;
-    let data = DataSet::open(&args.data.data_path, &args.data.split)?;
+    let data = DataSet::open(&args.data.data_path, args.data.split())?;
     let mapping = data.classes_in(&model.labels)?;
     tell_of(&world, &data, mapping.by);
     let part = args

@@ -25,7 +25,7 @@ pub fn run(args: &Features) -> Result<Outcome> {
         model.config = model.config.with_probe_layers(layers)?;
     }
     let config = model.config.clone();
-    let data = DataSet::open_any(&args.data.data_path, &args.data.split)?;
+    let data = DataSet::open_any(&args.data.data_path, args.data.split())?;
     let labels = model.labels.clone();
     let blocks = config.blocks_to_run();
     let loaded = engine::load_in_world(

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::Outcome;
 use crate::args::{Model, Train};
 use crate::curve;
-use crate::data::{DataSet, path_text};
+use crate::data::{DataSet, Split, path_text};
 use crate::engine;
 use crate::model::{self, Source};
 use crate::output::{self, say};
@@ -137,7 +137,7 @@ struct Data {
 
 impl Data {
     fn open(args: &Train) -> Result<Self> {
-        let training = DataSet::open(&args.data_path, "train")?;
+        let training = DataSet::open(&args.data_path, Split::IfThere("train"))?;
         let classes: Vec<String> = training
             .classes()
             .iter()
@@ -151,7 +151,7 @@ impl Data {
         }
         let is_split = ["train", "val"].map(|part| args.data_path.join(part).is_dir());
         let held_out = if is_split == [true, true] {
-            Some(DataSet::open(&args.data_path, "val")?)
+            Some(DataSet::open(&args.data_path, Split::Named("val"))?)
         } else {
             None
         };

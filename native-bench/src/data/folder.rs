@@ -10,16 +10,32 @@ use std::path::{Path, PathBuf};
 use aim_web::Result;
 
 use super::walk::{self, Visited};
-use super::{Builder, DataSet, Location, text};
+use super::{Builder, DataSet, Location, Split, no_split, text};
 use crate::pictures::IMAGE_FOLDER;
 
 /// The folders of `root/split` or of `root`, each a class.
-pub(super) fn open(root: &Path, split: &str) -> Result<DataSet> {
-    let inner = root.join(split);
-    let root = if inner.is_dir() {
-        inner
-    } else {
-        root.to_owned()
+pub(super) fn open(root: &Path, split: Split<'_>) -> Result<DataSet> {
+    let (Split::IfThere(name) | Split::Named(name)) = split;
+    let inner = root.join(name);
+    let root = match split {
+        _ if inner.is_dir() => inner,
+        Split::IfThere(_) => root.to_owned(),
+        Split::Named(_) => {
+            let folders = walk::entries(root)?.into_iter();
+            let names: Vec<String> = folders
+                .filter(walk::Entry::is_dir)
+                .map(|folder| {
+                    text(
+                        folder
+                            .path
+                            .file_name()
+                            .unwrap_or_default()
+                            .as_encoded_bytes(),
+                    )
+                })
+                .collect();
+            return Err(no_split(root, name, &names));
+        }
     };
     let entries = walk::entries(&root)?;
     let mut visited = Visited::default();

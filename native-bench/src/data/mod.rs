@@ -30,7 +30,17 @@ use self::classes::Mapping;
 use self::rows::Rows;
 use crate::args::Exif;
 use crate::files::check_regular;
+use crate::output;
 use crate::pictures::{self, Picture};
+
+/// Which part of a data set is taken.
+#[derive(Clone, Copy, Debug)]
+pub enum Split<'a> {
+    /// The folder of this name in a folder, if it is there; else all.
+    IfThere(&'a str),
+    /// The one of this name.
+    Named(&'a str),
+}
 
 /// A data set whose pictures are known by name; none of them was read.
 pub struct DataSet {
@@ -91,13 +101,12 @@ pub struct Seen {
 }
 
 impl DataSet {
-    /// Opens a folder of classes (`path/split` if there is such a folder, else `path` itself), tar archives or Parquet
-    /// files. Every picture has a class.
+    /// Opens a folder of classes, tar archives or Parquet files. Every picture has a class.
     ///
     /// # Errors
-    /// Kind `NotFound` if there is no picture, or something can't be listed; kind `Format` for broken files, and if a
-    /// picture has no class.
-    pub fn open(path: &Path, split: &str) -> Result<Self> {
+    /// Kind `NotFound` if there is no picture or no such split, or something can't be listed; kind `Format` for broken
+    /// files, and if a picture has no class; kind `Option` if archives are to have splits.
+    pub fn open(path: &Path, split: Split<'_>) -> Result<Self> {
         let data = Self::open_any(path, split)?;
         let lacks = (0..data.len()).find(|&picture| data.label(picture).is_none());
         match lacks {
@@ -113,7 +122,7 @@ impl DataSet {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_any(path: &Path, split: &str) -> Result<Self> {
+    pub fn open_any(path: &Path, split: Split<'_>) -> Result<Self> {
         let data = if path.is_dir() {
             folder::open(path, split)?
         } else {
@@ -121,9 +130,18 @@ impl DataSet {
             let all = |ending: &str| files.iter().all(|file| walk::has_ending(file, &[ending]));
             let mut builder = Builder::new(path);
             if all("tar") {
+                if let Split::Named(_) = split {
+                    return Err(Error::new(
+                        ErrorKind::Option,
+                        format!(
+                            "{}: archives are taken whole: leave --split out, and name those that you mean",
+                            path.display()
+                        ),
+                    ));
+                }
                 archive::open(&files, &mut builder)?;
             } else if all("parquet") {
-                rows::open(&files, &mut builder)?;
+                rows::open(&rows::of_split(files, split, path)?, &mut builder)?;
             } else {
                 return Err(Error::new(
                     ErrorKind::Option,
@@ -256,6 +274,19 @@ impl DataSet {
         }
         to_hex(&hash.finalize())
     }
+}
+
+/// The error of a split that is not there.
+fn no_split(path: &Path, split: &str, there: &[String]) -> Error {
+    let there = if there.is_empty() {
+        "it has none, leave --split out".to_owned()
+    } else {
+        format!("it has {}", output::some(there.iter()))
+    };
+    Error::new(
+        ErrorKind::NotFound,
+        format!("{}: has no split {split:?}: {there}", path.display()),
+    )
 }
 
 /// A data set that is being listed.

@@ -4,6 +4,7 @@
 //! own.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::Value;
 
-use super::{Builder, Location};
+use super::{Builder, Location, Split, no_split};
 
 /// The column with the pictures.
 const IMAGES: &str = "image.bytes";
@@ -67,6 +68,48 @@ pub(super) fn open(files: &[PathBuf], builder: &mut Builder) -> Result<()> {
         builder.add(location, class, 0);
     }
     Ok(())
+}
+
+/// The files of a split.
+///
+/// # Errors
+/// Kind `NotFound` if there is none.
+pub(super) fn of_split(files: Vec<PathBuf>, split: Split<'_>, path: &Path) -> Result<Vec<PathBuf>> {
+    let Split::Named(name) = split else {
+        return Ok(files);
+    };
+    let mut there: Vec<String> = files.iter().map(|file| split_of(file)).collect();
+    let own: Vec<PathBuf> = files
+        .into_iter()
+        .zip(&there)
+        .filter(|(_, split)| *split == name)
+        .map(|(file, _)| file)
+        .collect();
+    if own.is_empty() {
+        there.sort();
+        there.dedup();
+        return Err(no_split(path, name, &there));
+    }
+    Ok(own)
+}
+
+/// The split that a file is of, as the hub names files: `train-00000-of-00002.parquet`, or `train/0000.parquet`.
+fn split_of(file: &Path) -> String {
+    let name = |part: Option<&OsStr>| super::text(part.unwrap_or_default().as_encoded_bytes());
+    let stem = name(file.file_stem());
+    let mut split = stem.as_str();
+    loop {
+        let (before, last) = split.rsplit_once(['-', '_', '.']).unwrap_or(("", split));
+        let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number && (last != "of" || before.is_empty()) {
+            break;
+        }
+        split = before;
+    }
+    if split.is_empty() {
+        return name(file.parent().and_then(Path::file_name));
+    }
+    split.to_owned()
 }
 
 /// What a file holds.
@@ -345,4 +388,23 @@ fn broken(error: &ParquetError) -> Error {
         ErrorKind::Format,
         format!("is no Parquet file, or a broken one: {error}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_of_the_split_that_the_hub_names_them_by() {
+        for (file, split) in [
+            ("data/train-00000-of-00002.parquet", "train"),
+            ("default/test/0000.parquet", "test"),
+            ("validation.parquet", "validation"),
+            ("train_extra-3.parquet", "train_extra"),
+            ("of.parquet", "of"),
+            ("7.parquet", ""),
+        ] {
+            assert_eq!(split_of(Path::new(file)), split, "{file}");
+        }
+    }
 }

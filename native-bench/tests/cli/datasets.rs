@@ -397,6 +397,57 @@ fn features_of_pictures_without_classes() {
     assert_eq!(json(&mut program)["pictures"], 3);
 }
 
+#[test]
+fn a_split_that_is_named_is_there_or_an_error() {
+    let work = tempdir().expect("a temporary folder");
+    let path = |name: &str| work.path().join(name);
+    photos(&path("data/train"), 1);
+    photos(&path("data/test"), 2);
+    let of = |data: &Path, split: &str| {
+        let mut program = eval(data);
+        program.args(["--split", split]);
+        program
+    };
+    assert_eq!(json(&mut of(&path("data"), "train"))["pictures"], 24);
+    assert_eq!(json(&mut of(&path("data"), "test"))["pictures"], 48);
+    let line = refused(&mut of(&path("data"), "tset"));
+    assert!(
+        line.contains("has no split \"tset\": it has test, train"),
+        "{line}"
+    );
+    // A folder of classes has a split only if it is asked for none.
+    let classes = path("data/train");
+    assert_eq!(json(&mut eval(&classes))["pictures"], 24);
+    let line = refused(&mut of(&classes, "val"));
+    assert!(line.contains("has no split \"val\""), "{line}");
+
+    let rows: Vec<_> = pictures()
+        .into_iter()
+        .map(|(class, photo)| {
+            let bytes = fs::read(photo).expect("readable");
+            (Some(bytes), number(&class) as i64)
+        })
+        .collect();
+    for (name, rows) in [
+        ("train-00000-of-00002.parquet", &rows[..10]),
+        ("train-00001-of-00002.parquet", &rows[10..15]),
+        ("test-00000-of-00001.parquet", &rows[15..]),
+    ] {
+        write_parquet(&path(name), rows, None);
+    }
+    let all = path("*.parquet");
+    assert_eq!(json(&mut of(&all, "train"))["pictures"], 15);
+    assert_eq!(json(&mut of(&all, "test"))["pictures"], 9);
+    assert_eq!(json(&mut eval(&all))["pictures"], 24);
+    let line = refused(&mut of(&all, "validation"));
+    assert!(line.contains("it has test, train"), "{line}");
+
+    let archive = path("val.tar");
+    write_tar(&archive, &[("5/a.jpg".to_owned(), b"".to_vec())]);
+    let line = refused(&mut of(&archive, "val"));
+    assert!(line.contains("leave --split out"), "{line}");
+}
+
 /// Adds a link to an archive.
 fn add_link(archive: &mut tar::Builder<File>, kind: tar::EntryType, name: &str, target: &str) {
     let mut header = tar::Header::new_gnu();
