@@ -34,22 +34,25 @@ impl Args {
     /// Those of clap, of values that contradict each other too; and what was asked to be shown in place of running.
     pub fn of_process() -> Result<Self, clap::Error> {
         let args = Self::try_parse()?;
-        let world = match &args.command {
-            Command::Eval(eval) => Some(&eval.world),
-            Command::Features(features) => Some(&features.world),
-            _ => None,
+        let (world, model) = match &args.command {
+            Command::Eval(eval) => (&eval.world, &eval.model),
+            Command::Features(features) => (&features.world, &features.model),
+            _ => return Ok(args),
         };
-        if let Some(&World {
-            rank: Some(rank),
-            world_size: Some(size),
-            ..
-        }) = world
+        let wrong = |kind, message: String| Err(Self::command().error(kind, message));
+        if let (Some(rank), Some(size)) = (world.rank, world.world_size)
             && rank >= size
         {
-            return Err(Self::command().error(
+            return wrong(
                 clap::error::ErrorKind::ValueValidation,
                 format!("there is no --rank {rank} of --world-size {size}: ranks count from 0"),
-            ));
+            );
+        }
+        if world.local_rank.is_some() && model.settings.target.device == DeviceChoice::Cpu {
+            return wrong(
+                clap::error::ErrorKind::ArgumentConflict,
+                "--local-rank says which GPU is taken: leave it out with --device cpu".to_owned(),
+            );
         }
         Ok(args)
     }
@@ -177,6 +180,35 @@ pub struct Source {
     /// What lies below a head that was trained alone, if it is not where the head says: as --model takes it.
     #[arg(long, value_name = "PATH|NAME|URL", conflicts_with = "backbone")]
     pub trunk: Option<String>,
+}
+
+/// Which model, for a command that reads its files and does not run it.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct AtRest {
+    #[command(flatten)]
+    pub source: Source,
+
+    /// The blocks whose outputs the head reads the mean of: best, last, or numbers from 0 such as 12,13,14
+    /// [default: what the model was published with].
+    #[arg(long, value_name = "best|last|LIST")]
+    pub probe_layers: Option<ProbeLayers>,
+}
+
+impl From<&AtRest> for Model {
+    fn from(model: &AtRest) -> Self {
+        Self {
+            source: model.source.clone(),
+            settings: Settings {
+                probe_layers: model.probe_layers.clone(),
+                target: Target {
+                    device: DeviceChoice::Auto,
+                    adapter: None,
+                },
+                threads: None,
+                dtype: Dtype::Auto,
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -322,7 +354,7 @@ pub struct World {
     pub world_size: Option<u64>,
 
     /// The number of this process on its machine: which GPU it takes.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "adapter")]
     pub local_rank: Option<u64>,
 }
 
@@ -337,7 +369,7 @@ pub struct Eval {
     pub parts: Option<PathBuf>,
 
     /// How often they are written, in seconds, if that takes no more than a fiftieth of the time.
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, requires = "parts")]
     pub save_every: Duration,
 
     /// A file to write with a line of JSON for each picture: its path, its class, the likeliest five. With several
@@ -484,12 +516,17 @@ pub struct Preprocess {
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
 
-    /// The side of the crop in pixels [default: that of --model, else 224].
-    #[arg(long, value_name = "PIXELS", value_parser = img_size)]
+    /// The side of the crop in pixels [default: that of --model or --config, else 224].
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        value_parser = img_size,
+        conflicts_with_all = ["model", "backbone", "config", "arch", "trunk"]
+    )]
     pub img_size: Option<usize>,
 
     #[command(flatten)]
-    pub model: Model,
+    pub source: Source,
 
     /// Write JSON to standard output.
     #[arg(long)]
@@ -504,7 +541,7 @@ pub struct Inspect {
     pub path: Option<String>,
 
     #[command(flatten)]
-    pub model: Model,
+    pub model: AtRest,
 
     /// Write JSON to standard output.
     #[arg(long)]
@@ -542,16 +579,20 @@ pub struct Convert {
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
 
-    /// Weights that share a scale, in q4 and q8: 32, 64 or 128.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = group_size)]
-    pub group_size: usize,
+    /// Weights that share a scale, in q4 and q8: 32, 64 or 128 [default: 64].
+    #[arg(long, value_name = "N", value_parser = group_size)]
+    pub group_size: Option<usize>,
 
     /// Replace the folder if it is there and holds a model.
     #[arg(long)]
     pub overwrite: bool,
 
     #[command(flatten)]
-    pub model: Model,
+    pub model: AtRest,
+
+    /// What the weights are kept in; auto is q4.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    pub dtype: Dtype,
 
     /// Write JSON to standard output.
     #[arg(long)]
@@ -635,9 +676,9 @@ pub struct Train {
     pub lr: Option<f32>,
 
     /// The share of each class that is held out to say how good the head is; the one that is written is then trained
-    /// on all pictures.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
-    pub val_split: f32,
+    /// on all pictures [default: 0.2, or the data's own `val`].
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub val_split: Option<f32>,
 
     /// Also learn from each picture's mirror image and from two parts of it.
     #[arg(long)]

@@ -57,6 +57,7 @@ pub fn load_for_batch(
     let precision = args.settings.dtype.into();
     start_threads(args.settings.threads.unwrap_or_default().into())?;
     let device = open(args.settings.target, &model.config, blocks, precision)?;
+    tell_of_fp16(precision, &device);
     let batch = fitting_batch(&model.config, blocks, precision, &device, wanted)?;
     let engine = load_onto(model, blocks, precision, &device)?;
     Ok((engine, device, batch))
@@ -90,6 +91,13 @@ pub fn fitting_batch(
     let batch = largest_batch(config, blocks, precision, device, wanted)?;
     warn_of_cut(wanted, batch);
     Ok(batch)
+}
+
+/// Says that what was asked for is not what runs.
+fn tell_of_fp16(asked: Precision, device: &Device) {
+    if asked == Precision::Fp16 && !device.is_gpu() {
+        output::note("a CPU has no products of fp16: fp32 runs in its place");
+    }
 }
 
 /// Says that fewer pictures run at once than were asked for.
@@ -252,6 +260,7 @@ pub fn load_in_world(
     let (config, head) = (model.config.clone(), model.head);
     let precision = args.settings.dtype.into();
     let device = open_in_world(args.settings.target, &config, blocks, precision, world)?;
+    tell_of_fp16(precision, &device);
     let batch = if device.is_gpu() {
         fitting_batch(&config, blocks, precision, &device, wanted)?
     } else {

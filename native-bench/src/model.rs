@@ -259,7 +259,17 @@ fn open_dir(dir: &Path, repository: &str, args: &args::Model) -> Result<LocalMod
     if let Some(config) = config
         && Candidate::ALL.iter().any(is_there)
     {
-        return LocalModel::from_snapshot(dir, config, repository);
+        let model = LocalModel::from_snapshot(dir, config, repository)?;
+        return match args.source.arch {
+            Some(family) if Family::of(&model.config) != Some(family) => Err(Error::new(
+                ErrorKind::Option,
+                format!(
+                    "{}: says that its model is no {family}: leave --arch out, or name another model",
+                    config.display()
+                ),
+            )),
+            _ => Ok(model),
+        };
     }
     let layers = args.settings.probe_layers.as_ref();
     if let Some((model, warning)) = LocalModel::from_apple(dir, args.source.arch, layers)? {

@@ -58,7 +58,8 @@ pub fn run(args: &Bench) -> Result<Outcome> {
     let is_late = |limit: f64| start.elapsed().as_secs_f64() > limit;
     let mut left_out = 0;
     for settings in settings {
-        for setting in settings {
+        let count = settings.len();
+        for (nth, setting) in settings.into_iter().enumerate() {
             if args.time_limit.is_some_and(is_late) {
                 left_out += 1;
                 continue;
@@ -67,7 +68,10 @@ pub fn run(args: &Bench) -> Result<Outcome> {
             measure(args, &setting, &mut peaks, &mut report)?;
             let row = report.rows.get(before);
             if row.is_some_and(|row| is_gpu(&row.device)) {
-                // The rest of the list differs only in --threads, which a GPU ignores.
+                // The rest of the list differs only in --threads.
+                if nth + 1 < count {
+                    output::note("a GPU is measured with the first of several --threads alone");
+                }
                 break;
             }
         }
@@ -133,6 +137,13 @@ fn settings(args: &Bench) -> Result<Vec<Vec<Setting>>> {
         return Err(Error::new(
             ErrorKind::Option,
             "--adapter is the number of a GPU: leave it out, or add gpu to --device",
+        ));
+    }
+    let may_be_cpu = |device: &DeviceChoice| is_cpu(device) || *device == DeviceChoice::Auto;
+    if distinct(&args.threads).len() > 1 && !args.device.iter().any(may_be_cpu) {
+        return Err(Error::new(
+            ErrorKind::Option,
+            "several --threads are for the CPU, a GPU is measured with one: name one, or add cpu to --device",
         ));
     }
     let layers: Vec<ProbeLayers> = args

@@ -12,14 +12,25 @@ use crate::model::{self, Source};
 use crate::output::{self, say};
 use crate::remote;
 
+/// Weights that share a scale where nobody asks for a number.
+const GROUP_SIZE: usize = 64;
+
 pub fn run(args: &Convert) -> Result<()> {
-    let (stored, name) = match args.model.settings.dtype {
+    let is_float = matches!(args.dtype, Dtype::Fp32 | Dtype::Fp16);
+    if is_float && args.group_size.is_some() {
+        return Err(Error::new(
+            ErrorKind::Option,
+            "--group-size is for q4 and q8, floats have no scales: leave it out",
+        ));
+    }
+    let scheme = |bits| Scheme::new(bits, args.group_size.unwrap_or(GROUP_SIZE));
+    let (stored, name) = match args.dtype {
         Dtype::Fp32 => (StoredAs::F32, "fp32"),
         Dtype::Fp16 => (StoredAs::F16, "fp16"),
-        Dtype::Q8 => (StoredAs::Quantised(Scheme::new(8, args.group_size)?), "q8"),
-        Dtype::Q4 | Dtype::Auto => (StoredAs::Quantised(Scheme::new(4, args.group_size)?), "q4"),
+        Dtype::Q8 => (StoredAs::Quantised(scheme(8)?), "q8"),
+        Dtype::Q4 | Dtype::Auto => (StoredAs::Quantised(scheme(4)?), "q4"),
     };
-    let model = model::open(&args.model)?;
+    let model = model::open(&(&args.model).into())?;
     if model.head.is_some() {
         return Err(Error::new(
             ErrorKind::Unsupported,

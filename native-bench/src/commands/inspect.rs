@@ -14,7 +14,7 @@ use aim_web::{Error, ErrorKind, Result, printable};
 use pollster::block_on;
 use serde::Serialize;
 
-use crate::args::Inspect;
+use crate::args::{self, Inspect};
 use crate::model::Source;
 use crate::output::{self, say};
 use crate::{model, remote};
@@ -55,7 +55,10 @@ struct Best {
 
 pub fn run(args: &Inspect) -> Result<()> {
     let source = &args.model.source;
-    let is_alone = source.config.is_none() && source.arch.is_none() && source.trunk.is_none();
+    let is_alone = source.config.is_none()
+        && source.arch.is_none()
+        && source.trunk.is_none()
+        && args.model.probe_layers.is_none();
     let report = match &args.path {
         Some(path) if is_alone && Path::new(path).is_file() => inspect_file(path)?,
         Some(path) if is_alone => match inspect_named(args) {
@@ -75,7 +78,7 @@ pub fn run(args: &Inspect) -> Result<()> {
 
 /// A model by its name.
 fn inspect_named(args: &Inspect) -> Result<Report> {
-    let mut options = args.model.clone();
+    let mut options = args::Model::from(&args.model);
     let source = &mut options.source;
     source.model = args.path.clone().or(source.model.take());
     let model = model::open(&options)?;

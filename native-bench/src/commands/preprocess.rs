@@ -5,7 +5,7 @@ use aim_web::image::Preprocessor;
 use aim_web::{Error, ErrorKind, Result};
 use serde_json::json;
 
-use crate::args::Preprocess;
+use crate::args::{AtRest, Preprocess};
 use crate::data::path_text;
 use crate::output::{self, say};
 use crate::pictures::{self, Picture};
@@ -53,26 +53,27 @@ pub fn run(args: &Preprocess) -> Result<()> {
 }
 
 fn img_size(args: &Preprocess) -> Result<usize> {
-    let is_named = args.model.source.model.is_some() || args.model.source.backbone.is_some();
-    if !is_named {
-        model::check_unnamed(&args.model.source, false)?;
-    }
     if let Some(size) = args.img_size {
         return Ok(size);
     }
-    if !is_named {
-        return Ok(args
-            .model
-            .source
+    let source = &args.source;
+    if source.model.is_none() && source.backbone.is_none() {
+        model::check_unnamed(source, false)?;
+        return Ok(source
             .arch
             .map_or(DEFAULT_IMG_SIZE, |family| family.config().img_size[0]));
     }
-    let [height, width] = model::open(&args.model)?.config.img_size;
+    let model = AtRest {
+        source: source.clone(),
+        probe_layers: None,
+    };
+    let [height, width] = model::open(&(&model).into())?.config.img_size;
     if height != width {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!(
-                "the model takes pictures of {height}x{width}, and the crop is a square; say its side with --img-size"
+                "the model takes pictures of {height}x{width}, and the crop is a square; say its side with --img-size, \
+                 without the model"
             ),
         ));
     }

@@ -9,7 +9,7 @@ use aim_web::image::RgbImage;
 use aim_web::probe::file::EMBEDDED;
 use aim_web::probe::report::Point;
 use aim_web::probe::training::HeldOut;
-use aim_web::probe::{Examples, HeadFile, HeadFolder, Options, Report, Training, Trunk};
+use aim_web::probe::{Examples, HeadFile, HeadFolder, HeadKind, Options, Report, Training, Trunk};
 use aim_web::random::SplitMix64;
 use aim_web::{Error, ErrorKind, Result, printable};
 use image::imageops;
@@ -27,6 +27,9 @@ use crate::progress::Progress;
 /// The most lines that report the loss and the accuracy.
 const LINES: usize = 20;
 
+/// The share that is held out where nobody asks for another.
+const VAL_SPLIT: f32 = 0.2;
+
 /// Pictures whose features are computed together.
 const BATCH: usize = 8;
 
@@ -39,14 +42,15 @@ struct Read {
 
 /// Computes each picture's features once, trains on them, and writes a folder.
 pub fn run(args: &Train) -> Result<Outcome> {
-    let options = Options {
-        head: args.head,
-        epochs: args.epochs.map(|epochs| epochs as usize),
-        rate: args.lr,
-        seed: args.seed,
-        held_out: HeldOut::Share(args.val_split),
-        ..Options::default()
-    };
+    if args.head == HeadKind::Mean && !epoch_options(args).is_empty() {
+        return Err(Error::new(
+            ErrorKind::Option,
+            format!(
+                "{} is for heads that are trained in epochs, and the mean is not: leave it out, or take another --head",
+                epoch_options(args).join(" and ")
+            ),
+        ));
+    }
     let data = Data::open(args)?;
     let frozen = Model::from(&args.frozen);
     let model = model::open(&frozen)?;
@@ -75,8 +79,12 @@ pub fn run(args: &Train) -> Result<Outcome> {
         broken,
     } = data.features(args, &classifier, &device)?;
     let options = Options {
+        head: args.head,
+        epochs: args.epochs.map(|epochs| epochs as usize),
+        rate: args.lr,
+        seed: args.seed,
         held_out,
-        ..options
+        ..Options::default()
     };
 
     let (head, report) = train(args, &examples, options)?;
@@ -108,6 +116,16 @@ pub fn run(args: &Train) -> Result<Outcome> {
     } else {
         Outcome::Incomplete
     })
+}
+
+/// The options that are given and mean nothing to a head that is not trained in epochs.
+fn epoch_options(args: &Train) -> Vec<&'static str> {
+    let options = [
+        ("--epochs", args.epochs.is_some()),
+        ("--lr", args.lr.is_some()),
+    ];
+    let given = options.into_iter().filter(|(_, is_given)| *is_given);
+    given.map(|(name, _)| name).collect()
 }
 
 /// Refuses a folder that holds the trunk: a head alone in its place would have none.
@@ -150,6 +168,15 @@ impl Data {
             ));
         }
         let is_split = ["train", "val"].map(|part| args.data_path.join(part).is_dir());
+        if is_split == [true, true] && args.val_split.is_some() {
+            return Err(Error::new(
+                ErrorKind::Option,
+                format!(
+                    "{}: its val is what is held out: leave --val-split out",
+                    args.data_path.display()
+                ),
+            ));
+        }
         let held_out = if is_split == [true, true] {
             Some(DataSet::open(&args.data_path, Split::Named("val"))?)
         } else {
@@ -234,9 +261,10 @@ impl Data {
             }
         }
         progress.end();
+        let share = args.val_split.unwrap_or(VAL_SPLIT);
         Ok(Read {
             examples,
-            held_out: first_held_out.map_or(HeldOut::Share(args.val_split), HeldOut::From),
+            held_out: first_held_out.map_or(HeldOut::Share(share), HeldOut::From),
             broken,
         })
     }
@@ -287,6 +315,12 @@ fn train(
     options: Options,
 ) -> Result<(aim_web::probe::Head, Report)> {
     let mut training = Training::new(examples, options)?;
+    if training.kind() == HeadKind::Mean && !epoch_options(args).is_empty() {
+        output::note(&format!(
+            "with so few pictures the head is the mean, which has no epochs: {} changes nothing",
+            epoch_options(args).join(" and ")
+        ));
+    }
     let progress = Progress::new(args.progress, "percent of the training", 100, 0);
     let mut shown = 0;
     let mut points: Vec<Point> = Vec::new();

@@ -126,7 +126,7 @@ fn a_gpu_is_measured_too_and_threads_are_not_its_own() {
         "--batch",
         "2",
         "--threads",
-        "1,2",
+        "2",
     ]);
     let measured: Vec<_> = rows
         .iter()
@@ -143,6 +143,18 @@ fn a_gpu_is_measured_too_and_threads_are_not_its_own() {
         assert!(number(row, "peak_device_bytes") > 1e6, "{row}");
         assert!(number(row, "peak_share") > 0.0, "{row}");
     }
+}
+
+#[test]
+fn several_numbers_of_threads_are_for_the_cpu() {
+    let mut program = bench(&["--device", "gpu,cpu", "--dtype", "q4", "--batch", "1"]);
+    let assert = program.args(["--threads", "1,2", "--json"]).assert();
+    let output = assert.success().get_output().clone();
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a list");
+    let threads: Vec<Option<u64>> = rows.iter().map(|row| row["threads"].as_u64()).collect();
+    assert_eq!(threads, [None, Some(1), Some(2)]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("the first of several --threads"), "{told}");
 }
 
 #[test]

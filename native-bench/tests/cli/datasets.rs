@@ -415,7 +415,7 @@ fn a_split_that_is_named_is_there_or_an_error() {
         line.contains("has no split \"tset\": it has test, train"),
         "{line}"
     );
-    // A folder of classes has a split only if it is asked for none.
+    // In a folder of classes there is none.
     let classes = path("data/train");
     assert_eq!(json(&mut eval(&classes))["pictures"], 24);
     let line = refused(&mut of(&classes, "val"));

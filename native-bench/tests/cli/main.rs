@@ -36,7 +36,10 @@ use assert_cmd::Command;
 /// The program, on the CPU: the GPU has its tests in the library.
 fn aim_bench(command: &str) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_aim-bench"));
-    program.arg(command).args(["--device", "cpu"]);
+    program.arg(command);
+    if !["preprocess", "inspect", "convert"].contains(&command) {
+        program.args(["--device", "cpu"]);
+    }
     program
 }
 

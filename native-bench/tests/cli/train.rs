@@ -250,6 +250,8 @@ fn a_part_that_is_held_out_by_its_folder_is_never_trained_on() {
         (report["pictures"].as_u64(), report["held_out"].as_u64()),
         (Some(12), Some(4))
     );
+    let line = refused(train(&data, &output).args(["--overwrite", "--val-split", "0.3"]));
+    assert!(line.contains("leave --val-split out"), "{line}");
     copy("hat", &data.join("val").join("headgear"));
     let line = refused(train(&data, &output).arg("--overwrite"));
     assert!(line.contains("headgear"), "{line}");
@@ -455,6 +457,20 @@ fn a_folder_of_any_name_has_a_name_in_json() {
     let results = json(&mut train(&data, &output));
     let name = results["output"].as_str().unwrap_or_default();
     assert!(name.ends_with("a\\xff"), "{name}");
+}
+
+#[test]
+fn epochs_that_the_mean_has_not_are_told_of() {
+    let (work, _, output) = lesson();
+    let data = work.path().join("few");
+    for (class, labels) in CLASSES {
+        for label in &labels[..3] {
+            copy(label, &data.join(class));
+        }
+    }
+    let assert = train(&data, &output).args(["--epochs", "9"]).assert();
+    let text = String::from_utf8_lossy(&assert.success().get_output().stderr).into_owned();
+    assert!(text.contains("--epochs changes nothing"), "{text}");
 }
 
 #[test]
