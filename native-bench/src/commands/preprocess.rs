@@ -1,11 +1,13 @@
 //! `aim-bench preprocess`: pictures in, tensor out.
 
+use aim_web::config::Config;
 use aim_web::engine::HostTensor;
 use aim_web::image::Preprocessor;
+use aim_web::weights::local::read_text;
 use aim_web::{Error, ErrorKind, Result};
 use serde_json::json;
 
-use crate::args::{AtRest, Preprocess};
+use crate::args::{AtRest, Preprocess, Source};
 use crate::data::path_text;
 use crate::output::{self, say};
 use crate::pictures::{self, Picture};
@@ -56,18 +58,7 @@ fn img_size(args: &Preprocess) -> Result<usize> {
     if let Some(size) = args.img_size {
         return Ok(size);
     }
-    let source = &args.source;
-    if source.model.is_none() && source.backbone.is_none() {
-        model::check_unnamed(source, false)?;
-        return Ok(source
-            .arch
-            .map_or(DEFAULT_IMG_SIZE, |family| family.config().img_size[0]));
-    }
-    let model = AtRest {
-        source: source.clone(),
-        probe_layers: None,
-    };
-    let [height, width] = model::open(&(&model).into())?.config.img_size;
+    let [height, width] = size_of_model(&args.source)?;
     if height != width {
         return Err(Error::new(
             ErrorKind::Unsupported,
@@ -78,4 +69,26 @@ fn img_size(args: &Preprocess) -> Result<usize> {
         ));
     }
     Ok(height)
+}
+
+/// The pictures that the model takes which the options name, if by its configuration alone.
+fn size_of_model(source: &Source) -> Result<[usize; 2]> {
+    if source.model.is_some() || source.backbone.is_some() {
+        let model = AtRest {
+            source: source.clone(),
+            probe_layers: None,
+        };
+        return Ok(model::open(&(&model).into())?.config.img_size);
+    }
+    let unnamed = Source {
+        config: None,
+        ..source.clone()
+    };
+    model::check_unnamed(&unnamed, false)?;
+    if let Some(path) = &source.config {
+        let config = Config::from_json(&read_text(path)?);
+        return Ok(config.map_err(|error| error.at(path.display()))?.img_size);
+    }
+    let family = source.arch.map(|family| family.config().img_size);
+    Ok(family.unwrap_or([DEFAULT_IMG_SIZE; 2]))
 }

@@ -49,18 +49,32 @@ fn the_size_is_the_models_or_the_one_asked_for() {
         preprocess(&picture, &["--model", model]).0,
         [1, 3, 112, 112]
     );
+    // Its configuration is enough.
+    let config = format!("{model}/config.json");
+    assert_eq!(
+        preprocess(&picture, &["--config", &config]).0,
+        [1, 3, 112, 112]
+    );
+    let mut program = aim_bench("preprocess");
+    program
+        .arg(&picture)
+        .args(["--output", "unused.safetensors"]);
+    let line = refused(program.args(["--config", "no/such.json"]));
+    assert!(line.contains("no/such.json"), "{line}");
 }
 
 #[test]
 fn a_trunk_is_for_a_model_that_is_named() {
-    let mut program = aim_bench("preprocess");
-    program.arg(test_file("pictures/gray.png"));
-    program.args(["--output", "unused.safetensors", "--trunk", "x"]);
-    let line = refused(&mut program);
-    assert!(
-        line.contains("--trunk") && line.contains("--model"),
-        "{line}"
-    );
+    for more in [&[][..], &["--config", "x"]] {
+        let mut program = aim_bench("preprocess");
+        program.arg(test_file("pictures/gray.png")).args(more);
+        program.args(["--output", "unused.safetensors", "--trunk", "x"]);
+        let line = refused(&mut program);
+        assert!(
+            line.contains("--trunk") && line.contains("--model"),
+            "{line}"
+        );
+    }
 }
 
 #[cfg(unix)]
