@@ -276,6 +276,34 @@ pub fn try_out(target: &Path) -> Result<()> {
     Unfinished::new(target).map(drop)
 }
 
+/// Whether something lies at a path.
+///
+/// # Errors
+/// Kind `NotFound` if that can't be known, as in a folder that may not be read, or if it is a link that leads nowhere.
+pub fn is_there(path: &Path) -> Result<bool> {
+    let wrong =
+        |what: String| Error::new(ErrorKind::NotFound, format!("{}: {what}", path.display()));
+    match path.metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+            Err(wrong("is a link to what is not there".to_owned()))
+        }
+        // A file with the name of the folder is no folder, and a name that none can have is none's.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::InvalidFilename
+                    | io::ErrorKind::InvalidInput
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(wrong(format!("can't be read: {error}"))),
+    }
+}
+
 /// Refuses what is no regular file: opening a pipe would wait for ever, and what is in a file is read where it lies.
 ///
 /// # Errors

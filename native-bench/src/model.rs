@@ -14,6 +14,7 @@ use aim_web::weights::remote::http::Http;
 use aim_web::{Error, ErrorKind, Result, embedded};
 use pollster::block_on;
 
+use crate::files::is_there;
 use crate::remote::{self, Found};
 use crate::{args, output};
 
@@ -115,17 +116,24 @@ fn open_named(model: &str, args: &args::Model, is_trunk: bool) -> Result<Model> 
         _ => Ok(model),
     };
     let path = Path::new(model);
-    if path.exists() {
+    if !model.contains("://") && is_there(path)? {
         return match head_at(path)? {
             Some(head) => on_trunk(head),
             None => whole(open_path(path, args)?.into()),
         };
     }
     match remote::open(model, args) {
-        None => Err(Error::new(
-            ErrorKind::NotFound,
-            format!("{model}: no such file or directory"),
-        )),
+        None => {
+            let home = if model.starts_with('~') {
+                ", and the shell puts no folder in place of this ~: write it out"
+            } else {
+                ""
+            };
+            Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{model}: no such file or directory{home}"),
+            ))
+        }
         Some(Ok(Found::Snapshot { dir, repository })) => {
             whole(open_dir(&dir, &repository, args)?.into())
         }
@@ -157,7 +165,7 @@ fn head_at(path: &Path) -> Result<Option<HeadFile>> {
         return file::open(path);
     }
     let config = path.join("config.json");
-    if !config.is_file() {
+    if !is_there(&config)? {
         return Ok(None);
     }
     let place = |error: Error| error.at(config.display());

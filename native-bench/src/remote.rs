@@ -187,7 +187,7 @@ fn address(model: &str) -> Option<Result<Address>> {
         Ok(family) => format!("apple/{family}"),
         Err(_) => name.to_owned(),
     };
-    if name.split('/').count() != 2 || name.starts_with(['.', '/']) {
+    if name.split('/').count() != 2 || is_path(&name) {
         return None;
     }
     let location = Location::new(&name, revision, Some(&endpoint));
@@ -197,6 +197,16 @@ fn address(model: &str) -> Option<Result<Address>> {
         file: None,
         endpoint,
     }))
+}
+
+/// Whether a name can only be a file's or a folder's: a mistyped one is not looked for on a server.
+fn is_path(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    name.starts_with(['.', '/', '~'])
+        || name.contains('\\')
+        || Path::new(name).is_absolute()
+        || is_checkpoint(&lower)
+        || lower.ends_with(".json")
 }
 
 /// The name of a repository, with its revision, whose page on the hub this is: what a browser's address bar says.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use aim_web::{Error, ErrorKind, Result};
 
+use crate::files::is_there;
+
 /// So many files are more than anybody means.
 const MOST: usize = 1_000_000;
 
@@ -16,13 +18,13 @@ const MOST_BYTES: usize = 1 << 30;
 /// The files that a name means: itself if it is there, else what its braces and stars stand for, in their order.
 ///
 /// # Errors
-/// Kind `NotFound` if there is no such file, or one of those that braces name is missing.
+/// Kind `NotFound` if there is no such file or it can't be looked at, or one of those that braces name is missing.
 pub fn expand(name: &Path) -> Result<Vec<PathBuf>> {
     let not_found =
         |text: &str, what: &str| Error::new(ErrorKind::NotFound, format!("{text}: {what}"));
     let text = name.to_string_lossy();
     let text = text.as_ref();
-    if name.exists() {
+    if is_there(name)? {
         return Ok(vec![name.to_owned()]);
     }
     let names = braces(text)?;
@@ -30,7 +32,7 @@ pub fn expand(name: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for name in names {
         let path = PathBuf::from(&name);
-        if path.exists() {
+        if is_there(&path)? {
             files.push(path);
             continue;
         }

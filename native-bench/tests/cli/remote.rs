@@ -146,6 +146,65 @@ fn a_model_that_is_nowhere_is_an_error() {
 }
 
 #[test]
+fn paths_are_not_asked_of_the_hub() {
+    let world = World::new();
+    let work = tempfile::tempdir().expect("a temporary folder");
+    let classify = |model: &str| {
+        let mut program = world.command("classify");
+        program.current_dir(work.path()).arg(photograph());
+        program.args(["--model", model]);
+        program
+    };
+    for path in [
+        "./tiny",
+        "../tiny",
+        "/tiny",
+        "~/tiny",
+        "me/model.safetensors",
+        "me/weights.PTH",
+        "me/config.json",
+        "me\\tiny",
+    ] {
+        let error = refused(&mut classify(path));
+        let part = format!("{path}: no such file or directory");
+        assert!(error.contains(&part), "{error}");
+        assert_eq!(error.contains("write it out"), path.starts_with('~'));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::symlink;
+
+        // It is there, but nobody can look at it.
+        let me = work.path().join("me");
+        symlink("me", &me).expect("linked");
+        let error = refused(&mut classify("me/tiny"));
+        assert!(error.contains("me/tiny: can't be read"), "{error}");
+        let mut eval = world.command("eval");
+        eval.current_dir(work.path());
+        let error = refused(eval.args(["--data-path", "me/val.tar"]));
+        assert!(error.contains("me/val.tar: can't be read"), "{error}");
+        std::fs::remove_file(&me).expect("it was there");
+        std::fs::create_dir(&me).expect("created");
+        symlink("nowhere", me.join("tiny")).expect("linked");
+        let error = refused(&mut classify("me/tiny"));
+        assert!(error.contains("a link to what is not there"), "{error}");
+        // Nor what is in a folder.
+        let folder = me.join("folder");
+        std::fs::create_dir(&folder).expect("created");
+        symlink("config.json", folder.join("config.json")).expect("linked");
+        let error = refused(&mut classify("me/folder"));
+        assert!(error.contains("config.json: can't be read"), "{error}");
+        std::fs::remove_dir_all(&me).expect("it was there");
+    }
+    assert_eq!(world.hub.log().len(), 0);
+
+    // A file is no folder that models are in.
+    std::fs::write(work.path().join("me"), "a note").expect("written");
+    let report = json(&mut classify("me/tiny"));
+    assert_eq!(report, json(aim_bench("classify").arg(photograph())));
+}
+
+#[test]
 fn what_is_no_address_is_tried_once() {
     let world = World::new();
     for address in ["http://[::1/m/", "http://a.b:99999/m/"] {
