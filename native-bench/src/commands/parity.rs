@@ -192,6 +192,12 @@ fn error(ours: &HostTensor, reference: &Reference) -> Result<f64> {
     let larger = |a: f64, b: f64| if b.is_nan() { f64::INFINITY } else { a.max(b) };
     // Against one of these everything is near, or nothing.
     let are_finite = |values: &[f32], largest: f64| {
+        if values.is_empty() {
+            return Err(mismatch(
+                "the reference holds no value of it, so there is nothing to compare: make it again"
+                    .to_owned(),
+            ));
+        }
         if values.iter().all(|value| value.is_finite()) && largest.is_finite() && largest >= 0.0 {
             return Ok(());
         }
@@ -286,10 +292,17 @@ mod tests {
             samples(f32::NAN, 4.0),
             Reference::Whole(whole(&[1.0, f32::INFINITY])),
             Reference::Whole(whole(&[f32::NAN, 2.0])),
+            Reference::Samples {
+                indices: Vec::new(),
+                values: Vec::new(),
+                largest: 4.0,
+            },
         ] {
             let error = error(&ours, &reference).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Format, "{error}");
         }
+        let none = Reference::Whole(whole(&[]));
+        assert!(error(&whole(&[]), &none).is_err());
         let broken = whole(&[1.0, f32::NAN]);
         assert_eq!(error(&broken, &samples(2.0, 4.0)).unwrap(), f64::INFINITY);
     }

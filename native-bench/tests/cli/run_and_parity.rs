@@ -161,13 +161,14 @@ fn few_bits_are_near_and_say_what_they_are() {
 }
 
 #[test]
-fn a_reference_whose_largest_value_is_none_is_refused() {
+fn a_reference_of_no_values_or_of_no_largest_one_is_refused() {
     let (work, input, _) = run();
     let reference = work.path().join("samples.safetensors");
-    for (largest, part) in [
-        (-4.0, "logits: the reference's values"),
-        (f32::INFINITY, "logits.stats"),
-        (f32::NAN, "logits.stats"),
+    for (count, largest, part) in [
+        (1, -4.0, "logits: the reference's values"),
+        (1, f32::INFINITY, "logits.stats"),
+        (1, f32::NAN, "logits.stats"),
+        (0, 4.0, "logits: the reference holds no value"),
     ] {
         let [index, value] = [7_i32.to_le_bytes(), 0.5_f32.to_le_bytes()];
         let stats: Vec<u8> = [0.0, 1.0, largest]
@@ -179,8 +180,8 @@ fn a_reference_whose_largest_value_is_none_is_refused() {
         };
         let (int, float) = (safetensors::Dtype::I32, safetensors::Dtype::F32);
         let tensors = [
-            ("logits.idx", view(int, 1, &index[..])),
-            ("logits.val", view(float, 1, &value[..])),
+            ("logits.idx", view(int, count, &index[..4 * count])),
+            ("logits.val", view(float, count, &value[..4 * count])),
             ("logits.stats", view(float, 3, &stats[..])),
         ];
         let file = safetensors::serialize(tensors, None).expect("it has a form");
