@@ -27,11 +27,12 @@ pub fn instructions() -> Vec<&'static str> {
     names
 }
 
-/// The memory of the machine: all of it, and what is left, in bytes.
-pub fn memory() -> (u64, u64) {
+/// The memory of the machine: all of it, and what is left, in bytes, if the system tells.
+pub fn memory() -> Option<(u64, u64)> {
     let memory = RefreshKind::nothing().with_memory(sysinfo::MemoryRefreshKind::everything());
     let system = System::new_with_specifics(memory);
-    (system.total_memory(), system.available_memory())
+    let total = system.total_memory();
+    (total > 0).then(|| (total, system.available_memory()))
 }
 
 /// The most bytes of memory that this process had at any time.

@@ -26,7 +26,7 @@ pub fn svg(rows: &[Row]) -> String {
     let mut y = 40.0;
     let mut group = None;
     for row in rows {
-        let Some(speed) = row.images_per_second else {
+        let (Some(speed), Some(ms)) = (row.images_per_second, row.ms_per_image) else {
             continue;
         };
         let title = (&row.model, &row.device, &row.adapter);
@@ -66,7 +66,7 @@ pub fn svg(rows: &[Row]) -> String {
         let figures = format!(
             "{} images/s, {} ms{}",
             digits(speed),
-            digits(row.ms_per_image.unwrap_or_default()),
+            digits(ms),
             share.unwrap_or_default()
         );
         let width = ((RIGHT - LEFT) * speed / most).max(1.0);

@@ -74,6 +74,10 @@ impl Row {
 
     /// Fills in what follows from the most operations a second.
     pub fn hold_against(&mut self, peak: f64) {
+        // A clock that is too coarse for it measures nothing.
+        if !peak.is_finite() || peak <= 0.0 {
+            return;
+        }
         self.peak_tflops = Some(peak / 1e12);
         self.peak_share = self.tflops.map(|tflops| tflops / (peak / 1e12));
     }
@@ -103,6 +107,14 @@ mod tests {
         assert_eq!(row.tflops, Some(24.0));
         assert_eq!(row.peak_share, Some(0.5));
         assert_eq!(row.runs, 7);
+        for none in [0.0, f64::INFINITY, f64::NAN] {
+            let mut other = Row {
+                tflops: Some(1.0),
+                ..Row::default()
+            };
+            other.hold_against(none);
+            assert_eq!((other.peak_tflops, other.peak_share), (None, None));
+        }
         let text = serde_json::to_string(&row).unwrap();
         assert!(!text.contains("error"), "{text}");
         assert_eq!(serde_json::from_str::<Row>(&text).unwrap(), row);

@@ -49,8 +49,8 @@ struct Cpu {
     adapter: Option<String>,
     threads: usize,
     instructions: Vec<&'static str>,
-    memory_bytes: u64,
-    free_bytes: u64,
+    memory_bytes: Option<u64>,
+    free_bytes: Option<u64>,
     energy: bool,
 }
 
@@ -61,7 +61,7 @@ pub fn run(args: &Devices) -> Result<()> {
         .enumerate()
         .map(|(number, adapter)| Entry::Gpu(gpu(number, adapter)))
         .collect();
-    let (memory_bytes, free_bytes) = host::memory();
+    let (memory_bytes, free_bytes) = host::memory().unzip();
     entries.push(Entry::Cpu(Cpu {
         adapter: host::processor(),
         threads: threads::count(),
@@ -85,8 +85,7 @@ pub fn run(args: &Devices) -> Result<()> {
 fn gpu(number: usize, adapter: Adapter) -> Gpu {
     let is_software = adapter.kind == "software";
     let memory = if is_software {
-        let (total, free) = host::memory();
-        Some(Memory { total, free })
+        host::memory().map(|(total, free)| Memory { total, free })
     } else {
         drivers::gpu_memory(&adapter.pci_bus, adapter.kind == "integrated")
     };
@@ -121,10 +120,7 @@ fn print_gpu(gpu: &Gpu) -> Result<()> {
     if !gpu.driver.is_empty() {
         say!("       driver {}", gpu.driver)?;
     }
-    let memory = match (gpu.free_bytes, gpu.memory_bytes) {
-        (Some(free), Some(total)) => format!("{} of {} free", binary(free), binary(total)),
-        _ => "not reported by the driver".to_owned(),
-    };
+    let memory = memory(gpu.free_bytes, gpu.memory_bytes, "the driver");
     say!(
         "       memory {memory}; buffers up to {}; workgroups of up to {} units share {} KiB",
         binary(gpu.largest_buffer_bytes),
@@ -147,11 +143,17 @@ fn print_cpu(cpu: &Cpu) -> Result<()> {
         cpu.threads
     )?;
     say!(
-        "       memory {} of {} free; {}",
-        binary(cpu.free_bytes),
-        binary(cpu.memory_bytes),
+        "       memory {}; {}",
+        memory(cpu.free_bytes, cpu.memory_bytes, "the system"),
         cpu.instructions.join(", ")
     )
+}
+
+fn memory(free: Option<u64>, total: Option<u64>, by: &str) -> String {
+    match (free, total) {
+        (Some(free), Some(total)) => format!("{} of {} free", binary(free), binary(total)),
+        _ => format!("not reported by {by}"),
+    }
 }
 
 fn binary(bytes: u64) -> String {

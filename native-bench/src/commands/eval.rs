@@ -154,10 +154,12 @@ pub fn run(args: &Eval) -> Result<Outcome> {
                 counted.add_broken(data.name(picture).into_owned(), reason);
             }
         }
-        progress.advance(
-            1,
-            &format!("top-1 {:.1}%", 100.0 * right as f64 / seen.max(1) as f64),
-        );
+        let note = if seen > 0 {
+            format!("top-1 {:.1}%", 100.0 * right as f64 / seen as f64)
+        } else {
+            String::new()
+        };
+        progress.advance(1, &note);
         if let Some(saving) = saving.as_mut().filter(|saving| saving.is_due()) {
             saving.save(&mut counted, results.as_mut())?;
         }

@@ -287,17 +287,25 @@ fn print(report: &Report) -> Result<()> {
     say!("parameters  {}", report.parameters)?;
     say!("bytes       {}", report.bytes)?;
     if let Some(best) = &report.best {
+        let share = |part: u64, all: u64, decimals: usize| {
+            let percent = 100.0 * part as f64 / all as f64;
+            if all > 0 {
+                format!(" ({percent:.decimals$}%)")
+            } else {
+                String::new()
+            }
+        };
         say!(
-            "best        probe layers {:?}: {} blocks, {} bytes ({:.0}%)",
+            "best        probe layers {:?}: {} blocks, {} bytes{}",
             best.probe_layers,
             best.blocks,
             best.bytes,
-            100.0 * best.bytes as f64 / report.bytes.max(1) as f64
+            share(best.bytes, report.bytes, 0)
         )?;
         if let (Some(download), Some(all)) = (best.download_bytes, report.file_bytes) {
             say!(
-                "download    {download} of {all} bytes ({:.1}%)",
-                100.0 * download as f64 / all.max(1) as f64
+                "download    {download} of {all} bytes{}",
+                share(download, all, 1)
             )?;
         }
     }

@@ -202,22 +202,29 @@ impl Counted {
             return Err(damaged("pictures"));
         }
         // What is there for people has to be what the sums give.
+        let bounds = |interval: Option<[f64; 2]>| {
+            interval.map_or([None; 2], |[low, high]| [Some(low), Some(high)])
+        };
         let said = [
-            [report.loss, report.mean_loss],
+            [Some(report.loss), report.mean_loss],
             [report.top_1_percent, report.top_5_percent],
-            report.top_1_interval,
-            report.top_5_interval,
-            report.loss_interval,
+            bounds(report.top_1_interval),
+            bounds(report.top_5_interval),
+            bounds(report.loss_interval),
         ];
         let is = [
-            [total.loss(), total.mean_loss()],
+            [Some(total.loss()), total.mean_loss()],
             [total.percent(total.top_1), total.percent(total.top_5)],
-            total.interval(total.top_1),
-            total.interval(total.top_5),
-            total.loss_interval(),
+            bounds(total.interval(total.top_1)),
+            bounds(total.interval(total.top_5)),
+            bounds(total.loss_interval()),
         ];
         let mut pairs = said.as_flattened().iter().zip(is.as_flattened());
-        if !pairs.all(|(&said, &is)| is_same(said, is)) {
+        let are_same = |(said, is): (&Option<f64>, &Option<f64>)| match (said, is) {
+            (Some(said), Some(is)) => is_same(*said, *is),
+            (said, is) => said.is_none() && is.is_none(),
+        };
+        if !pairs.all(are_same) {
             return Err(damaged("losses, percentages or intervals"));
         }
         let is_possible = report.rank < report.world_size
@@ -629,11 +636,12 @@ mod tests {
         class(|class| class.label.push('x'));
         damaged(|report| report.loss = 0.0);
         damaged(|report| report.loss *= 1.000_001);
-        damaged(|report| report.mean_loss += 0.01);
-        damaged(|report| report.top_1_percent = 100.0);
-        damaged(|report| report.top_5_percent = f64::NAN);
-        damaged(|report| report.top_5_interval[1] -= 1.0);
-        damaged(|report| report.loss_interval = [0.0, 9.0]);
+        damaged(|report| report.mean_loss = report.mean_loss.map(|mean| mean + 0.01));
+        damaged(|report| report.mean_loss = None);
+        damaged(|report| report.top_1_percent = Some(100.0));
+        damaged(|report| report.top_5_percent = Some(f64::NAN));
+        damaged(|report| report.top_5_interval = Some([0.0, 50.0]));
+        damaged(|report| report.loss_interval = Some([0.0, 9.0]));
         damaged(|report| report.rank = report.world_size);
         damaged(|report| report.not_turned = u64::MAX);
         damaged(|report| report.data.hidden = 11);

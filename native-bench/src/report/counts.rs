@@ -204,39 +204,36 @@ impl Counts {
         self.loss_squares as f64 / SQUARE_UNITS
     }
 
-    /// Their mean; 0 of none.
-    pub fn mean_loss(&self) -> f64 {
-        self.loss() / self.pictures.max(1) as f64
+    /// Their mean, if there is any.
+    pub fn mean_loss(&self) -> Option<f64> {
+        (self.pictures > 0).then(|| self.loss() / self.pictures as f64)
     }
 
-    /// A count in percent of the pictures.
-    pub fn percent(&self, count: u64) -> f64 {
-        100.0 * count as f64 / self.pictures.max(1) as f64
+    /// A count in percent of the pictures, if there are any.
+    pub fn percent(&self, count: u64) -> Option<f64> {
+        (self.pictures > 0).then(|| 100.0 * count as f64 / self.pictures as f64)
     }
 
-    /// Wilson's interval of 95% for a count, in percent of the pictures.
-    pub fn interval(&self, count: u64) -> [f64; 2] {
-        let n = self.pictures as f64;
-        if n == 0.0 {
-            return [0.0, 100.0];
+    /// Wilson's interval of 95% for a count, in percent of the pictures, if there are any.
+    pub fn interval(&self, count: u64) -> Option<[f64; 2]> {
+        if self.pictures == 0 {
+            return None;
         }
+        let n = self.pictures as f64;
         let (p, z2) = (count as f64 / n, Z * Z);
         let center = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
         let half = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-        [center - half, center + half].map(|bound| 100.0 * bound.clamp(0.0, 1.0))
+        Some([center - half, center + half].map(|bound| 100.0 * bound.clamp(0.0, 1.0)))
     }
 
-    /// The interval of 95% for the mean cross-entropy, by its standard error.
-    pub fn loss_interval(&self) -> [f64; 2] {
+    /// The interval of 95% for the mean cross-entropy, by its standard error, which one picture alone does not have.
+    pub fn loss_interval(&self) -> Option<[f64; 2]> {
         let n = self.pictures as f64;
-        let mean = self.mean_loss();
-        if self.pictures < 2 {
-            return [mean, mean];
-        }
+        let mean = self.mean_loss().filter(|_| self.pictures > 1)?;
         let squares = self.squares();
         let variance = ((squares - n * mean * mean) / (n - 1.0)).max(0.0);
         let half = Z * (variance / n).sqrt();
-        [mean - half, mean + half]
+        Some([mean - half, mean + half])
     }
 }
 
@@ -378,8 +375,9 @@ mod tests {
             ..Counts::default()
         };
         // Wilson, 8 of 10: 0.4902 to 0.9433; 10 of 10: 0.7225 to 1.
-        let close = |got: [f64; 2], expected: [f64; 2]| {
-            got.iter()
+        let close = |got: Option<[f64; 2]>, expected: [f64; 2]| {
+            got.unwrap()
+                .iter()
                 .zip(expected)
                 .all(|(got, expected)| (got - expected).abs() < 0.01)
         };
@@ -402,5 +400,11 @@ mod tests {
         let three = counts(&[loss(1.0), loss(2.0), loss(3.0)]);
         let half = Z / 3.0_f64.sqrt();
         assert!(close(three.loss_interval(), [2.0 - half, 2.0 + half]));
+        // Of none nothing is known, of one not how far others are from it.
+        let none = Counts::default();
+        assert_eq!((none.percent(0), none.mean_loss()), (None, None));
+        assert_eq!((none.interval(0), none.loss_interval()), (None, None));
+        let one = counts(&[loss(1.0)]);
+        assert_eq!((one.mean_loss(), one.loss_interval()), (Some(1.0), None));
     }
 }

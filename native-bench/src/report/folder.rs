@@ -38,19 +38,22 @@ fn classes(report: &Report) -> String {
         "class,index,label,pictures,top_1,top_5,top_1_percent,top_5_percent,mean_loss\n".to_owned();
     for (name, class) in &report.classes {
         let counts = &class.counts;
+        // A class without pictures has no share of them.
+        let percent = |count| counts.percent(count).map(|share| format!("{share:.4}"));
+        let mean = counts.mean_loss().map(|mean| format!("{mean:.6}"));
         // Writing to a text does not fail.
         let _ = writeln!(
             text,
-            "{},{},{},{},{},{},{:.4},{:.4},{:.6}",
+            "{},{},{},{},{},{},{},{},{}",
             field(name),
             class.index,
             field(&class.label),
             counts.pictures,
             counts.top_1,
             counts.top_5,
-            counts.percent(counts.top_1),
-            counts.percent(counts.top_5),
-            counts.mean_loss()
+            percent(counts.top_1).unwrap_or_default(),
+            percent(counts.top_5).unwrap_or_default(),
+            mean.unwrap_or_default()
         );
     }
     text

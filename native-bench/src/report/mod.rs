@@ -34,14 +34,15 @@ pub struct Report {
     pub top_5: u64,
     /// The sum of the pictures' cross-entropies.
     pub loss: f64,
-    pub top_1_percent: f64,
-    pub top_5_percent: f64,
-    pub mean_loss: f64,
+    /// These are `None`, `null` in JSON, where no picture was counted.
+    pub top_1_percent: Option<f64>,
+    pub top_5_percent: Option<f64>,
+    pub mean_loss: Option<f64>,
     /// Of 95%, in percent.
-    pub top_1_interval: [f64; 2],
-    pub top_5_interval: [f64; 2],
-    /// Of 95%, for the mean.
-    pub loss_interval: [f64; 2],
+    pub top_1_interval: Option<[f64; 2]>,
+    pub top_5_interval: Option<[f64; 2]>,
+    /// Of 95%, for the mean; `None` of one picture, too.
+    pub loss_interval: Option<[f64; 2]>,
     /// How many pictures can't be read: they are in no other count.
     pub broken: u64,
     /// The first of them.
@@ -147,15 +148,14 @@ impl Report {
 pub fn print(report: &Report) -> Result<()> {
     for (name, class) in &report.classes {
         let counts = &class.counts;
-        if counts.pictures == 0 {
+        let Some(percent) = counts.percent(counts.top_1) else {
             continue;
-        }
+        };
         say!(
-            "{:<24} {:>5} of {:>5}  {:5.1}%",
+            "{:<24} {:>5} of {:>5}  {percent:5.1}%",
             output::without_controls(name),
             counts.top_1,
-            counts.pictures,
-            counts.percent(counts.top_1)
+            counts.pictures
         )?;
     }
     if !report.data.empty_classes.is_empty() {
@@ -184,14 +184,24 @@ pub fn print(report: &Report) -> Result<()> {
             report.data.pictures
         )?;
     }
-    let [[a, b], [c, d]] = [report.top_1_interval, report.top_5_interval];
-    let [e, f] = report.loss_interval;
-    say!("95% intervals: top-1 {a:.2} to {b:.2}%  top-5 {c:.2} to {d:.2}%  loss {e:.4} to {f:.4}")?;
+    // What was not measured is a dash.
+    let dash = || "-".to_owned();
+    let percent = |value: Option<f64>| value.map_or_else(dash, |value| format!("{value:.2}%"));
+    let range = |bounds: Option<[f64; 2]>| {
+        bounds.map_or_else(dash, |[low, high]| format!("{low:.2} to {high:.2}%"))
+    };
+    let (mean, bounds) = (report.mean_loss, report.loss_interval);
     say!(
-        "top-1 {:.2}%  top-5 {:.2}%  loss {:.4}  ({} pictures, {})",
-        report.top_1_percent,
-        report.top_5_percent,
-        report.mean_loss,
+        "95% intervals: top-1 {}  top-5 {}  loss {}",
+        range(report.top_1_interval),
+        range(report.top_5_interval),
+        bounds.map_or_else(dash, |[low, high]| format!("{low:.4} to {high:.4}"))
+    )?;
+    say!(
+        "top-1 {}  top-5 {}  loss {}  ({} pictures, {})",
+        percent(report.top_1_percent),
+        percent(report.top_5_percent),
+        mean.map_or_else(dash, |mean| format!("{mean:.4}")),
         report.pictures,
         report.device
     )

@@ -107,6 +107,48 @@ fn a_report_has_intervals_classes_and_confusion_in_every_form() {
 }
 
 #[test]
+fn what_was_not_measured_has_no_figure() {
+    let work = tempdir().expect("a temporary folder");
+    let (root, out) = (work.path().join("data"), work.path().join("report"));
+    fs::create_dir_all(root.join("5")).expect("created");
+    fs::create_dir_all(root.join("dress")).expect("created");
+    let broken = root.join("5/a.jpg");
+    fs::write(&broken, b"no picture").expect("written");
+    let (code, shown, err) = run(eval(&root).args(["--progress", "lines"]));
+    assert_eq!(code, 1);
+    assert!(
+        shown.contains("95% intervals: top-1 -  top-5 -  loss -\n")
+            && shown.contains("\ntop-1 -  top-5 -  loss -  (0 pictures, "),
+        "{shown}"
+    );
+    assert!(!err.contains("top-1"), "{err}");
+    let figures = [
+        "top_1_percent",
+        "top_5_percent",
+        "mean_loss",
+        "top_1_interval",
+        "top_5_interval",
+        "loss_interval",
+    ];
+    let (_, text, _) = run(eval(&root).arg("--report").arg(&out).arg("--json"));
+    for figure in figures {
+        assert_eq!(parsed(&text)[figure], Value::Null, "{figure}");
+    }
+    let classes = fs::read_to_string(out.join("classes.csv")).expect("written");
+    assert!(classes.contains("\n5,5,5,0,0,0,,,\n"), "{classes}");
+
+    // Of one picture it is not known how far others are from it.
+    fs::copy(test_file("photos/5/signer017-1296.jpg"), &broken).expect("copied");
+    let report = json(&mut eval(&root));
+    for figure in &figures[..5] {
+        assert!(!report[figure].is_null(), "{figure}");
+    }
+    assert_eq!(report["loss_interval"], Value::Null);
+    let (_, shown, _) = run(&mut eval(&root));
+    assert!(shown.contains("%  loss -\ntop-1 100.00%"), "{shown}");
+}
+
+#[test]
 fn results_are_a_line_a_picture() {
     let work = tempdir().expect("a temporary folder");
     let (root, file) = (work.path().join("data"), work.path().join("results.jsonl"));
