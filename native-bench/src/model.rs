@@ -96,31 +96,51 @@ pub fn name(args: &args::Model) -> String {
     }
 }
 
+/// What a name leads to.
+pub enum Named {
+    Whole(Box<Model>),
+    /// A head that was trained alone, without what lies below it.
+    Head {
+        head: Box<HeadFile>,
+        place: Place,
+    },
+}
+
+/// Where a head's file is.
+pub enum Place {
+    Local(PathBuf),
+    Remote(Box<RemoteModel<Http>>),
+}
+
 /// A model on this machine, or else on a server. A head alone is put on its trunk, unless it is asked for as a trunk
 /// itself: heads may name each other.
 fn open_named(model: &str, args: &args::Model, is_trunk: bool) -> Result<Model> {
-    let on_trunk = |head| {
-        if is_trunk {
-            return Err(Error::new(
-                ErrorKind::Format,
-                format!("{model}: is a head alone, and no trunk"),
-            ));
-        }
-        on_trunk(head, args)
-    };
-    let whole = |model: Model| match &args.source.trunk {
-        Some(_) if !is_trunk => Err(Error::new(
+    match find(model, args)? {
+        Named::Head { .. } if is_trunk => Err(Error::new(
+            ErrorKind::Format,
+            format!("{model}: is a head alone, and no trunk"),
+        )),
+        Named::Head { head, .. } => on_trunk(*head, args),
+        Named::Whole(_) if args.source.trunk.is_some() && !is_trunk => Err(Error::new(
             ErrorKind::Option,
             "--trunk is for a head alone, and the model has its own trunk: leave it out",
         )),
-        _ => Ok(model),
-    };
+        Named::Whole(model) => Ok(*model),
+    }
+}
+
+/// Looks for a name on this machine, or else on a server.
+pub fn find(model: &str, args: &args::Model) -> Result<Named> {
+    let whole = |model: Model| Named::Whole(Box::new(model));
     let path = Path::new(model);
     if !model.contains("://") && is_there(path)? {
-        return match head_at(path)? {
-            Some(head) => on_trunk(head),
+        return Ok(match head_at(path)? {
+            Some((head, file)) => Named::Head {
+                head: Box::new(head),
+                place: Place::Local(file),
+            },
             None => whole(open_path(path, args)?.into()),
-        };
+        });
     }
     match remote::open(model, args) {
         None => {
@@ -135,17 +155,20 @@ fn open_named(model: &str, args: &args::Model, is_trunk: bool) -> Result<Model> 
             ))
         }
         Some(Ok(Found::Snapshot { dir, repository })) => {
-            whole(open_dir(&dir, &repository, args)?.into())
+            Ok(whole(open_dir(&dir, &repository, args)?.into()))
         }
-        Some(Ok(Found::Model(remote))) => match block_on(remote.head_alone())? {
-            Some(head) => on_trunk(head),
+        Some(Ok(Found::Model(remote))) => Ok(match block_on(remote.head_alone())? {
+            Some(head) => Named::Head {
+                head: Box::new(head),
+                place: Place::Remote(remote),
+            },
             None => whole(Model {
                 config: remote.config.clone(),
                 labels: remote.labels.clone(),
                 source: Source::Remote(remote),
                 head: None,
             }),
-        },
+        }),
         // It may have been meant as a path.
         Some(Err(error))
             if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Network)
@@ -159,10 +182,11 @@ fn open_named(model: &str, args: &args::Model, is_trunk: bool) -> Result<Model> 
     }
 }
 
-/// The head that was trained alone, if that is what a file or a directory holds.
-fn head_at(path: &Path) -> Result<Option<HeadFile>> {
+/// The head that was trained alone, if that is what a file or a directory holds, and its file.
+fn head_at(path: &Path) -> Result<Option<(HeadFile, PathBuf)>> {
     if !path.is_dir() {
-        return file::open(path);
+        let head = file::open(path)?;
+        return Ok(head.map(|head| (head, path.to_owned())));
     }
     let config = path.join("config.json");
     if !is_there(&config)? {
@@ -175,12 +199,12 @@ fn head_at(path: &Path) -> Result<Option<HeadFile>> {
     {
         return Ok(None);
     }
-    let head = path.join(HEAD_FILE);
-    match file::open(&head)? {
-        Some(head) => Ok(Some(head)),
+    let file = path.join(HEAD_FILE);
+    match file::open(&file)? {
+        Some(head) => Ok(Some((head, file))),
         None => Err(Error::new(
             ErrorKind::Format,
-            format!("{}: holds no head that was trained", head.display()),
+            format!("{}: holds no head that was trained", file.display()),
         )),
     }
 }

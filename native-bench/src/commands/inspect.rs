@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use aim_web::config::{Config, Family, ProbeLayers};
+use aim_web::probe::HeadFile;
+use aim_web::probe::file;
 use aim_web::weights::checkpoint::Checkpoint;
 use aim_web::weights::checkpoint::tensor_info::TensorInfo;
 use aim_web::weights::inventory::{Located, Part};
@@ -15,7 +17,7 @@ use pollster::block_on;
 use serde::Serialize;
 
 use crate::args::{self, Inspect};
-use crate::model::Source;
+use crate::model::{Named, Place, Source};
 use crate::output::{self, say};
 use crate::{model, remote};
 
@@ -24,6 +26,9 @@ struct Report {
     files: Vec<String>,
     /// The released model it is, if it is one.
     model: Option<&'static str>,
+    /// What a head is that was trained alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head: Option<Head>,
     #[serde(skip_serializing_if = "Option::is_none")]
     config: Option<serde_json::Value>,
     tensors: Vec<Entry>,
@@ -44,6 +49,44 @@ struct Entry {
 }
 
 #[derive(Serialize)]
+struct Head {
+    /// How it was trained.
+    kind: &'static str,
+    classes: Vec<String>,
+    /// What lies below it.
+    trunk: Trunk,
+    /// The width of what it reads, of which blocks, and of what pictures.
+    embed_dim: usize,
+    probe_layers: Vec<usize>,
+    img_size: [usize; 2],
+}
+
+#[derive(Serialize)]
+struct Trunk {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arch: Option<String>,
+    sha256: String,
+}
+
+impl From<&HeadFile> for Head {
+    fn from(file: &HeadFile) -> Self {
+        Self {
+            kind: file.head.kind.name(),
+            classes: file.labels.names().to_vec(),
+            trunk: Trunk {
+                name: file.trunk.name.clone(),
+                arch: file.trunk.arch.clone(),
+                sha256: file.trunk.sha256.clone(),
+            },
+            embed_dim: file.config.embed_dim,
+            probe_layers: file.config.probe_layers.clone(),
+            img_size: file.config.img_size,
+        }
+    }
+}
+
+#[derive(Serialize)]
 struct Best {
     probe_layers: Vec<usize>,
     blocks: usize,
@@ -61,14 +104,14 @@ pub fn run(args: &Inspect) -> Result<()> {
         && args.model.probe_layers.is_none();
     let report = match &args.path {
         Some(path) if is_alone && Path::new(path).is_file() => inspect_file(path)?,
-        Some(path) if is_alone => match inspect_named(args) {
+        Some(path) if is_alone => match inspect_named(args, true) {
             // It may be a file of another model than the config beside it, or one without.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Format) => {
                 alone(&FrontOnly(remote::front(path).ok_or(error)??))
             }
             report => report?,
         },
-        _ => inspect_named(args)?,
+        _ => inspect_named(args, is_alone)?,
     };
     if args.json {
         return output::print_json(&report);
@@ -76,19 +119,46 @@ pub fn run(args: &Inspect) -> Result<()> {
     print(&report)
 }
 
-/// A model by its name.
-fn inspect_named(args: &Inspect) -> Result<Report> {
+/// A model by its name. Nothing is asked of the trunk below a head, unless options say where it is.
+fn inspect_named(args: &Inspect, is_alone: bool) -> Result<Report> {
     let mut options = args::Model::from(&args.model);
     let source = &mut options.source;
     source.model = args.path.clone().or(source.model.take());
-    let model = model::open(&options)?;
-    match model.source {
+    let name = source.model.clone().filter(|_| is_alone);
+    let model = match name.map(|name| model::find(&name, &options)).transpose()? {
+        Some(Named::Head { head, place }) => return inspect_head(&head, place),
+        Some(Named::Whole(model)) => *model,
+        None => model::open(&options)?,
+    };
+    let head = model.head.as_ref().map(Head::from);
+    let report = match model.source {
         Source::Local(mut local) => {
             local.config = model.config;
             inspect_model(&local)
         }
         Source::Remote(remote) => inspect_remote(&remote, model.config),
-    }
+    };
+    Ok(Report { head, ..report? })
+}
+
+/// A head that was trained alone.
+fn inspect_head(head: &HeadFile, place: Place) -> Result<Report> {
+    let mut report = match place {
+        Place::Local(path) => report(&[weights::open(&path)?.as_ref()]),
+        Place::Remote(remote) => {
+            let fronts = block_on(remote.fronts())?;
+            let bytes = fronts.iter().map(|file| file.len).sum();
+            let files: Vec<FrontOnly> = fronts.into_iter().map(FrontOnly).collect();
+            let files: Vec<&dyn Checkpoint> = files.iter().map(|file| file as _).collect();
+            Report {
+                file_bytes: Some(bytes),
+                ..report(&files)
+            }
+        }
+    };
+    report.config = serde_json::from_str(&head.config.to_json()).ok();
+    report.head = Some(head.into());
+    Ok(report)
 }
 
 /// A model on a server, of which only the headers are read.
@@ -176,6 +246,9 @@ fn parameters(tensor: &Located) -> u64 {
 /// A lone checkpoint file: a whole model, a backbone or a probe.
 fn inspect_file(path: &str) -> Result<Report> {
     let path = Path::new(path);
+    if let Some(head) = file::open(path)? {
+        return inspect_head(&head, Place::Local(path.to_owned()));
+    }
     let file = weights::open(path)?;
     let config = path.with_file_name("config.json");
     if config.is_file() {
@@ -252,6 +325,7 @@ fn report(files: &[&dyn Checkpoint]) -> Report {
     Report {
         files: files.iter().map(|file| file.name().to_owned()).collect(),
         model: None,
+        head: None,
         config: None,
         tensors: tensors()
             .map(|info| Entry {
@@ -279,10 +353,16 @@ fn print(report: &Report) -> Result<()> {
     }
     say!("")?;
     say!("files       {}", report.files.join(", "))?;
-    say!(
-        "model       {}",
-        report.model.unwrap_or("none of the released ones")
-    )?;
+    if let Some(head) = &report.head {
+        print_head(head)?;
+    }
+    // Of a head alone it is the trunk that may be one.
+    if report.head.is_none() || report.model.is_some() {
+        say!(
+            "model       {}",
+            report.model.unwrap_or("none of the released ones")
+        )?;
+    }
     say!("tensors     {}", report.tensors.len())?;
     say!("parameters  {}", report.parameters)?;
     say!("bytes       {}", report.bytes)?;
@@ -310,4 +390,28 @@ fn print(report: &Report) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn print_head(head: &Head) -> Result<()> {
+    let Head {
+        kind,
+        classes,
+        trunk,
+        embed_dim,
+        probe_layers,
+        img_size: [height, width],
+    } = head;
+    say!("head        {kind}, of {} classes", classes.len())?;
+    let names = classes.iter().map(|name| printable(name));
+    say!("classes     {}", output::some(names))?;
+    let arch = trunk.arch.iter().map(|arch| format!(" ({arch})"));
+    say!(
+        "trunk       {}{}, of SHA-256 {}…",
+        printable(&trunk.name),
+        printable(&arch.collect::<String>()),
+        printable(trunk.sha256.get(..12).unwrap_or_default())
+    )?;
+    say!(
+        "reads       layers {probe_layers:?} of {embed_dim} channels, from pictures of {height}x{width}"
+    )
 }

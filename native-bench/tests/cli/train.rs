@@ -460,6 +460,64 @@ fn a_folder_of_any_name_has_a_name_in_json() {
 }
 
 #[test]
+fn inspect_says_what_a_head_is() {
+    let (work, data, _) = lesson();
+    let floats = work.path().join("floats");
+    float_model::write(&floats);
+    let head = work.path().join("me/head");
+    std::fs::create_dir(work.path().join("me")).expect("created");
+    train(&data, &head)
+        .args(["--head", "linear", "--model"])
+        .arg(&floats)
+        .assert()
+        .success();
+    // Nothing of the trunk is asked for.
+    std::fs::rename(&floats, work.path().join("elsewhere")).expect("moved");
+    let compact = work.path().join("compact.safetensors");
+    let file = head.join("head.safetensors");
+    let whole = HeadFile::from_bytes(&std::fs::read(&file).unwrap()).unwrap();
+    std::fs::write(&compact, whole.to_compact_bytes().unwrap()).unwrap();
+    let hub = Hub::start(work.path(), 0);
+    let inspect = |model: &Path| {
+        let mut program = aim_bench("inspect");
+        use_hub(&mut program, &hub, &work.path().join("home"));
+        program.arg(model);
+        program
+    };
+    for model in [head.as_path(), &file, &compact, Path::new("me/head")] {
+        let report = json(&mut inspect(model));
+        let told = &report["head"];
+        assert_eq!(told["kind"], "linear", "{report}");
+        assert_eq!(told["classes"], serde_json::json!(["garment", "hand"]));
+        assert_eq!(told["trunk"]["name"].as_str(), floats.to_str());
+        assert_eq!(told["trunk"]["sha256"].as_str().map(str::len), Some(64));
+        assert_eq!(told["embed_dim"], 192);
+        assert_eq!(told["img_size"], serde_json::json!([112, 112]));
+        assert_eq!(report["config"]["num_classes"], 2);
+        assert!(report["bytes"].as_u64().expect("a number") > 1000);
+        let assert = inspect(model).assert().success();
+        let text = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+        for line in [
+            "head        linear, of 2 classes\n",
+            "classes     garment, hand\n",
+            "of 192 channels, from pictures of 112x112\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("none of the released"), "{text}");
+    }
+    let mut with_trunk = inspect(&head);
+    let report = json(with_trunk.arg("--trunk").arg(work.path().join("elsewhere")));
+    assert_eq!(report["head"]["kind"], "linear");
+    let tensors = report["tensors"].as_array().expect("a list");
+    let is_of_trunk = |tensor: &serde_json::Value| {
+        let name = tensor["name"].as_str().unwrap_or_default();
+        name.starts_with("trunk.")
+    };
+    assert!(tensors.iter().any(is_of_trunk));
+}
+
+#[test]
 fn epochs_that_the_mean_has_not_are_told_of() {
     let (work, _, output) = lesson();
     let data = work.path().join("few");
