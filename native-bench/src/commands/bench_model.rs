@@ -30,6 +30,7 @@ struct Loaded {
 /// Writes a [`Row`] for each batch. A failure is a row too, and the end: of a device that ran out of memory nothing can be
 /// expected.
 pub fn run(args: &BenchModel) -> Result<()> {
+    child::end_with_parent()?;
     // From small to large, so that the most memory yet is what this batch took.
     let mut batches: Vec<usize> = args.batch.iter().map(|&batch| batch as usize).collect();
     batches.sort_unstable();

@@ -12,6 +12,7 @@ use crate::engine;
 
 /// Writes the operations a second.
 pub fn run(args: &BenchPeak) -> Result<()> {
+    child::end_with_parent()?;
     engine::start_threads(args.threads.unwrap_or_default().into())?;
     let device = engine::open_named(args.target)?;
     let start = Instant::now();

@@ -444,6 +444,34 @@ fn a_report_through_a_pipe_reaches_who_reads_it_and_no_other_report_is_lost() {
 }
 
 #[test]
+fn parts_end_with_the_sweep() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::process::Stdio;
+
+    // The second batch would take minutes.
+    let mut sweep = std::process::Command::new(env!("CARGO_BIN_EXE_aim-bench"))
+        .args(["bench", "--synthetic", "64x2", "--device", "cpu"])
+        .args(["--threads", "1", "--batch", "1,256", "--warmup", "0"])
+        .args(["--runs", "2000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(sweep.stdout.take().expect("a pipe")).lines();
+    let first = lines.by_ref().map(|line| line.expect("UTF-8"));
+    let row = first.take(3).last().expect("a row");
+    assert!(row.trim_start().starts_with("cpu"), "{row}");
+    sweep.kill().expect("it is ours");
+    sweep.wait().expect("it is ours");
+    // A part has the other end of this pipe for as long as it is there.
+    let mut errors = sweep.stderr.take().expect("a pipe");
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(errors.read_to_end(&mut Vec::new())));
+    let long = std::time::Duration::from_secs(60);
+    assert!(ended.recv_timeout(long).is_ok(), "a part is still there");
+}
+
+#[test]
 fn one_file_does_not_take_two_reports() {
     let work = tempdir().expect("a temporary folder");
     let file = work.path().join("report");
