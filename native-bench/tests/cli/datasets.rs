@@ -60,6 +60,8 @@ fn write_tar(path: &Path, files: &[(String, Vec<u8>)]) {
 fn counts(report: &Value) -> Value {
     let mut counts = json!({});
     for key in ["pictures", "top_1", "top_5", "loss", "broken", "mean_loss"] {
+        // What is missing on both sides is no agreement.
+        assert!(report[key].is_number(), "{key} of {report}");
         counts[key] = report[key].clone();
     }
     counts

@@ -323,6 +323,7 @@ fn a_gpu_takes_batches() {
         (parsed(&out), paths)
     };
     let (cpu, paths) = report("cpu", "1");
+    assert_eq!(cpu["errors"].as_array().map(Vec::len), Some(10));
     for batch in ["1", "3", "100"] {
         let (gpu, own_paths) = report("gpu", batch);
         assert!(gpu["device"].as_str().unwrap().starts_with("GPU"));

@@ -22,6 +22,7 @@ fn a_lone_file_is_shown_without_a_config() {
     assert!(report["model"].is_null());
     let report_safetensors = json(aim_bench("inspect").arg(test_file("bad/ok_plain.safetensors")));
     assert_eq!(report["parameters"], report_safetensors["parameters"]);
+    assert_ne!(report["parameters"].as_u64().unwrap_or(0), 0);
 }
 
 #[test]

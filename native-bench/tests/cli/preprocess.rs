@@ -27,6 +27,7 @@ fn the_crop_is_pillows_bit_for_bit() {
         .expect("the expected crop is there")
         .to_rgb8();
     let (mean, std) = ([0.485_f32, 0.456, 0.406], [0.229_f32, 0.224, 0.225]);
+    assert_eq!(crop.dimensions(), (224, 224));
     for (x, y, pixel) in crop.enumerate_pixels() {
         for channel in 0..3 {
             let expected = (f32::from(pixel.0[channel]) / 255.0 - mean[channel]) / std[channel];

@@ -434,10 +434,9 @@ fn offline_nothing_is_asked_of_a_server() {
         (&[("HF_HUB_OFFLINE", "1")][..], "HF_HUB_OFFLINE"),
         (&[("TRANSFORMERS_OFFLINE", "yes")], "TRANSFORMERS_OFFLINE"),
     ] {
-        let started = std::time::Instant::now();
         let error = refused(world.classify().envs(variables.iter().copied()));
         assert!(error.contains(name) && error.contains("me/tiny"), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(2), "it waited");
+        assert!(!error.contains("attempts"), "{error}");
         // Nor of a server that is no hub.
         let folder = world.hub.folder("me/tiny");
         let mut program = world.command("classify");
@@ -603,6 +602,7 @@ fn the_token_is_the_hubs_own() {
     let other = world.root.path().join("other");
     std::fs::write(&home_token, "hf_home\n").expect("written");
     std::fs::write(&other, "hf_other\r\n").expect("written");
+    let signed = AtomicUsize::new(0);
     let asked_with = |variables: &[(&str, &str)], model: &str| {
         world.hub.reset();
         let mut program = world.command("classify");
@@ -614,6 +614,8 @@ fn the_token_is_the_hubs_own() {
         let log = world.hub.log();
         assert!(!log.is_empty());
         let first = log[0].authorization.clone();
+        let own = log.iter().filter(|request| request.is_signed).count();
+        signed.fetch_add(own, Ordering::Relaxed);
         assert!(
             log.iter()
                 .all(|request| request.is_signed || request.authorization == first),
@@ -643,6 +645,7 @@ fn the_token_is_the_hubs_own() {
             "{variables:?}"
         );
     }
+    assert_ne!(signed.load(Ordering::Relaxed), 0, "no file was redirected");
     // Another server does not get it.
     let folder = format!(
         "{}/files/me/tiny",

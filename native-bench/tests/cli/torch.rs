@@ -106,6 +106,11 @@ fn inspect_and_convert_read_it_from_a_server() {
     let world = World::new();
     let folder = world.hub.folder("me/torch");
     let local = json(world.command("inspect").arg(world.path("torch")));
+    assert!(
+        local["tensors"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty())
+    );
     for place in [
         folder.clone(),
         format!("{folder}/pytorch_model.bin"),
