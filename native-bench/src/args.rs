@@ -676,7 +676,7 @@ pub struct Train {
     pub lr: Option<f32>,
 
     /// The share of each class that is held out to say how good the head is; the one that is written is then trained
-    /// on all pictures [default: 0.2, or the data's own `val`].
+    /// on all pictures [default: 0.2, or the data's own `val`]; with 0 one picture of a class is enough.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub val_split: Option<f32>,
 

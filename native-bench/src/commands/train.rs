@@ -261,12 +261,40 @@ impl Data {
             }
         }
         progress.end();
-        let share = args.val_split.unwrap_or(VAL_SPLIT);
+        let held_out = match (first_held_out, args.val_split.unwrap_or(VAL_SPLIT)) {
+            (Some(first), _) => HeldOut::From(first),
+            // Where nothing is held out one picture of a class is enough.
+            (None, 0.0) => HeldOut::From(examples.labels().len()),
+            (None, share) => {
+                check_second(&examples)?;
+                HeldOut::Share(share)
+            }
+        };
         Ok(Read {
             examples,
-            held_out: first_held_out.map_or(HeldOut::Share(share), HeldOut::From),
+            held_out,
             broken,
         })
+    }
+}
+
+/// Refuses a class of one picture, of which none can be held out.
+fn check_second(examples: &Examples) -> Result<()> {
+    let counts = examples.counts();
+    let mut alone = examples
+        .classes()
+        .iter()
+        .zip(counts)
+        .filter(|(_, count)| *count == 1);
+    match alone.next() {
+        None => Ok(()),
+        Some((class, _)) => Err(Error::new(
+            ErrorKind::Option,
+            format!(
+                "the class {:?} has one picture, and one more would have to be held out: add some, or take --val-split 0",
+                printable(class)
+            ),
+        )),
     }
 }
 

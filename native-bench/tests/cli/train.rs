@@ -276,7 +276,10 @@ fn lessons_that_are_none_are_refused_and_leave_nothing() {
     std::fs::create_dir_all(empty.join("nothing")).unwrap();
     for (data, says) in [
         (&one, "one class"),
-        (&poor, "\"garment\" has one picture"),
+        (
+            &poor,
+            "\"garment\" has one picture, and one more would have to be held out",
+        ),
         (&alike, "alike"),
         (&empty, "\"nothing\" has no picture"),
         (&work.path().join("missing"), "missing"),
@@ -515,6 +518,23 @@ fn inspect_says_what_a_head_is() {
         name.starts_with("trunk.")
     };
     assert!(tensors.iter().any(is_of_trunk));
+}
+
+#[test]
+fn one_picture_of_a_class_is_enough_if_none_is_held_out() {
+    let (work, _, output) = lesson();
+    let data = work.path().join("one");
+    copy("5", &data.join("hand"));
+    copy("dress", &data.join("garment"));
+    let report = json(train(&data, &output).args(["--val-split", "0"]));
+    assert_eq!(
+        (&report["pictures"], &report["held_out"]),
+        (&2.into(), &0.into())
+    );
+    assert_eq!(report["head"], "mean");
+    assert!(report["accuracy"].is_null() && report["loss"].is_null());
+    assert_eq!(label(&output, "5"), "hand");
+    assert_eq!(label(&output, "dress"), "garment");
 }
 
 #[test]
