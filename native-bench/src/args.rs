@@ -372,9 +372,9 @@ pub struct Eval {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, requires = "parts")]
     pub save_every: Duration,
 
-    /// A file to write with a line of JSON for each picture: its path, its class, the likeliest five. With several
-    /// processes each has its own, by its number. One that is there is replaced or gone on with if it is of the same model,
-    /// data and options, else it is an error.
+    /// A file to write with a line of JSON for each picture, - for standard output: its path, its class, the likeliest
+    /// five. With several processes each has its own, by its number. One that is there is replaced or gone on with if it is
+    /// of the same model, data and options, else it is an error.
     #[arg(long, value_name = "FILE")]
     pub results_file: Option<PathBuf>,
 
@@ -486,7 +486,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 
-    /// Where to write `logits`, and `features.0` and so on.
+    /// Where to write `logits`, and `features.0` and so on; - for standard output.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
 
@@ -512,7 +512,7 @@ pub struct Preprocess {
     #[arg(long, value_enum, default_value_t = Exif::Ignore)]
     pub exif: Exif,
 
-    /// Where to write the tensor `input`: [pictures, 3, size, size].
+    /// Where to write the tensor `input`: [pictures, 3, size, size]; - for standard output.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
 

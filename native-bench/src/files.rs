@@ -326,9 +326,12 @@ pub fn make_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| unwritable(path, &error))
 }
 
-/// Whether a path leads to this process's standard output, whatever that is: `/dev/stdout`, or the file that a shell put
+/// Whether a path leads to this process's standard output, whatever that is: `-`, `/dev/stdout`, or the file that a shell put
 /// there. What people are told must not be mixed with data then, nor the file be replaced below it.
 pub fn is_standard_output(path: &Path) -> bool {
+    if path == Path::new("-") {
+        return true;
+    }
     #[cfg(unix)]
     {
         use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -347,7 +350,6 @@ pub fn is_standard_output(path: &Path) -> bool {
     }
     #[cfg(not(unix))]
     {
-        let _ = path;
         false
     }
 }
@@ -363,7 +365,16 @@ fn duplicate() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
+fn duplicate() -> io::Result<File> {
+    use std::os::windows::io::AsHandle as _;
+    io::stdout()
+        .as_handle()
+        .try_clone_to_owned()
+        .map(File::from)
+}
+
+#[cfg(not(any(unix, windows)))]
 fn duplicate() -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }

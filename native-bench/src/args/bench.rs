@@ -57,11 +57,11 @@ pub struct Bench {
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub time_limit: Option<f64>,
 
-    /// Also draw the pictures a second to this file.
+    /// Also draw the pictures a second to this file; - for standard output.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 
-    /// Also write the table to this file, as Markdown.
+    /// Also write the table to this file, as Markdown; - for standard output.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
 

@@ -227,6 +227,8 @@ fn data_on_standard_output_are_alone_there() {
     let (code, input, told) = run(&to_stdout);
     assert_eq!(code, Some(0), "{told}");
     safetensors::SafeTensors::deserialize(&input).expect("nothing else is there");
+    assert!(run(&[&of_picture[..], &["-"]].concat()).1 == input);
+    assert!(!Path::new("-").exists());
     assert!(told.contains("input [1, 3, 112, 112]"), "{told}");
     let (code, out, told) = run(&[&to_stdout[..], &["--json"]].concat());
     assert_eq!((code, out.len()), (Some(1), 0));
