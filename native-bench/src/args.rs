@@ -34,25 +34,22 @@ impl Args {
     /// Those of clap, of values that contradict each other too; and what was asked to be shown in place of running.
     pub fn of_process() -> Result<Self, clap::Error> {
         let args = Self::try_parse()?;
-        let (world, model) = match &args.command {
-            Command::Eval(eval) => (&eval.world, &eval.model),
-            Command::Features(features) => (&features.world, &features.model),
-            _ => return Ok(args),
+        let world = match &args.command {
+            Command::Eval(eval) => Some(&eval.world),
+            Command::Features(features) => Some(&features.world),
+            _ => None,
         };
-        let wrong = |kind, message: String| Err(Self::command().error(kind, message));
-        if let (Some(rank), Some(size)) = (world.rank, world.world_size)
+        if let Some(&World {
+            rank: Some(rank),
+            world_size: Some(size),
+            ..
+        }) = world
             && rank >= size
         {
-            return wrong(
+            return Err(Self::command().error(
                 clap::error::ErrorKind::ValueValidation,
                 format!("there is no --rank {rank} of --world-size {size}: ranks count from 0"),
-            );
-        }
-        if world.local_rank.is_some() && model.settings.target.device == DeviceChoice::Cpu {
-            return wrong(
-                clap::error::ErrorKind::ArgumentConflict,
-                "--local-rank says which GPU is taken: leave it out with --device cpu".to_owned(),
-            );
+            ));
         }
         Ok(args)
     }
@@ -180,35 +177,6 @@ pub struct Source {
     /// What lies below a head that was trained alone, if it is not where the head says: as --model takes it.
     #[arg(long, value_name = "PATH|NAME|URL", conflicts_with = "backbone")]
     pub trunk: Option<String>,
-}
-
-/// Which model, for a command that reads its files and does not run it.
-#[derive(Clone, Debug, ClapArgs)]
-pub struct AtRest {
-    #[command(flatten)]
-    pub source: Source,
-
-    /// The blocks whose outputs the head reads the mean of: best, last, or numbers from 0 such as 12,13,14
-    /// [default: what the model was published with].
-    #[arg(long, value_name = "best|last|LIST")]
-    pub probe_layers: Option<ProbeLayers>,
-}
-
-impl From<&AtRest> for Model {
-    fn from(model: &AtRest) -> Self {
-        Self {
-            source: model.source.clone(),
-            settings: Settings {
-                probe_layers: model.probe_layers.clone(),
-                target: Target {
-                    device: DeviceChoice::Auto,
-                    adapter: None,
-                },
-                threads: None,
-                dtype: Dtype::Auto,
-            },
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -517,16 +485,11 @@ pub struct Preprocess {
     pub output: PathBuf,
 
     /// The side of the crop in pixels [default: that of --model or --config, else 224].
-    #[arg(
-        long,
-        value_name = "PIXELS",
-        value_parser = img_size,
-        conflicts_with_all = ["model", "backbone", "config", "arch", "trunk"]
-    )]
+    #[arg(long, value_name = "PIXELS", value_parser = img_size)]
     pub img_size: Option<usize>,
 
     #[command(flatten)]
-    pub source: Source,
+    pub model: Model,
 
     /// Write JSON to standard output.
     #[arg(long)]
@@ -541,7 +504,7 @@ pub struct Inspect {
     pub path: Option<String>,
 
     #[command(flatten)]
-    pub model: AtRest,
+    pub model: Model,
 
     /// Write JSON to standard output.
     #[arg(long)]
@@ -588,11 +551,7 @@ pub struct Convert {
     pub overwrite: bool,
 
     #[command(flatten)]
-    pub model: AtRest,
-
-    /// What the weights are kept in; auto is q4.
-    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
-    pub dtype: Dtype,
+    pub model: Model,
 
     /// Write JSON to standard output.
     #[arg(long)]

@@ -78,7 +78,7 @@ pub struct Timing {
     pub warmup: u32,
 
     /// Batches that are timed [default: as many as --seconds allow, at least 3].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "seconds")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: Option<u32>,
 
     /// How long batches are timed for.
@@ -262,10 +262,8 @@ impl BenchModel {
             seconds,
         } = self.timing;
         option(&mut args, "--warmup", Some(warmup.to_string()));
-        match runs {
-            Some(runs) => option(&mut args, "--runs", Some(runs.to_string())),
-            None => option(&mut args, "--seconds", Some(seconds.to_string())),
-        }
+        option(&mut args, "--runs", runs.map(|runs| runs.to_string()));
+        option(&mut args, "--seconds", Some(seconds.to_string()));
         args
     }
 }

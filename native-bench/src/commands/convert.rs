@@ -16,21 +16,18 @@ use crate::remote;
 const GROUP_SIZE: usize = 64;
 
 pub fn run(args: &Convert) -> Result<()> {
-    let is_float = matches!(args.dtype, Dtype::Fp32 | Dtype::Fp16);
-    if is_float && args.group_size.is_some() {
-        return Err(Error::new(
-            ErrorKind::Option,
-            "--group-size is for q4 and q8, floats have no scales: leave it out",
-        ));
+    let dtype = args.model.settings.dtype;
+    if matches!(dtype, Dtype::Fp32 | Dtype::Fp16) && args.group_size.is_some() {
+        output::note("floats have no scales: --group-size changes nothing");
     }
     let scheme = |bits| Scheme::new(bits, args.group_size.unwrap_or(GROUP_SIZE));
-    let (stored, name) = match args.dtype {
+    let (stored, name) = match dtype {
         Dtype::Fp32 => (StoredAs::F32, "fp32"),
         Dtype::Fp16 => (StoredAs::F16, "fp16"),
         Dtype::Q8 => (StoredAs::Quantised(scheme(8)?), "q8"),
         Dtype::Q4 | Dtype::Auto => (StoredAs::Quantised(scheme(4)?), "q4"),
     };
-    let model = model::open(&(&args.model).into())?;
+    let model = model::open(&args.model)?;
     if model.head.is_some() {
         return Err(Error::new(
             ErrorKind::Unsupported,

@@ -16,7 +16,7 @@ use aim_web::{Error, ErrorKind, Result, printable};
 use pollster::block_on;
 use serde::Serialize;
 
-use crate::args::{self, Inspect};
+use crate::args::Inspect;
 use crate::model::{Named, Place, Source};
 use crate::output::{self, say};
 use crate::{model, remote};
@@ -101,7 +101,7 @@ pub fn run(args: &Inspect) -> Result<()> {
     let is_alone = source.config.is_none()
         && source.arch.is_none()
         && source.trunk.is_none()
-        && args.model.probe_layers.is_none();
+        && args.model.settings.probe_layers.is_none();
     let report = match &args.path {
         Some(path) if is_alone && Path::new(path).is_file() => inspect_file(path)?,
         Some(path) if is_alone => match inspect_named(args, true) {
@@ -121,7 +121,7 @@ pub fn run(args: &Inspect) -> Result<()> {
 
 /// A model by its name. Nothing is asked of the trunk below a head, unless options say where it is.
 fn inspect_named(args: &Inspect, is_alone: bool) -> Result<Report> {
-    let mut options = args::Model::from(&args.model);
+    let mut options = args.model.clone();
     let source = &mut options.source;
     source.model = args.path.clone().or(source.model.take());
     let name = source.model.clone().filter(|_| is_alone);

@@ -7,7 +7,7 @@ use aim_web::weights::local::read_text;
 use aim_web::{Error, ErrorKind, Result};
 use serde_json::json;
 
-use crate::args::{AtRest, Preprocess, Source};
+use crate::args::{Model, Preprocess, Source};
 use crate::data::path_text;
 use crate::output::{self, say};
 use crate::pictures::{self, Picture};
@@ -58,13 +58,13 @@ fn img_size(args: &Preprocess) -> Result<usize> {
     if let Some(size) = args.img_size {
         return Ok(size);
     }
-    let [height, width] = size_of_model(&args.source)?;
+    let [height, width] = size_of_model(&args.model)?;
     if height != width {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!(
-                "the model takes pictures of {height}x{width}, and the crop is a square; say its side with --img-size, \
-                 without the model"
+                "the model takes pictures of {height}x{width}, and the crop is a square; say its side with \
+                 --img-size"
             ),
         ));
     }
@@ -72,13 +72,10 @@ fn img_size(args: &Preprocess) -> Result<usize> {
 }
 
 /// The pictures that the model takes which the options name, if by its configuration alone.
-fn size_of_model(source: &Source) -> Result<[usize; 2]> {
+fn size_of_model(model: &Model) -> Result<[usize; 2]> {
+    let source = &model.source;
     if source.model.is_some() || source.backbone.is_some() {
-        let model = AtRest {
-            source: source.clone(),
-            probe_layers: None,
-        };
-        return Ok(model::open(&(&model).into())?.config.img_size);
+        return Ok(model::open(model)?.config.img_size);
     }
     let unnamed = Source {
         config: None,

@@ -42,15 +42,6 @@ struct Read {
 
 /// Computes each picture's features once, trains on them, and writes a folder.
 pub fn run(args: &Train) -> Result<Outcome> {
-    if args.head == HeadKind::Mean && !epoch_options(args).is_empty() {
-        return Err(Error::new(
-            ErrorKind::Option,
-            format!(
-                "{} is for heads that are trained in epochs, and the mean is not: leave it out, or take another --head",
-                epoch_options(args).join(" and ")
-            ),
-        ));
-    }
     let data = Data::open(args)?;
     let frozen = Model::from(&args.frozen);
     let model = model::open(&frozen)?;
@@ -169,12 +160,9 @@ impl Data {
         }
         let is_split = ["train", "val"].map(|part| args.data_path.join(part).is_dir());
         if is_split == [true, true] && args.val_split.is_some() {
-            return Err(Error::new(
-                ErrorKind::Option,
-                format!(
-                    "{}: its val is what is held out: leave --val-split out",
-                    args.data_path.display()
-                ),
+            output::note(&format!(
+                "{}: its val is what is held out, --val-split changes nothing",
+                args.data_path.display()
             ));
         }
         let held_out = if is_split == [true, true] {
@@ -345,7 +333,7 @@ fn train(
     let mut training = Training::new(examples, options)?;
     if training.kind() == HeadKind::Mean && !epoch_options(args).is_empty() {
         output::note(&format!(
-            "with so few pictures the head is the mean, which has no epochs: {} changes nothing",
+            "the head is the mean of each class, which is not trained in epochs: {} changes nothing",
             epoch_options(args).join(" and ")
         ));
     }

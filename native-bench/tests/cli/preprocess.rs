@@ -50,6 +50,8 @@ fn the_size_is_the_models_or_the_one_asked_for() {
         preprocess(&picture, &["--model", model]).0,
         [1, 3, 112, 112]
     );
+    let sized = ["--model", model, "--img-size", "96", "--device", "cpu"];
+    assert_eq!(preprocess(&picture, &sized).0, [1, 3, 96, 96]);
     // Its configuration is enough.
     let config = format!("{model}/config.json");
     assert_eq!(
