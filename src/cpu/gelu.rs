@@ -225,3 +225,62 @@ fn constants<S: Simd, const N: usize>(simd: S, values: &[f32; N]) -> [S::f32s; N
     }
     vectors
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a test on every instruction set that the loops are compiled for and this machine has.
+    fn on_each(test: impl WithSimd<Output = ()> + Copy) {
+        Simd::vectorize(pulp::Scalar, test);
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(simd) = pulp::x86::V3::try_new() {
+                Simd::vectorize(simd, test);
+            }
+            if let Some(simd) = pulp::x86::V4::try_new() {
+                Simd::vectorize(simd, test);
+            }
+        }
+        dispatch(test);
+    }
+
+    #[derive(Clone, Copy)]
+    struct KeepsNan;
+
+    impl WithSimd for KeepsNan {
+        type Output = ();
+
+        fn with_simd<S: Simd>(self, simd: S) {
+            // In four vectors at once, in one, and in what is left over.
+            const LEN: usize = 91;
+            let values: Vec<f32> = (0..LEN).map(|i| -(i as f32) / 7.0).collect();
+            let [mut weights, mut hidden] = [values.clone(), values.clone()];
+            let whole = exp(simd, &mut weights, 0.0);
+            gelu(simd, &mut hidden);
+            assert!(whole.is_finite() && hidden.iter().all(|value| value.is_finite()));
+            for nan in [f32::NAN, -f32::NAN] {
+                for at in 0..LEN {
+                    let mut broken = values.clone();
+                    broken[at] = nan;
+                    let sum = exp(simd, &mut broken, 0.0);
+                    assert!(sum.is_nan() && broken[at].is_nan(), "e^x at {at}");
+                    broken[at] = weights[at];
+                    assert_eq!(broken, weights);
+
+                    let mut broken = values.clone();
+                    broken[at] = nan;
+                    gelu(simd, &mut broken);
+                    assert!(broken[at].is_nan(), "GELU at {at}");
+                    broken[at] = hidden[at];
+                    assert_eq!(broken, hidden);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        on_each(KeepsNan);
+    }
+}

@@ -56,7 +56,7 @@ pub(super) fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
     }
 }
 
-/// `e^x` to 2e-7 of itself, for `x` up to 88; 0 below -87.
+/// `e^x` to 2e-7 of itself, for `x` up to 88; 0 below -87. NaN of NaN.
 ///
 /// `x = n ln 2 + r` with `|r|` at most half of `ln 2`, and `e^r` by its series.
 #[inline(always)]
@@ -67,7 +67,8 @@ pub(super) fn exp(x: f32) -> f32 {
     if x < -87.0 {
         return 0.0;
     }
-    let x = x.min(88.0);
+    // A comparison that is false for NaN keeps it, which `min` does not.
+    let x = if x > 88.0 { 88.0 } else { x };
     let n = (x * std::f32::consts::LOG2_E).round_ties_even();
     let r = x - n * LN_2_HIGH - n * LN_2_LOW;
     let mut y = 1.0 / 5040.0;
@@ -137,6 +138,9 @@ mod tests {
         }
         assert_eq!((exp(-88.0), exp(f32::NEG_INFINITY)), (0.0, 0.0));
         assert!(exp(1000.0).is_finite());
+        for nan in [f32::NAN, -f32::NAN] {
+            assert!(exp(nan).is_nan());
+        }
     }
 
     #[test]
@@ -170,6 +174,21 @@ mod tests {
         let mut scores = [3.0, -1.0, 1e4, 1e4];
         softmax(&mut scores);
         assert_eq!(scores, [0.0, 0.0, 0.5, 0.5]);
+    }
+
+    #[test]
+    fn weights_of_broken_scores_are_no_numbers() {
+        for broken in [f32::NAN, f32::INFINITY] {
+            for at in 0..3 {
+                let mut scores = [0.5, -1.0, 2.0];
+                scores[at] = broken;
+                softmax(&mut scores);
+                assert!(scores[at].is_nan(), "{scores:?}");
+            }
+            let mut scores = [broken; 3];
+            softmax(&mut scores);
+            assert!(scores.iter().all(|weight| weight.is_nan()), "{scores:?}");
+        }
     }
 
     #[test]
