@@ -204,13 +204,28 @@ struct Affine {
 }
 
 impl Affine {
-    /// As f16 will hold it.
+    /// As f16 will hold it: scale, bias, and the weights of all codes, which others widen to f16. Of what is stored, the same.
     #[inline(always)]
-    const fn stored(self) -> Self {
-        Self {
-            scale: round_to_f16(self.scale.clamp(-MAX, MAX)),
-            bias: round_to_f16(self.bias.clamp(-MAX, MAX)),
-        }
+    const fn stored(self, max_code: f32) -> Self {
+        let bias = round_to_f16(self.bias.clamp(-MAX, MAX));
+        // How far the largest code may go from the bias.
+        let least = (-MAX - bias) / max_code;
+        let most = (MAX - bias) / max_code;
+        let scale = if self.scale < least {
+            least
+        } else if self.scale > most {
+            most
+        } else {
+            self.scale
+        };
+        let rounded = round_to_f16(scale);
+        let scale = if rounded < least || rounded > most {
+            // The next f16 towards 0. It is no subnormal one: a bias is an end of the range, or 32 or more from it.
+            f32::from_bits(rounded.to_bits() - (1 << 13))
+        } else {
+            rounded
+        };
+        Self { scale, bias }
     }
 }
 
@@ -255,7 +270,7 @@ impl<C: Choose> WithSimd for Groups<'_, C> {
                 });
             }
             let by = self.how.choose(simd, group, min, max);
-            let stored = by.stored();
+            let stored = by.stored(C::MAX_CODE);
             into.scales.push(f16::from_f32(stored.scale));
             into.biases.push(f16::from_f32(stored.bias));
 
@@ -553,9 +568,9 @@ impl Choose for Search4 {
                 scale,
                 bias: middle - scale * half,
             }
-            .stored();
+            .stored(Self::MAX_CODE);
         }
-        let plain = mlx(min, max, Self::MAX_CODE).stored();
+        let plain = mlx(min, max, Self::MAX_CODE).stored(Self::MAX_CODE);
         (scales[15], biases[15]) = (plain.scale, plain.bias);
         let (lane, _) = smallest(&errors(simd, weights, &scales, &biases, Self::MAX_CODE));
         Affine {
@@ -586,12 +601,18 @@ impl Choose for Search8 {
         let mut scales = Lanes::default();
         let mut biases = Lanes::default();
         for l in 0..16 {
-            let low = round_to_f16(min + Self::SHRINK[l / 4] * unit);
+            let low = round_to_f16((min + Self::SHRINK[l / 4] * unit).clamp(-MAX, MAX));
             let high = max - Self::SHRINK[l % 4] * unit;
-            scales[l] = round_to_f16((high - low) / Self::MAX_CODE);
-            biases[l] = low;
+            Affine {
+                scale: scales[l],
+                bias: biases[l],
+            } = Affine {
+                scale: (high - low) / Self::MAX_CODE,
+                bias: low,
+            }
+            .stored(Self::MAX_CODE);
         }
-        let plain = mlx(min, max, Self::MAX_CODE).stored();
+        let plain = mlx(min, max, Self::MAX_CODE).stored(Self::MAX_CODE);
         (scales[15], biases[15]) = (plain.scale, plain.bias);
         let (lane, _) = smallest(&errors(simd, weights, &scales, &biases, Self::MAX_CODE));
         Affine {

@@ -257,6 +257,57 @@ fn the_widest_range_is_kept() {
     }
 }
 
+/// Others compute with quantised weights in f16.
+#[test]
+fn weights_come_back_within_the_range_of_f16() {
+    let fits = |w: &f32| f16::from_f32(*w).is_finite();
+    let even = |len: usize| (0..len).map(move |i| 2.0 * i as f32 / (len - 1) as f32 - 1.0);
+    for scheme in schemes() {
+        let group = scheme.group_size();
+        let mut w: Vec<f32> = Vec::new();
+        for (low, high) in [
+            (-65504.0, 65504.0),
+            (-65504.0, 0.0),
+            (0.0, 65504.0),
+            (-65504.0, 1000.0),
+            (-1.0, 65504.0),
+            (65408.0, 65504.0),
+            (-65504.0, -64000.0),
+            (-60000.0, 65504.0),
+        ] {
+            let middle = 0.5 * low + 0.5 * high;
+            // Evenly, and with most at the ends.
+            for power in [1, 3] {
+                w.extend(even(group).map(|u| middle + (high - middle) * u.powi(power)));
+            }
+            let of_signs = even(group).map(|u| if u < 0.0 { low } else { high });
+            w.extend(of_signs);
+        }
+        w.extend(
+            gaussian(64 * group)
+                .iter()
+                .map(|w| (w * 30000.0).clamp(-65504.0, 65504.0)),
+        );
+        let [nearest, search] = [Method::Nearest, Method::Search].map(|method| {
+            let matrix = quantize(&w, group, scheme, method);
+            let back = dequantize::matrix(&matrix).unwrap();
+            assert!(back.iter().all(fits), "{scheme:?}, {method:?}");
+            back
+        });
+        for ((w, nearest), search) in w
+            .chunks(group)
+            .zip(nearest.chunks(group))
+            .zip(search.chunks(group))
+        {
+            let (nearest, search) = (squared_error(w, nearest), squared_error(w, search));
+            assert!(
+                search <= nearest * 1.0001 + 1.0,
+                "{scheme:?}: {search} of {nearest}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_weight_that_is_no_number_is_named() {
     for (value, kind) in [
