@@ -10,6 +10,23 @@ use super::head::{Head, HeadKind, identity, round};
 use super::normalization::Normalization;
 use crate::error::{Error, ErrorKind, Result};
 
+/// The most bytes that the keys and values may take of a head which was compact. They grow with the square of the channels, so
+/// that a small file can ask for any amount; those of the 7B, with 4096 channels, are half as many.
+const MOST_BYTES: usize = 256 << 20;
+
+/// Refuses heads whose keys and values would be too large.
+fn check_channels(dim: usize) -> Result<()> {
+    let bytes = dim
+        .checked_mul(dim)
+        .and_then(|len| len.checked_mul(2 * size_of::<f32>()));
+    if bytes.is_some_and(|bytes| bytes <= MOST_BYTES) {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!(
+        "a compact head of {dim} channels would take over {MOST_BYTES} bytes: export it whole"
+    )))
+}
+
 /// A head in fewer numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compact {
@@ -26,9 +43,10 @@ impl Compact {
     ///
     /// # Errors
     /// [`ErrorKind::Option`] if it has more classes than an attention head has channels: then
-    /// it is not smaller.
+    /// it is not smaller. [`ErrorKind::Unsupported`] if it has more channels than [`into_head`](Self::into_head) takes.
     pub fn of(head: &Head) -> Result<Self> {
         let dim = head.dim();
+        check_channels(dim)?;
         let head_dim = dim / head.num_heads;
         let normalization = Normalization {
             mean: head.running_mean.clone(),
@@ -92,8 +110,8 @@ impl Compact {
     /// classes'.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] if its numbers fit no head of `num_heads`; [`ErrorKind::OutOfMemory`] if the head does not fit
-    /// in memory, which takes the square of its channels.
+    /// [`ErrorKind::Format`] if its numbers fit no head of `num_heads`; [`ErrorKind::Unsupported`] if the head would take far more
+    /// than that of any released model, which is the square of its channels; [`ErrorKind::OutOfMemory`] if it does not fit in memory.
     pub fn into_head(self, num_heads: usize) -> Result<Head> {
         let dim = self.mean.len();
         let has_attention = !self.queries.is_empty();
@@ -108,6 +126,7 @@ impl Compact {
         if !fits {
             return Err(wrong());
         }
+        check_channels(dim)?;
         let mut head = Head {
             kind: HeadKind::Linear,
             num_heads,

@@ -236,7 +236,7 @@ impl HeadFile {
     /// The bytes of a file with the head in fewer numbers, for a link.
     ///
     /// # Errors
-    /// [`ErrorKind::Option`] if the head has more classes than channels: then it is not smaller.
+    /// Those of [`Compact::of`].
     pub fn to_compact_bytes(&self) -> Result<Vec<u8>> {
         let compact = Compact::of(&self.head)?;
         let (dim, classes) = (self.head.dim(), self.head.num_classes());
@@ -282,7 +282,7 @@ impl HeadFile {
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if it is no such file: of something else, damaged, of a model that
-    /// can't be, with a tensor that is missing, of another shape, or not finite.
+    /// can't be, with a tensor that is missing, of another shape, or not finite. Those of [`Compact::into_head`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let header = Header::parse(bytes, bytes.len() as u64)?;
         let text = |key: &str| {

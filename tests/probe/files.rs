@@ -5,7 +5,8 @@ use aim_web::config::Config;
 use aim_web::probe::compact::Compact;
 use aim_web::probe::{HeadFile, HeadKind, Trunk};
 use proptest::prelude::*;
-use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 
 use super::cases::{examples, file, train, trunk};
 
@@ -74,6 +75,42 @@ fn a_compact_head_has_as_many_classes_as_a_head_has_channels() {
     assert_eq!(error.kind(), ErrorKind::Option);
     assert!(error.to_string().contains("at most 16 classes"), "{error}");
     Compact::of(&train(&many, HeadKind::Linear, 0).0).unwrap();
+}
+
+/// A compact file with no more numbers than it needs.
+fn compact_of_channels(dim: usize) -> Vec<u8> {
+    let mut file = trained(HeadKind::Linear);
+    (file.config.embed_dim, file.config.num_heads) = (dim, dim / 128);
+    file.config.num_classes = 2;
+    let numbers = vec![0; 4 * dim];
+    let view = |dtype, shape| TensorView::new(dtype, shape, &numbers).unwrap();
+    let tensors = [
+        ("compact.mean", view(Dtype::F32, vec![dim])),
+        ("compact.linear", view(Dtype::F16, vec![2, 1, dim])),
+    ];
+    let metadata = [
+        ("aim.config", file.config_json()),
+        ("aim.labels", r#"["a", "b"]"#.to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value));
+    safetensors::serialize(tensors, Some(metadata.into())).unwrap()
+}
+
+#[test]
+fn a_small_file_asks_for_no_more_than_a_large_head() {
+    let largest_released = compact_of_channels(4096);
+    let head = HeadFile::from_bytes(&largest_released).unwrap().head;
+    assert_eq!((head.dim(), head.k.len()), (4096, 4096 * 4096));
+    let huge = compact_of_channels(1 << 14);
+    assert!(huge.len() < 140_000);
+    let error = HeadFile::from_bytes(&huge).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("16384 channels"), "{error}");
+    // What could not be read is not written.
+    let mut head = train(&examples(&[2, 2], 0.1), HeadKind::Linear, 0).0;
+    head.running_mean = vec![0.0; 1 << 14];
+    let error = Compact::of(&head).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[test]
