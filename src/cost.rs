@@ -40,6 +40,8 @@ struct Bytes {
     total: u64,
     /// Of the largest tensor alone.
     largest: u64,
+    /// Of what is between the layers of a block.
+    between: u64,
 }
 
 impl Pass {
@@ -67,17 +69,18 @@ impl Pass {
         // The stream before and after a block, and the sum that the probe reads.
         let streams = floats(&[batch, rows, columns, dim, self.kept.saturating_add(3)]);
         // Queries, keys, values and what attention makes of them; or the hidden layer.
-        let inside = floats(&[batch, rows, columns, dim, 4]);
+        let between = floats(&[batch, rows, columns, dim, 4]);
         let scores = if B::ATTENDS_IN_PARTS && !self.is_masked {
             0
         } else {
             floats(&[batch, heads, rows, columns, rows, columns])
         };
         Ok(Bytes {
-            total: [pictures, position, streams, inside, scores]
+            total: [pictures, position, streams, between, scores]
                 .into_iter()
                 .fold(0, u64::saturating_add),
-            largest: pictures.max(inside).max(scores),
+            largest: pictures.max(between).max(scores),
+            between,
         })
     }
 
@@ -88,12 +91,13 @@ impl Pass {
         headroom: Headroom,
         device: &B::Device,
     ) -> Result<Option<Obstacle>> {
-        let Bytes { total, largest } = self.bytes::<B>(config)?;
-        if B::check_size(largest, device).is_err() {
-            return Ok(Some(Obstacle::Buffer(largest)));
+        let bytes = self.bytes::<B>(config)?;
+        if B::check_size(bytes.largest, device).is_err() {
+            return Ok(Some(Obstacle::Buffer(bytes.largest)));
         }
+        let total = bytes.total;
         Ok(headroom
-            .limit::<B>(total)
+            .limit::<B>(&bytes)
             .filter(|limit| total > *limit)
             .map(|limit| Obstacle::Memory { total, limit }))
     }
@@ -193,6 +197,8 @@ fn out_of_memory(obstacle: &str, advice: &str) -> Error {
 pub(crate) struct Headroom {
     /// The bytes that a device had when it was opened, less those of the weights; `None` where nothing says it.
     left: Option<u64>,
+    /// [`AimBackend::kept_bytes`] of the device.
+    kept: fn(u64) -> u64,
 }
 
 /// A pass that takes less is not worth asking the system.
@@ -200,22 +206,28 @@ const LITTLE: u64 = 1 << 28;
 
 impl Headroom {
     /// Beside weights of so many bytes on a device that had `memory`.
-    pub const fn beside(weights: u64, memory: Option<u64>) -> Self {
+    pub const fn beside<B: AimBackend>(weights: u64, memory: Option<u64>) -> Self {
         let left = match memory {
             Some(memory) => Some(memory.saturating_sub(weights)),
             None => None,
         };
-        Self { left }
+        Self {
+            left,
+            kept: B::kept_bytes,
+        }
     }
 
-    /// The limit for a pass that takes `bytes`: what the device has left, else the budget of its kind, else what
-    /// the machine has left.
-    fn limit<B: AimBackend>(self, bytes: u64) -> Option<u64> {
-        match (self.left, B::WEIGHTS.budget) {
-            (Some(left), _) => Some(left),
-            (None, None) if bytes > LITTLE => memory::available(),
-            (None, budget) => budget,
-        }
+    /// The limit for a pass: what the device has left, else the budget of its kind, else what the machine has left; and what
+    /// is not left because earlier passes keep it for this one.
+    fn limit<B: AimBackend>(self, bytes: &Bytes) -> Option<u64> {
+        let left = match (self.left, B::WEIGHTS.budget) {
+            // What is kept is of no use to weights that don't fit.
+            (Some(0), _) => return Some(0),
+            (Some(left), _) => left,
+            (None, None) if bytes.total > LITTLE => memory::available()?,
+            (None, budget) => return budget,
+        };
+        Some(left.saturating_add((self.kept)(bytes.between)))
     }
 }
 
@@ -241,7 +253,7 @@ pub(crate) fn largest_batch<B: AimBackend>(
         Some(_) => memory,
     };
     let batch_of = |form: WeightFormat, wanted: usize| {
-        let headroom = Headroom::beside(form.weight_bytes(config, blocks), memory);
+        let headroom = Headroom::beside::<B>(form.weight_bytes(config, blocks), memory);
         Pass::over(wanted, config).largest_batch::<B>(config, headroom, device)
     };
     let batch = batch_of(form, wanted.max(1))?;
@@ -250,7 +262,7 @@ pub(crate) fn largest_batch<B: AimBackend>(
     }
 
     let one = Pass::over(1, config);
-    let whole = Headroom::beside(0, memory);
+    let whole = Headroom::beside::<B>(0, memory);
     // Without the weights it is a matter of the picture alone.
     one.check::<B>(config, whole, device)?;
     let weights = form.weight_bytes(config, blocks);
@@ -311,11 +323,44 @@ mod tests {
                 .total
         }
 
+        /// So many bytes, and nothing kept by tests that run beside this one.
+        fn left_of(left: u64) -> Headroom {
+            Headroom {
+                left: Some(left),
+                kept: |_| 0,
+            }
+        }
+
+        #[test]
+        fn a_batch_that_fits_once_fits_again() {
+            const KEPT: u64 = 100 << 20;
+            let config = Family::Aim600M.config();
+            let pass = Pass::over(12, &config);
+            let bytes = pass.bytes::<Cpu>(&config).unwrap();
+            assert!(bytes.between < KEPT && bytes.total > bytes.between);
+            let check = |left| {
+                let headroom = Headroom {
+                    kept: |between| between.min(KEPT),
+                    ..left_of(left)
+                };
+                pass.check::<Cpu>(&config, headroom, &device())
+            };
+            // It has left its buffers behind, and they are taken from what there was.
+            check(bytes.total - bytes.between).unwrap();
+            check(bytes.total - bytes.between - 1).unwrap_err();
+            // Buffers of another model make no room for weights.
+            check(0).unwrap_err();
+            assert_eq!(
+                Headroom::beside::<Cpu>(2, Some(1)).limit::<Cpu>(&bytes),
+                Some(0)
+            );
+        }
+
         #[test]
         fn the_largest_batch_is_the_last_that_fits() {
             let config = Family::Aim600M.config();
             let largest = |wanted: usize, left: u64| {
-                let headroom = Headroom::beside(0, Some(left));
+                let headroom = left_of(left);
                 Pass::over(wanted, &config)
                     .largest_batch::<Cpu>(&config, headroom, &device())
                     .unwrap()
@@ -332,7 +377,7 @@ mod tests {
         #[test]
         fn a_batch_that_does_not_fit_names_the_one_that_does() {
             let config = Family::Aim600M.config();
-            let headroom = Headroom::beside(0, Some(total(12, &config)));
+            let headroom = left_of(total(12, &config));
             let check =
                 |batch| Pass::over(batch, &config).check::<Cpu>(&config, headroom, &device());
             check(12).unwrap();
@@ -341,7 +386,7 @@ mod tests {
             let message = error.to_string();
             assert!(message.contains("32 pictures"), "{message}");
             assert!(message.contains("up to 12 of these fit"), "{message}");
-            let none = Headroom::beside(0, Some(1));
+            let none = left_of(1);
             let error = Pass::over(2, &config)
                 .check::<Cpu>(&config, none, &device())
                 .unwrap_err();

@@ -354,7 +354,7 @@ impl<B: AimBackend> Loading for Assembler<B> {
         } = Self::finish(*self)?;
         let weights = form.weight_bytes(model.config(), model.blocks());
         Ok(Box::new(OnBackend {
-            headroom: Headroom::beside(weights, memory),
+            headroom: Headroom::beside::<B>(weights, memory),
             precision: form.precision(),
             model,
             trunk_sha256,

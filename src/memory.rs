@@ -40,6 +40,13 @@ pub fn resize<T: Clone + Default>(
     Ok(())
 }
 
+/// The bytes that a vector holds, used or not.
+#[cfg_attr(not(feature = "cpu"), allow(dead_code))] // A GPU's memory is not ours.
+pub const fn bytes<T>(values: &Vec<T>) -> u64 {
+    // In range: they lie in memory.
+    (values.capacity() * size_of::<T>()) as u64
+}
+
 /// The bytes that this process may still take, swap and the limit of its container counted; `None` where nothing says
 /// it, as in a browser.
 ///

@@ -5,6 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::float::{Column, PANEL, Sums, rows, tile};
 use super::gelu::exp;
 use super::lanes::dispatch;
+use crate::memory;
 
 /// Queries whose scores are in memory at once: a multiple of the rows of a [`tile`] on every machine.
 pub const QUERIES: usize = 24;
@@ -34,6 +35,16 @@ pub struct Workspace {
     queries: Vec<f32>,
     /// `[QUERIES, ceil(tokens / PANEL)]`
     scores: Vec<Column>,
+}
+
+impl Workspace {
+    /// The memory that it holds.
+    pub const fn bytes(&self) -> u64 {
+        memory::bytes(&self.keys)
+            + memory::bytes(&self.values)
+            + memory::bytes(&self.queries)
+            + memory::bytes(&self.scores)
+    }
 }
 
 /// `softmax(q kᵀ / sqrt(head_dim)) v` for the queries from `first` on.

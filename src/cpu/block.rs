@@ -5,6 +5,7 @@
 //! wait for each other three times a block.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::attention::{Head, QUERIES, Workspace, attend};
@@ -35,6 +36,34 @@ struct Scratch {
     hidden: Rows,
     floats: Vec<f32>,
     attention: Workspace,
+    /// Its part of [`SCRATCH_BYTES`].
+    counted: u64,
+}
+
+/// The bytes of all threads' buffers.
+static SCRATCH_BYTES: AtomicU64 = AtomicU64::new(0);
+
+impl Scratch {
+    /// Counts the buffers once they may have grown.
+    fn count(&mut self) {
+        let Self {
+            rows,
+            hidden,
+            floats,
+            attention,
+            counted,
+        } = self;
+        let now = rows.bytes() + hidden.bytes() + memory::bytes(floats) + attention.bytes();
+        SCRATCH_BYTES.fetch_add(now, Ordering::Relaxed);
+        SCRATCH_BYTES.fetch_sub(*counted, Ordering::Relaxed);
+        *counted = now;
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        SCRATCH_BYTES.fetch_sub(self.counted, Ordering::Relaxed);
+    }
 }
 
 /// What a block needs for all rows.
@@ -44,6 +73,12 @@ struct Streams {
     qkv: Vec<f32>,
     /// `[pictures, heads, tokens, head_dim]`
     attended: Vec<f32>,
+}
+
+impl Streams {
+    const fn bytes(&self) -> u64 {
+        memory::bytes(&self.qkv) + memory::bytes(&self.attended)
+    }
 }
 
 thread_local! {
@@ -62,8 +97,25 @@ fn idle_streams() -> MutexGuard<'static, Vec<Streams>> {
 fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     let mut scratch = SCRATCH.take();
     let result = work(&mut scratch);
+    scratch.count();
     SCRATCH.set(scratch);
     result
+}
+
+/// Of the memory that this process has taken, the bytes that a pass takes up again which needs `between` bytes for what is
+/// between the layers of a block: the buffers that passes before it left.
+pub fn kept_bytes(between: u64) -> u64 {
+    let streams = idle_streams().last().map_or(0, Streams::bytes);
+    // What it does not need of them stays taken.
+    SCRATCH_BYTES.load(Ordering::Relaxed) + streams.min(between)
+}
+
+/// Makes a buffer `len` values long. One that is too short goes first, so that the two never need room at once.
+fn renew(buffer: &mut Vec<f32>, len: Option<usize>, what: &str) -> Result<()> {
+    if len.is_some_and(|len| buffer.capacity() < len) {
+        *buffer = Vec::new();
+    }
+    memory::resize(buffer, len, what)
 }
 
 impl Block<'_> {
@@ -113,8 +165,8 @@ impl Block<'_> {
         let part = threads::part(n, most_rows(dim), LEAST_ROWS);
         let len = n.checked_mul(dim);
         let qkv_len = len.and_then(|len| len.checked_mul(3));
-        memory::resize(&mut streams.qkv, qkv_len, "queries, keys and values")?;
-        memory::resize(&mut streams.attended, len, "what attention gives")?;
+        renew(&mut streams.qkv, qkv_len, "queries, keys and values")?;
+        renew(&mut streams.attended, len, "what attention gives")?;
         let Streams { qkv, attended } = streams;
 
         let tasks = x.chunks(part * dim).zip(qkv.chunks_mut(part * 3 * dim));
@@ -210,4 +262,62 @@ fn row_of(values: &[f32], at: usize, columns: usize) -> &[f32] {
     values
         .get(at * columns..(at + 1) * columns)
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::float::FloatMatrix;
+    use super::*;
+
+    #[test]
+    fn what_a_pass_leaves_is_kept_for_the_next() {
+        let (dim, tokens) = (16, 1 << 14);
+        let [qkv, proj, fc1, fc2] = [[3 * dim, dim], [dim, dim], [4 * dim, dim], [dim, 4 * dim]]
+            .map(|[d_output, d_input]| {
+                Matrix::Float(FloatMatrix::zeros(d_output, d_input).unwrap())
+            });
+        let ones = vec![1.0; dim];
+        let norm = Norm {
+            weight: &ones,
+            bias: &ones,
+            epsilon: 1e-6,
+        };
+        let block = Block {
+            norm_1: norm,
+            qkv: &qkv,
+            proj: &proj,
+            norm_2: norm,
+            fc1: &fc1,
+            fc2: &fc2,
+            num_heads: 1,
+        };
+        // One token a picture: attention is no work.
+        let mut x = vec![0.5; tokens * dim];
+        let between = (4 * tokens * dim * size_of::<f32>()) as u64;
+        let is_kept = (0..100).any(|_| {
+            block.forward(&mut x, 1).unwrap();
+            // Other tests may have the buffers just now, or leave smaller ones.
+            let [scratch, half, all, more] = [0, between / 2, between, 2 * between].map(kept_bytes);
+            let hidden = (LEAST_ROWS * 4 * dim * size_of::<f32>()) as u64;
+            scratch >= hidden
+                && half == scratch + between / 2
+                && all == scratch + between
+                && more == all
+        });
+        assert!(is_kept);
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_short_goes_before_the_next_comes() {
+        let mut buffer = Vec::new();
+        renew(&mut buffer, Some(1000), "numbers").unwrap();
+        let place = buffer.as_ptr();
+        renew(&mut buffer, Some(10), "numbers").unwrap();
+        renew(&mut buffer, Some(1000), "numbers").unwrap();
+        assert_eq!((buffer.as_ptr(), buffer.len()), (place, 1000));
+        renew(&mut buffer, Some(1001), "numbers").unwrap();
+        // Grown, it would have room for twice as many.
+        assert!(buffer.capacity() < 2000);
+        renew(&mut buffer, None, "numbers").unwrap_err();
+    }
 }

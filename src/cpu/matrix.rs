@@ -62,6 +62,11 @@ impl Matrix {
 }
 
 impl Rows {
+    /// The memory that it holds.
+    pub const fn bytes(&self) -> u64 {
+        memory::bytes(&self.floats) + self.codes.bytes()
+    }
+
     /// Makes `n` rows for a matrix: `write` fills each, by its number.
     ///
     /// # Errors

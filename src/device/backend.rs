@@ -40,6 +40,12 @@ pub trait AimBackend: Backend {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if it can't.
     fn check_size(bytes: u64, device: &Self::Device) -> Result<()>;
 
+    /// Of the memory that is taken, the bytes that a pass takes up again which needs `between` bytes for what is between the
+    /// layers of a block: what earlier passes left for it.
+    fn kept_bytes(_between: u64) -> u64 {
+        0
+    }
+
     /// Moves a matrix to a device.
     ///
     /// # Errors

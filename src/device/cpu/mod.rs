@@ -15,7 +15,7 @@ use self::rows::FloatRows;
 use self::tensor::{from_values, or_nan, values};
 use super::backend::{AimBackend, Epilogue, PackedMatrix};
 use crate::cpu::matrix::{Matrix, Rows};
-use crate::cpu::{epilogue, patches};
+use crate::cpu::{block as kernel, epilogue, patches};
 use crate::error::{Error, Result};
 use crate::model::block::Block;
 use crate::model::head::AttentionPoolingClassifier;
@@ -53,6 +53,10 @@ impl AimBackend for Cpu {
 
     fn check_size(_: u64, _: &Self::Device) -> Result<()> {
         Ok(())
+    }
+
+    fn kept_bytes(between: u64) -> u64 {
+        kernel::kept_bytes(between)
     }
 
     fn pack(matrix: PackedMatrix, _: &Self::Device) -> Result<Self::Matrix> {

@@ -64,6 +64,11 @@ impl Activations {
         }
     }
 
+    /// The memory that it holds.
+    pub const fn bytes(&self) -> u64 {
+        memory::bytes(&self.words) + memory::bytes(&self.groups) + memory::bytes(&self.rows)
+    }
+
     /// Makes room for `n` rows to multiply with `w`. What they hold is undetermined until they are written.
     ///
     /// # Errors
