@@ -47,5 +47,5 @@ pub use file::{HeadFile, Trunk};
 #[cfg(not(target_family = "wasm"))]
 pub use folder::HeadFolder;
 pub use head::{Head, HeadKind};
-pub use report::{ClassReport, Report};
+pub use report::{ClassReport, Confusion, Report};
 pub use training::{Options, Progress, Training};

@@ -1,5 +1,9 @@
 //! How good a head is on the pictures that were held out.
 
+use std::collections::BTreeMap;
+
+use serde::ser::{Serialize, SerializeSeq as _, Serializer};
+
 use super::head::HeadKind;
 use super::objective::cross_entropy;
 
@@ -18,8 +22,8 @@ pub struct Report {
     pub loss: Option<f64>,
     /// Class by class.
     pub per_class: Vec<ClassReport>,
-    /// `confusion[shown][named]`: how many held-out pictures of a class got each name.
-    pub confusion: Vec<Vec<usize>>,
+    /// How many held-out pictures of a class got each name.
+    pub confusion: Confusion,
     /// Epoch by epoch.
     pub curve: Vec<Point>,
 }
@@ -52,20 +56,71 @@ pub struct Point {
     pub accuracy: Option<f64>,
 }
 
+/// How often pictures of each class got each name. Written as a table of all classes, row by row; kept as the entries that
+/// are not 0, of which there are no more than pictures, where a table of 10,000 classes has a hundred million.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confusion {
+    classes: usize,
+    /// By what was shown, then by what it was named.
+    counts: BTreeMap<(usize, usize), usize>,
+}
+
+impl Confusion {
+    const fn new(classes: usize) -> Self {
+        Self {
+            classes,
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// How many pictures of a class got a name, both by their number.
+    pub fn count(&self, shown: usize, named: usize) -> usize {
+        self.counts.get(&(shown, named)).copied().unwrap_or(0)
+    }
+
+    /// What is not 0: `((shown, named), count)`, in this order.
+    pub fn entries(&self) -> impl Iterator<Item = ((usize, usize), usize)> {
+        self.counts.iter().map(|(&at, &count)| (at, count))
+    }
+
+    /// For each class that was shown, how many of its pictures got each name: `[classes]`.
+    pub fn rows(&self) -> impl Iterator<Item = Vec<usize>> {
+        (0..self.classes).map(move |shown| {
+            let mut row = vec![0; self.classes];
+            for (&(_, named), &count) in self.counts.range((shown, 0)..(shown + 1, 0)) {
+                row[named] = count;
+            }
+            row
+        })
+    }
+}
+
+impl Serialize for Confusion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut rows = serializer.serialize_seq(Some(self.classes))?;
+        for row in self.rows() {
+            rows.serialize_element(&row)?;
+        }
+        rows.end()
+    }
+}
+
 /// What the held-out pictures were called.
 #[derive(Clone, Debug)]
 pub(super) struct Score {
-    pub(super) confusion: Vec<Vec<usize>>,
+    pub(super) confusion: Confusion,
     loss: f64,
     pictures: usize,
+    right: usize,
 }
 
 impl Score {
-    pub(super) fn new(classes: usize) -> Self {
+    pub(super) const fn new(classes: usize) -> Self {
         Self {
-            confusion: vec![vec![0; classes]; classes],
+            confusion: Confusion::new(classes),
             loss: 0.0,
             pictures: 0,
+            right: 0,
         }
     }
 
@@ -75,20 +130,14 @@ impl Score {
             .enumerate()
             .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)))
             .map_or(0, |(named, _)| named);
-        self.confusion[class][named] += 1;
+        *self.confusion.counts.entry((class, named)).or_default() += 1;
+        self.right += usize::from(named == class);
         self.loss += f64::from(cross_entropy(logits, class, 0.0));
         self.pictures += 1;
     }
 
-    pub(super) fn right(&self, class: usize) -> usize {
-        self.confusion[class][class]
-    }
-
     pub(super) fn accuracy(&self) -> Option<f64> {
-        let right: usize = (0..self.confusion.len())
-            .map(|class| self.right(class))
-            .sum();
-        share(right, self.pictures)
+        share(self.right, self.pictures)
     }
 
     pub(super) fn loss(&self) -> Option<f64> {
@@ -98,4 +147,46 @@ impl Score {
 
 pub(super) fn share(part: usize, all: usize) -> Option<f64> {
     (all > 0).then(|| part as f64 / all as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_counted_by_what_was_shown() {
+        let mut score = Score::new(3);
+        for (logits, class) in [
+            ([2.0, 1.0, 0.0], 0),
+            ([0.0, 1.0, 0.5], 0),
+            ([0.0, 1.0, 0.5], 0),
+            ([0.0, 0.0, 9.0], 2),
+        ] {
+            score.add(&logits, class);
+        }
+        assert_eq!(score.accuracy(), Some(0.5));
+        let confusion = &score.confusion;
+        let rows: Vec<_> = confusion.rows().collect();
+        assert_eq!(rows, [[1, 2, 0], [0, 0, 0], [0, 0, 1]]);
+        assert_eq!(
+            serde_json::to_string(confusion).unwrap(),
+            "[[1,2,0],[0,0,0],[0,0,1]]"
+        );
+        assert_eq!(confusion.count(0, 1), 2);
+        assert_eq!(confusion.count(1, 0), 0);
+        let entries: Vec<_> = confusion.entries().collect();
+        assert_eq!(entries, [((0, 0), 1), ((0, 1), 2), ((2, 2), 1)]);
+    }
+
+    #[test]
+    fn many_classes_take_no_more_than_their_pictures() {
+        let mut score = Score::new(10_000);
+        let mut logits = vec![0.0; 10_000];
+        for picture in 0..20 {
+            logits[picture] = 1.0 + picture as f32;
+            score.add(&logits, picture / 2 * 2);
+        }
+        assert_eq!(score.confusion.counts.len(), 20);
+        assert_eq!(score.accuracy(), Some(0.5));
+    }
 }

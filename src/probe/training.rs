@@ -62,6 +62,9 @@ const MOST_EPOCHS: usize = 100_000;
 /// Pictures of a step of the attention probe.
 const BATCH: usize = 32;
 
+/// Pictures whose logits are in memory at once: of 10,000 classes they have 40 KB each.
+const AT_ONCE: usize = 256;
+
 /// Pictures that the attention probe sees by default, each as often as that makes it within the limits below.
 const PASSES: usize = 6_000;
 const EPOCHS: [usize; 2] = [10, 40];
@@ -196,9 +199,11 @@ impl<'a> Training<'a> {
     /// The head after an epoch, on what is held out.
     fn measure(&mut self, loss: f32) -> Point {
         let mut score = Score::new(self.examples.classes().len());
-        let logits = self.fit.logits(self.examples, &self.split.held_out);
-        for (picture, logits) in self.split.held_out.iter().zip(logits) {
-            score.add(&logits, self.examples.labels()[*picture]);
+        for pictures in self.split.held_out.chunks(AT_ONCE) {
+            let logits = self.fit.logits(self.examples, pictures);
+            for (picture, logits) in pictures.iter().zip(logits) {
+                score.add(&logits, self.examples.labels()[*picture]);
+            }
         }
         let point = Point {
             epoch: self.curve.len() + 1,
@@ -224,8 +229,8 @@ impl<'a> Training<'a> {
             label: label.clone(),
             examples,
             held_out,
-            right: self.score.right(class),
-            accuracy: share(self.score.right(class), held_out),
+            right: self.score.confusion.count(class, class),
+            accuracy: share(self.score.confusion.count(class, class), held_out),
         });
         let report = Report {
             head: self.kind,

@@ -38,15 +38,20 @@ fn json(report: &Report) -> String {
             number(point.accuracy)
         )
     });
+    let confusion: Vec<_> = report
+        .confusion
+        .rows()
+        .map(|row| format!("{row:?}"))
+        .collect();
     format!(
-        "{{\"head\":\"{}\",\"examples\":{},\"heldOut\":{},\"accuracy\":{},\"loss\":{},\"perClass\":{},\"confusion\":{:?},\"curve\":{}}}",
+        "{{\"head\":\"{}\",\"examples\":{},\"heldOut\":{},\"accuracy\":{},\"loss\":{},\"perClass\":{},\"confusion\":[{}],\"curve\":{}}}",
         report.head,
         report.examples,
         report.held_out,
         number(report.accuracy),
         number(report.loss),
         list(classes.collect()),
-        report.confusion,
+        confusion.join(","),
         list(curve.collect())
     )
 }

@@ -40,7 +40,7 @@ fn each_head_learns_what_it_can() {
         assert_eq!((trained.num_classes(), trained.dim()), (3, 48));
         let right: usize = report.per_class.iter().map(|class| class.right).sum();
         assert_eq!(report.accuracy, Some(right as f64 / 36.0));
-        for (class, row) in report.per_class.iter().zip(&report.confusion) {
+        for (class, row) in report.per_class.iter().zip(report.confusion.rows()) {
             assert_eq!((class.examples, class.held_out), (60, 12), "{head}");
             assert_eq!(row.iter().sum::<usize>(), 12);
         }
