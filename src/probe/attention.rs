@@ -13,9 +13,8 @@ use super::examples::Examples;
 use super::head::identity;
 use super::normalization::Normalization;
 use super::objective::Objective;
+use super::parallel::each;
 use super::random::Random;
-#[cfg(feature = "cpu")]
-use crate::cpu::threads;
 
 /// The parameters of the probe, or how the loss changes with them; named as in the checkpoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -346,16 +345,4 @@ impl WithSimd for Work<'_> {
             }
         }
     }
-}
-
-/// Does the tasks, over threads where there are some. What each writes is its own.
-fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync + Send) {
-    #[cfg(feature = "cpu")]
-    // No task fails.
-    let _ = threads::each(tasks, |task| {
-        work(task);
-        Ok(())
-    });
-    #[cfg(not(feature = "cpu"))]
-    tasks.into_iter().for_each(work);
 }

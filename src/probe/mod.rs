@@ -20,6 +20,7 @@
 //! | [`mod@file`] | a head as a file that knows its trunk |
 //! | `folder` | natively: a model's folder of it |
 //! | `arithmetic`, `random` | sums, exponentials and random numbers that are the same on every machine |
+//! | `parallel` | work over threads, with the same numbers however many there are |
 //!
 //! Source: section 4.2 and appendix B of the paper, which trains the attention probe on the frozen trunk with `AdamW` and a
 //! cosine schedule.
@@ -37,6 +38,7 @@ mod mean;
 pub mod normalization;
 pub mod objective;
 mod optimizer;
+mod parallel;
 mod random;
 pub mod report;
 mod split;

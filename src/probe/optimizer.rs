@@ -1,6 +1,9 @@
 //! `AdamW`, and its rate over time.
 
+use pulp::{Simd, WithSimd};
+
 use super::arithmetic::cos_pi;
+use super::parallel::each;
 
 /// `AdamW` on some parameters.
 ///
@@ -16,6 +19,9 @@ pub(super) struct AdamW {
 
 const BETAS: [f32; 2] = [0.9, 0.999];
 const EPSILON: f32 = 1e-8;
+
+/// Parameters that a thread moves at a time: fewer are not worth handing over.
+const PART: usize = 1 << 14;
 
 impl AdamW {
     pub(super) fn new(parameters: usize, weight_decay: f32) -> Self {
@@ -34,7 +40,55 @@ impl AdamW {
         let kept = 1.0 - rate * self.weight_decay;
         let rate = rate / first;
         let scale = 1.0 / second;
-        let moments = self.means.iter_mut().zip(&mut self.squares);
+        let moments = self
+            .means
+            .chunks_mut(PART)
+            .zip(self.squares.chunks_mut(PART));
+        let parts = parameters.chunks_mut(PART).zip(gradients.chunks(PART));
+        let parts = parts
+            .zip(moments)
+            .map(|((parameters, gradients), (means, squares))| Part {
+                parameters,
+                gradients,
+                means,
+                squares,
+                kept,
+                rate,
+                scale,
+            });
+        each(parts.collect(), |part| pulp::Arch::new().dispatch(part));
+    }
+}
+
+/// Some of the parameters, in a step.
+struct Part<'a> {
+    parameters: &'a mut [f32],
+    gradients: &'a [f32],
+    means: &'a mut [f32],
+    squares: &'a mut [f32],
+    /// What is left of a parameter by its decay.
+    kept: f32,
+    /// Of learning, with what corrects the means' start at 0.
+    rate: f32,
+    /// What corrects the start of the squares.
+    scale: f32,
+}
+
+impl WithSimd for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Part {
+            parameters,
+            gradients,
+            means,
+            squares,
+            kept,
+            rate,
+            scale,
+        } = self;
+        let moments = means.iter_mut().zip(squares);
         for ((parameter, gradient), (mean, square)) in
             parameters.iter_mut().zip(gradients).zip(moments)
         {
@@ -92,6 +146,29 @@ mod tests {
         AdamW::new(3, 0.5).step(&mut at, &[7.0, -0.001, 0.0], 0.1);
         for (value, wanted) in at.into_iter().zip([0.85, 1.05, 0.95]) {
             assert!((value - wanted).abs() < 1e-3, "{at:?}");
+        }
+    }
+
+    #[test]
+    fn parts_are_moved_as_one_by_one() {
+        let len = 2 * PART + 7;
+        let value = |seed: usize, i: usize| ((i * 37 + seed * 101) % 1009) as f32 / 500.0 - 1.0;
+        let start: Vec<f32> = (0..len).map(|i| value(0, i)).collect();
+        let mut together = start.clone();
+        let mut adam = AdamW::new(len, 0.3);
+        let steps: Vec<Vec<f32>> = (1..4)
+            .map(|seed| (0..len).map(|i| value(seed, i)).collect())
+            .collect();
+        for gradients in &steps {
+            adam.step(&mut together, gradients, 0.01);
+        }
+        for i in (0..len).step_by(97).chain([PART - 1, PART, len - 1]) {
+            let mut alone = [start[i]];
+            let mut adam = AdamW::new(1, 0.3);
+            for gradients in &steps {
+                adam.step(&mut alone, &gradients[i..=i], 0.01);
+            }
+            assert_eq!(alone[0].to_bits(), together[i].to_bits(), "{i}");
         }
     }
 

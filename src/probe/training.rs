@@ -63,7 +63,7 @@ const MOST_EPOCHS: usize = 100_000;
 const BATCH: usize = 32;
 
 /// Pictures whose logits are in memory at once: of 10,000 classes they have 40 KB each.
-const AT_ONCE: usize = 256;
+pub(super) const AT_ONCE: usize = 256;
 
 /// Pictures that the attention probe sees by default, each as often as that makes it within the limits below.
 const PASSES: usize = 6_000;

@@ -29,6 +29,20 @@ fn a_seed_repeats_and_another_differs() {
     }
 }
 
+#[cfg(feature = "threads")]
+#[test]
+fn threads_change_no_number() {
+    let examples = examples(&[40, 30, 30], 0.5);
+    for head in HEADS {
+        let [one, several] = [1, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let pool = pool.build().unwrap();
+            pool.install(|| train(&examples, head, 0))
+        });
+        assert!(one == several, "{head}");
+    }
+}
+
 #[test]
 fn each_head_learns_what_it_can() {
     // In the mean of six tokens the one that counts is small, and attention finds it.
