@@ -57,11 +57,11 @@ pub struct Bench {
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub time_limit: Option<f64>,
 
-    /// Also draw the pictures a second to this file; - for standard output.
+    /// Also draw the pictures a second to this file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 
-    /// Also write the table to this file, as Markdown; - for standard output.
+    /// Also write the table to this file, as Markdown.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
 
@@ -353,6 +353,8 @@ mod tests {
             "1",
             "--runs",
             "4",
+            "--seconds",
+            "0.5",
         ];
         let Command::BenchModel(part) = Args::try_parse_from(line).unwrap().command else {
             panic!("another command");
@@ -368,8 +370,6 @@ mod tests {
             "mine",
             "--trunk",
             "user/trunk",
-            "--seconds",
-            "0.5",
         ];
         let Command::BenchModel(part) = Args::try_parse_from(line).unwrap().command else {
             panic!("another command");
