@@ -1,16 +1,15 @@
 //! Bytes of a picture to 8-bit RGB, as Pillow's `Image.open(..).convert("RGB")` gives it.
 
+#[cfg(not(target_family = "wasm"))]
 use std::io::Cursor;
 
-use ::image::codecs::png::PngDecoder;
 #[cfg(not(target_family = "wasm"))]
 use ::image::codecs::pnm::PnmDecoder;
-use ::image::{ImageFormat, Limits, RgbImage};
+use ::image::{ImageFormat, RgbImage};
 
-use super::pixels::{MAX_BYTES, read};
+use super::{bmp, gif, jpeg, png, webp};
 #[cfg(not(target_family = "wasm"))]
-use super::tiff;
-use super::{bmp, gif, jpeg, webp};
+use super::{pixels::read, tiff};
 use crate::{Error, Result};
 
 /// What is read, for messages.
@@ -46,10 +45,7 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
         ImageFormat::Jpeg => jpeg::decode(bytes),
         ImageFormat::WebP => webp::decode(bytes),
         ImageFormat::Gif => gif::decode(bytes),
-        ImageFormat::Png => read(
-            PngDecoder::with_limits(Cursor::new(bytes), png_limits()),
-            "PNG",
-        ),
+        ImageFormat::Png => png::decode(bytes),
         ImageFormat::Bmp => bmp::decode(bytes),
         #[cfg(not(target_family = "wasm"))]
         ImageFormat::Tiff => tiff::decode(bytes),
@@ -59,13 +55,6 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
             "{other:?} pictures are not read: save it as a JPEG or PNG ({FORMATS} are read)"
         ))),
     }
-}
-
-/// What a PNG decoder may take.
-pub(super) fn png_limits() -> Limits {
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_BYTES);
-    limits
 }
 
 /// The format by its first bytes, or what the bytes are in place of a picture.

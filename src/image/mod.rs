@@ -7,7 +7,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `decode.rs` | bytes to 8-bit RGB, as Pillow's `convert("RGB")` gives it |
-//! | `jpeg`, `webp.rs`, `gif.rs`, `bmp.rs`, `tiff.rs` | what these formats need besides |
+//! | `jpeg`, `png.rs`, `webp.rs`, `gif.rs`, `bmp.rs`, `tiff.rs` | what these formats need besides |
 //! | `upright.rs` | EXIF orientation, for those who heed it |
 //! | `pixels.rs` | what those share: limits, and pixels of any layout to RGB |
 //! | `geometry.rs` | torchvision's rounding of the resized size and of the crop's place |
@@ -26,6 +26,7 @@ mod gif;
 mod jpeg;
 mod normalize;
 mod pixels;
+mod png;
 mod preprocess;
 mod resize;
 #[cfg(not(target_family = "wasm"))]

@@ -1,15 +1,12 @@
 //! Photographs of a camera that was held otherwise than upright.
 
-use std::io::Cursor;
-
-use ::image::codecs::png::PngDecoder;
 use ::image::metadata::Orientation;
 use ::image::{ImageDecoder as _, ImageFormat, RgbImage};
 use ::jpeg_decoder::Decoder;
 
-use super::decode::{decode, png_limits};
-use super::jpeg;
+use super::decode::decode;
 use super::pixels::{picture, zeros};
+use super::{jpeg, png};
 use crate::Result;
 
 /// Decodes a picture as [`decode`] does, and turns it as browsers do: by its [`orientation`].
@@ -36,7 +33,7 @@ pub fn decode_jpeg_upright(bytes: &[u8]) -> Result<RgbImage> {
 pub fn orientation(bytes: &[u8]) -> Orientation {
     let exif = match ::image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => exif_of_jpeg(bytes),
-        Ok(ImageFormat::Png) => PngDecoder::with_limits(Cursor::new(bytes), png_limits())
+        Ok(ImageFormat::Png) => png::decoder(bytes)
             .and_then(|mut decoder| decoder.exif_metadata())
             .unwrap_or_default(),
         _ => None,

@@ -206,18 +206,49 @@ fn what_is_not_read_is_named() {
 
 /// A PNG of no pixels whose header claims this size.
 fn png(width: u32, height: u32) -> Vec<u8> {
-    let mut header = b"IHDR".to_vec();
-    header.extend(width.to_be_bytes());
-    header.extend(height.to_be_bytes());
-    header.extend([8, 2, 0, 0, 0]);
-    let mut file = b"\x89PNG\r\n\x1a\n\0\0\0\x0D".to_vec();
-    file.extend(&header);
-    file.extend(crc32(&header).to_be_bytes());
-    let data = b"IDAT\x78\x9C\x03\0\0\0\0\x01";
-    file.extend(8_u32.to_be_bytes());
-    file.extend(data);
-    file.extend(crc32(data).to_be_bytes());
+    png_of(&[
+        (b"IHDR", &png_header(width, height, 2)),
+        (b"IDAT", b"\x78\x9C\x03\0\0\0\0\x01"),
+    ])
+}
+
+/// The header of a PNG of 8 bits in a kind of colours.
+fn png_header(width: u32, height: u32, colors: u8) -> Vec<u8> {
+    let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    [&size[..], &[8, colors, 0, 0, 0]].concat()
+}
+
+/// A PNG of chunks, with their lengths and sums.
+fn png_of(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (kind, content) in chunks {
+        let body = [&kind[..], content].concat();
+        file.extend(u32::try_from(content.len()).unwrap().to_be_bytes());
+        file.extend(&body);
+        file.extend(crc32(&body).to_be_bytes());
+    }
     file
+}
+
+#[test]
+fn a_palette_of_a_part_of_a_colour_is_refused() {
+    let file = |palette: &[u8]| {
+        png_of(&[
+            (b"IHDR", &png_header(1, 1, 3)),
+            // Before the palette there may be more.
+            (b"gAMA", &[0, 0, 0xB1, 0x8F]),
+            (b"PLTE", palette),
+            // A row of one pixel, not compressed.
+            (b"IDAT", b"\x78\x01\x01\x02\0\xFD\xFF\0\0\0\x02\0\x01"),
+            (b"IEND", b""),
+        ])
+    };
+    let picture = decode(&file(&[1, 2, 3])).unwrap();
+    assert_eq!(picture.into_raw(), [1, 2, 3]);
+    for len in [1, 2, 4, 5, 43, 767] {
+        let message = refused(&file(&vec![7; len])).unwrap_or_default();
+        assert!(message.contains("broken"), "{len}: {message}");
+    }
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
